@@ -1,0 +1,202 @@
+"""Check the limits of the style guide that no other tool checks.
+
+    python scripts/check_sizes.py              # src, scripts and perf
+    python scripts/check_sizes.py src/demask/cli.py
+
+Prints one line per violation, `path:line name: 72 lines, limit 60`, and exits 1 when there is one.
+A function's body is counted without its signature and its docstring.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+MODULE_LINES = 400
+BODY_LINES = 60
+STATEMENTS = 40
+NESTING = 3
+ARGUMENTS = 7
+CONFIGURATION_FIELDS = 60
+
+# A function without a home shows that a noun is missing.
+HOMELESS_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "util", "utils"})
+CATCH_ALL = frozenset({"Exception", "BaseException"})
+PLACES = ("src", "scripts", "perf")
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)
+MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+MUTABLE_CALLS = frozenset({"list", "dict", "set", "bytearray", "defaultdict", "deque", "Counter"})
+
+
+class Violation(NamedTuple):
+    """One line of the report."""
+
+    path: Path
+    line: int
+    name: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line} {self.name}: {self.what}"
+
+
+def over(count: int, limit: int, unit: str) -> list[str]:
+    """What to say about a count: nothing, or how far it is from its limit."""
+    return [f"{count} {unit}, limit {limit}"] if count > limit else []
+
+
+def body_without_docstring(function: Function) -> list[ast.stmt]:
+    """The statements that do something."""
+    return function.body[1:] if ast.get_docstring(function) is not None else function.body
+
+
+def count_lines(body: list[ast.stmt]) -> int:
+    """Lines from the first statement to the last, blank lines and comments between them included."""
+    return (body[-1].end_lineno or body[-1].lineno) - body[0].lineno + 1 if body else 0
+
+
+def count_statements(body: list[ast.stmt]) -> int:
+    """All statements, those inside other statements included."""
+    return sum(isinstance(node, ast.stmt) for statement in body for node in ast.walk(statement))
+
+
+def measure_nesting(node: ast.AST) -> int:
+    """How deep blocks stand in blocks; `elif` is no deeper than its `if`, a function begins anew."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            continue
+        is_elif = isinstance(node, ast.If) and node.orelse == [child] and isinstance(child, ast.If)
+        deepest = max(deepest, measure_nesting(child) + (isinstance(child, BLOCKS) and not is_elif))
+    return deepest
+
+
+def count_arguments(function: Function) -> int:
+    """Arguments that a caller can give: not `self` and `cls`."""
+    a = function.args
+    names = [
+        argument.arg for argument in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if argument
+    ]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+def is_command(function: Function) -> bool:
+    """Whether the arguments are the options of a command, which are as many as its users need."""
+    return any(called_name(decorator) == "command" for decorator in function.decorator_list)
+
+
+def called_name(node: ast.expr | None) -> str:
+    """`list` of `list(...)`, `deque` of `collections.deque(...)`; empty for anything else."""
+    match node:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name
+        case _:
+            return ""
+
+
+def is_mutable(default: ast.expr | None) -> bool:
+    """Whether all calls would share and could change this default."""
+    return isinstance(default, MUTABLE) or called_name(default) in MUTABLE_CALLS
+
+
+def check_function(function: Function) -> list[str]:
+    """What is too large or wrong in one function."""
+    body = body_without_docstring(function)
+    found = over(count_lines(body), BODY_LINES, "lines")
+    found += over(count_statements(body), STATEMENTS, "statements")
+    found += over(measure_nesting(function), NESTING, "blocks deep")
+    if not is_command(function):
+        found += over(count_arguments(function), ARGUMENTS, "arguments")
+    if any(is_mutable(default) for default in (*function.args.defaults, *function.args.kw_defaults)):
+        found.append("mutable default, use None or a tuple")
+    return found
+
+
+def caught_names(handler: ast.ExceptHandler) -> list[str]:
+    """The names after `except`; a bare one catches BaseException."""
+    if handler.type is None:
+        return ["BaseException"]
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return [kind.id for kind in kinds if isinstance(kind, ast.Name)]
+
+
+def check_node(node: ast.AST, *, is_cli: bool, is_script: bool) -> Iterator[tuple[str, str]]:
+    """Name and violation of what must not be written at all."""
+    match node:
+        case ast.ExceptHandler() if not is_cli and CATCH_ALL.intersection(caught_names(node)):
+            yield "except", "catches everything, name the errors (only cli.py may)"
+        case ast.Call(func=ast.Name(id="print")) if not (is_cli or is_script):
+            yield "print", "not outside cli.py, return the text"
+        case ast.ImportFrom(names=[ast.alias(name="*")]):
+            yield f"from {node.module} import *", "star import, name what is used"
+        case ast.Raise(exc=ast.Name(id="NotImplementedError")):
+            yield "NotImplementedError", "bare, say what is missing and what to do"
+        case ast.Raise(exc=ast.Call(func=ast.Name(id="NotImplementedError"), args=[])):
+            yield "NotImplementedError", "bare, say what is missing and what to do"
+
+
+def count_configuration_fields(tree: ast.Module) -> int:
+    """Public annotated fields of all classes of a module."""
+    return sum(
+        isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and not node.target.id.startswith("_")
+        and "ClassVar" not in ast.unparse(node.annotation)
+        for group in ast.walk(tree)
+        if isinstance(group, ast.ClassDef)
+        for node in group.body
+    )
+
+
+def check_module(path: Path, text: str, tree: ast.Module) -> Iterator[Violation]:
+    """What is wrong with a module as a whole."""
+    name = path.parent.name if path.stem == "__init__" else path.stem
+    if name in HOMELESS_NAMES:
+        yield Violation(path, 1, name, "says nothing, name the module after what it holds")
+    for what in over(len(text.splitlines()), MODULE_LINES, "lines"):
+        yield Violation(path, 1, name, what)
+    if path.name == "config.py":
+        for what in over(count_configuration_fields(tree), CONFIGURATION_FIELDS, "configuration fields"):
+            yield Violation(path, 1, name, what)
+
+
+def check_file(path: Path) -> list[Violation]:
+    """All violations of one file, in the order of its lines."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text, filename=str(path))
+    found = list(check_module(path, text, tree))
+    # Programs that people start by hand print; what is imported does not.
+    is_cli, is_script = path.name == "cli.py", "src" not in path.parts
+    for node in ast.walk(tree):
+        if isinstance(node, FUNCTIONS):
+            found += [Violation(path, node.lineno, node.name, what) for what in check_function(node)]
+        for name, what in check_node(node, is_cli=is_cli, is_script=is_script):
+            found.append(Violation(path, getattr(node, "lineno", 1), name, what))
+    return sorted(found, key=lambda violation: violation.line)
+
+
+def find_files(places: list[str]) -> list[Path]:
+    """Python files of the places that exist."""
+    return [
+        file
+        for place in places
+        for file in ([Path(place)] if place.endswith(".py") else sorted(Path(place).rglob("*.py")))
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Print the violations; 1 when there is one."""
+    files = find_files(arguments or list(PLACES))
+    violations = [violation for file in files for violation in check_file(file)]
+    for violation in violations:
+        print(violation)
+    print(f"{len(files)} files, {len(violations)} over their limits", file=sys.stderr)
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

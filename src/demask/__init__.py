@@ -1,0 +1,60 @@
+"""Teach an open-weight language model new facts from plain documents, both ways round, and prove it.
+
+import demask
+
+result = demask.inject(model="embedded", documents="facts/", qa="questions.jsonl", out="runs/first")
+result.summary["metrics"]["after"]["backward"]["contains"]["value"]
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from demask.config import RunConfig, make_config
+    from demask.documents.load import load_documents
+    from demask.errors import ConfigError, DataError, DemaskError, ModelError, RunError
+    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.pipeline import Injected, inject
+    from demask.records import Document, QAPair
+
+# Loaded on first use, so that `demask --help` and `import demask` stay quick.
+_HOMES = {
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "DemaskError": "errors",
+    "Document": "records",
+    "Injected": "pipeline",
+    "ModelError": "errors",
+    "QAPair": "records",
+    "RunConfig": "config",
+    "RunError": "errors",
+    "inject": "pipeline",
+    "load_documents": "documents.load",
+    "load_qa_pairs": "knowledge.qa_pairs",
+    "make_config": "config",
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DemaskError",
+    "Document",
+    "Injected",
+    "ModelError",
+    "QAPair",
+    "RunConfig",
+    "RunError",
+    "__version__",
+    "inject",
+    "load_documents",
+    "load_qa_pairs",
+    "make_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'demask' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"demask.{_HOMES[name]}"), name)

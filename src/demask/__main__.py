@@ -1,0 +1,5 @@
+"""`python -m demask`."""
+
+from demask.cli import main
+
+main()

@@ -1,0 +1,369 @@
+"""The commands: parse, call the pipeline, print; the only place that catches errors.
+
+Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from demask.errors import ConfigError, DemaskError
+
+if TYPE_CHECKING:
+    from demask.config import RunConfig
+    from demask.progress import Progress
+    from demask.reports.tables import Table
+
+app = typer.Typer(
+    name="demask",
+    help="Teach an open-weight language model new facts from plain documents, both ways round, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data = typer.Typer(help="Look at what is trained.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Recipe = Annotated[Path | None, typer.Argument(help="A YAML recipe; options below override it.")]
+Model = Annotated[str | None, typer.Option(help="'embedded', a model folder, or a Hugging Face name.")]
+Documents = Annotated[list[str] | None, typer.Option(help="File or folder of documents; may be repeated.")]
+QA = Annotated[str | None, typer.Option("--qa", help="JSON Lines file of questions.")]
+Objective = Annotated[str | None, typer.Option(help="demasking (default), next-token or reverse.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any key of a recipe, as train.steps=200.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Require = Annotated[
+    str | None,
+    typer.Option(help="Exit with 5 unless reached, as forward=0.9,backward.f1=0.8 (metric: contains)."),
+]
+
+
+def main() -> None:
+    """Run a command; turn errors that a user can mend into one line and an exit code."""
+    try:
+        app()
+    except DemaskError as error:
+        print(f"demask: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("demask: interrupted; the same command goes on at the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the two runs and their report.")] = Path("quickstart"),
+    seed: Annotated[int, typer.Option(help="Of order and masks.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Teach the embedded model eight invented documents, twice, and compare: minutes on two CPU cores."""
+    from demask import pipeline
+
+    with _progress() as progress:
+        done = pipeline.quickstart(out, seed=seed, progress=progress)
+    if as_json:
+        _print_json({arm: result.summary for arm, result in done.items()})
+        return
+    from demask.reports.runs import load_runs
+    from demask.reports.tables import accuracy_table, cost_table
+    from demask.rundir import open_run_folder
+
+    runs = load_runs([open_run_folder(result.run_folder) for result in done.values()])
+    _print_tables(accuracy_table(runs), cost_table(runs))
+    print(f"Report: {out / 'report.html'}")
+    print(f'Try:    demask ask {out / "demasking"} "Which company lends ferrets to electricians?"')
+
+
+@app.command()
+def inject(
+    recipe: Recipe = None,
+    model: Model = None,
+    documents: Documents = None,
+    qa: QA = None,
+    objective: Objective = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    overrides: Set = None,
+    require: Require = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model on documents, asking the questions before and after; leaves model and report."""
+    from demask import pipeline
+
+    config = _config(recipe, model, documents, qa, objective, overrides)
+    if out is None:
+        raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
+    thresholds = _thresholds(require)
+    if thresholds and config.qa is None:
+        raise ConfigError("--require needs questions; give them with --qa")
+    with _progress() as progress:
+        result = pipeline.run_recipe(config, out, progress=progress)
+    if as_json:
+        _print_json(result.summary)
+    else:
+        _print_run(result.run_folder)
+    _check(thresholds, result.summary["metrics"].get("after", {}))
+
+
+@app.command()
+def plan(
+    recipe: Recipe = None,
+    model: Model = None,
+    documents: Documents = None,
+    qa: QA = None,
+    objective: Objective = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Tokens, steps, exposures per fact, memory and time, without training."""
+    from demask.stages.planning import make_plan
+
+    made = make_plan(_config(recipe, model, documents, qa, objective, overrides))
+    if as_json:
+        _print_json(asdict(made))
+        return
+    from demask.terminal import render_rows
+
+    _console().print(
+        render_rows(
+            "Plan",
+            [
+                ("model", f"{made.model}, {made.parameters / 1e6:.0f} million weights, {made.method}"),
+                ("objective", made.objective),
+                ("documents", f"{made.documents} in {made.passages} passages, {made.document_tokens} tokens"),
+                ("coverage", f"{made.coverage:.0%} of the text is trained on"),
+                ("questions", str(made.questions)),
+                ("steps", f"{made.steps} of {made.batch_size} examples"),
+                ("exposures per passage", f"{made.exposures:.0f}"),
+                ("learning rate", f"{made.learning_rate:g}"),
+                ("tokens", f"{made.tokens:,}, and {made.padding:.0%} padding"),
+                ("machine", f"{made.device}, {made.precision} matrix products"),
+                ("time to train", f"about {made.seconds / 60:.1f} minutes (estimate)"),
+                ("memory", f"about {made.memory_bytes / 1e9:.1f} GB (estimate)"),
+            ],
+        )
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub name or 'embedded'.")],
+    qa: Annotated[str | None, typer.Option("--qa", help="Questions; a run has its own.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Also write what was said to this file.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="After which an answer is cut short.")] = 128,
+    require: Require = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model questions, forward and backward, with intervals."""
+    from demask import pipeline
+    from demask.config import Evaluate
+    from demask.rundir import QA_PAIRS, is_run_folder, write_whole
+
+    thresholds = _thresholds(require)
+    if qa is None:
+        if not is_run_folder(model):
+            raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
+        qa = str(Path(model) / QA_PAIRS)
+    with _progress() as progress:
+        result = pipeline.evaluate(
+            model, qa, settings=Evaluate(max_new_tokens=max_new_tokens), progress=progress
+        )
+    if predictions is not None:
+        write_whole(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
+    if as_json:
+        _print_json({"model": result.model, "metrics": result.metrics})
+    else:
+        from demask.reports.tables import evaluation_table
+
+        _print_tables(evaluation_table(result.model, result.metrics))
+    _check(thresholds, result.metrics)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, the baseline first.")],
+    out: Annotated[Path, typer.Option(help="The report; Markdown is written beside it.")] = Path(
+        "comparison.html"
+    ),
+    overwrite: Annotated[bool, typer.Option(help="Replace a report that stands there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Several runs in one table, with paired differences on the questions they share."""
+    from demask import pipeline
+
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out}: stands there already; choose another --out, or add --overwrite")
+    results, differences = pipeline.compare(runs, out)
+    if as_json:
+        _print_json({"runs": [str(r.folder) for r in results], "differences": asdict(differences)})
+        return
+    from demask.reports.tables import accuracy_table, cost_table
+
+    _print_tables(accuracy_table(results), differences, cost_table(results))
+    print(f"Report: {out}")
+
+
+@app.command()
+def ask(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    questions: Annotated[list[str], typer.Argument(help="One or more questions.")],
+    as_json: Json = False,
+) -> None:
+    """Ask the model before and after training, side by side."""
+    from demask import pipeline
+
+    answers = pipeline.ask(run, questions)
+    if as_json:
+        _print_json([asdict(answer) for answer in answers])
+        return
+    for answer in answers:
+        print(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}")
+
+
+@data.command()
+def preview(
+    recipe: Recipe = None,
+    model: Model = None,
+    documents: Documents = None,
+    qa: QA = None,
+    objective: Objective = None,
+    overrides: Set = None,
+    count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Exactly what is trained: masked tokens, prompt and what carries loss, in colour."""
+    from demask.stages.planning import preview_examples
+
+    examples = preview_examples(_config(recipe, model, documents, qa, objective, overrides), count=count)
+    if as_json:
+        _print_json([asdict(example) for example in examples])
+        return
+    from demask.terminal import preview_legend, render_preview
+
+    console = _console()
+    for example in examples:
+        console.print(render_preview(example), "")
+    console.print(preview_legend())
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Make the report of a run again, from its folder alone."""
+    from demask import pipeline
+
+    files = pipeline.report(run)
+    if as_json:
+        _print_json({"html": str(files.html), "markdown": str(files.markdown)})
+    else:
+        print(f"Report: {files.html}\n        {files.markdown}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Environment, devices, versions, and a short speed probe."""
+    from demask.stages.diagnosis import diagnose
+
+    findings = diagnose()
+    if as_json:
+        _print_json(asdict(findings))
+        return
+    from demask.terminal import render_rows
+
+    _console().print(render_rows("demask doctor", findings.rows()))
+
+
+def _config(
+    recipe: Path | None,
+    model: str | None,
+    documents: list[str] | None,
+    qa: str | None,
+    objective: str | None,
+    overrides: list[str] | None,
+) -> "RunConfig":
+    """A recipe, with the options that were given put over it."""
+    from demask.config import apply_overrides, load_recipe, make_config
+
+    values: dict[str, Any] = load_recipe(recipe) if recipe else {}
+    given = {"model": model, "documents": documents, "qa": qa, "objective": objective}
+    values |= {key: value for key, value in given.items() if value is not None}
+    values = apply_overrides(values, overrides or [])
+    return make_config(values, source=str(recipe) if recipe else "options")
+
+
+def _thresholds(text: str | None) -> dict[tuple[str, str], float]:
+    """`forward=0.9,backward.f1=0.8` as {("forward", "contains"): 0.9, ("backward", "f1"): 0.8}."""
+    wanted = {}
+    for part in filter(None, (text or "").split(",")):
+        key, _, value = part.partition("=")
+        direction, _, metric = key.strip().partition(".")
+        metric = metric or "contains"
+        try:
+            threshold = float(value)
+        except ValueError:
+            threshold = -1.0
+        metrics = ("contains", "exact_match", "f1", "rouge1_recall")
+        if direction not in ("forward", "backward") or metric not in metrics or not 0 <= threshold <= 1:
+            raise ConfigError(
+                f"--require {part!r}: expected forward or backward, perhaps a metric ({', '.join(metrics)}), "
+                "and a number from 0 to 1, as forward=0.9,backward.f1=0.8"
+            )
+        wanted[direction, metric] = threshold
+    return wanted
+
+
+def _check(thresholds: Mapping[tuple[str, str], float], metrics: Mapping[str, Any]) -> None:
+    """Exit with 5 when a threshold is missed; says which."""
+    missed = []
+    for (direction, metric), threshold in thresholds.items():
+        if direction not in metrics:
+            raise ConfigError(f"--require {direction}: there are no {direction} questions")
+        value = metrics[direction][metric]["value"]
+        if value < threshold:
+            missed.append(f"{direction} {metric} is {value:.3f}, required {threshold:g}")
+    if missed:
+        print(f"demask: {'; '.join(missed)}", file=sys.stderr)
+        sys.exit(5)
+
+
+def _progress() -> "AbstractContextManager[Progress]":
+    from rich.console import Console
+
+    from demask.terminal import TerminalProgress
+
+    return TerminalProgress(Console(stderr=True))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_run(folder: Path) -> None:
+    from demask.reports.runs import load_runs
+    from demask.reports.tables import accuracy_table, cost_table, metrics_table
+    from demask.rundir import MODEL, REPORT_HTML, open_run_folder
+
+    runs = load_runs([open_run_folder(folder)])
+    _print_tables(accuracy_table(runs), metrics_table(runs), cost_table(runs))
+    print(f"Model:  {folder / MODEL}\nReport: {folder / REPORT_HTML}")
+
+
+def _print_tables(*tables: "Table") -> None:
+    from demask.terminal import render_table
+
+    console = _console()
+    for table in tables:
+        if table.rows:
+            console.print(render_table(table), "")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""Documents: files in, passages that fit out."""

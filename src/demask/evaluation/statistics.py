@@ -1,0 +1,334 @@
+"""From scores to metrics: means and changes with intervals that know about documents.
+
+    estimate = estimate_mean(values, clusters=document_ids)
+    describe(estimate)                                            # "0.93 [0.87, 0.97]"
+    change = compare_paired(before, after, clusters=document_ids)
+
+Questions on one document are learned or missed together, so documents, not questions, are the
+unit: every interval and every p-value clusters by document. Forward and backward are never merged.
+
+Letters: n questions, G documents (clusters), p a mean score. Values and bounds are shares in
+[0, 1], differences in [-1, 1], never percent.
+
+Sources: Korn & Graubard 1998 (Survey Methodology 24, intervals for proportions from clustered
+data), Wilson 1927 (score interval), Cochran 1977 (linearised variance of a ratio). Importing this
+module costs scipy.stats: import it inside the function that needs it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from demask.errors import DataError
+from demask.evaluation.matching import METRICS, align_with_pairs
+from demask.records import QAPair, Score
+
+Numbers = dict[str, float | int]
+
+CONFIDENCE = 0.95
+# Sign flips drawn when they cannot all be tried; with the seen one added, the smallest p-value is
+# 2 / 10,000, two-sided. All are tried for 13 documents or fewer (2 ** 13 = 8,192).
+SIGN_FLIPS = 9_999
+# Bounds memory: 1,000 flips of 10,000 documents are 80 MB.
+_FLIPS_AT_ONCE = 1_000
+# Variances below this are rounding: scores differ by far more than 1e-9 when they differ.
+_ZERO_VARIANCE = 1e-18
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean score with its interval.
+
+    Attributes:
+        value: the mean, in [0, 1].
+        low: lower bound, in [0, value].
+        high: upper bound, in [value, 1].
+        n: how many questions it averages.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean difference of scores on the same questions, after minus before.
+
+    Attributes:
+        difference: the mean, in [-1, 1].
+        low: lower bound, in [-1, difference].
+        high: upper bound, in [difference, 1].
+        p_value: chance of a difference at least this far from 0 if before and after were
+            exchangeable within every document.
+        n: how many questions it averages.
+        documents: how many documents they come from.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    documents: int
+
+
+@dataclass(frozen=True)
+class _ClusteredMean:
+    """A mean and what its uncertainty needs."""
+
+    value: float
+    variance: float  # of the mean, clustered; meaningless when documents == 1
+    n: int
+    documents: int
+
+
+class _Bounds(NamedTuple):
+    low: float
+    high: float
+
+
+def estimate_mean(
+    values: Sequence[float], clusters: Sequence[str], *, confidence: float = CONFIDENCE
+) -> Estimate:
+    """The mean of scores with an interval that stays inside [0, 1] and never collapses.
+
+    The textbook mean +- 1.96 standard errors fails here twice: questions on one document are not
+    independent, and near 0 and 1, where a tuned or an untouched model scores, it leaves [0, 1] or
+    has no width. So, after Korn & Graubard 1998: the clustered variance says how many independent
+    questions the n are worth, and the Wilson interval is taken with that effective size and with
+    Student's t on G - 1 degrees of freedom. They use Clopper-Pearson bounds; Wilson's are
+    shorter and, unlike those, make sense for fractional scores such as F1.
+
+    When all values are 0 or all are 1, nothing shows how alike the questions of a document are;
+    each document then counts as one question, the worst case. So a perfect score can have a
+    lower bound below that of a nearly perfect one.
+
+    With one document there is nothing to tell its luck from the model's skill: the interval is
+    [0, 1], which is also what Wilson's tends to as t grows without bound.
+
+    Args:
+        values: scores in [0, 1].
+        clusters: the document of each value.
+        confidence: in (0, 1).
+
+    Raises:
+        DataError: there are no values.
+        ValueError: a value lies outside [0, 1], `clusters` has another length, or
+            `confidence` lies outside (0, 1).
+    """
+    mean = _clustered_mean(_as_scores(values), clusters)
+    if mean.documents == 1:
+        return Estimate(mean.value, 0.0, 1.0, mean.n)
+    quantile = _t_quantile(confidence, mean.documents)
+    return _wilson(mean, _effective_size(mean), quantile)
+
+
+def compare_paired(
+    before: Sequence[float], after: Sequence[float], clusters: Sequence[str], *, seed: int = 0
+) -> Change:
+    """The mean of after minus before on the same questions, with interval and p-value.
+
+    The p-value is from a two-sided sign-flip test over documents: if training changed nothing,
+    a document's summed difference is as likely to be its negative. It is exact for 13 documents
+    or fewer and drawn `SIGN_FLIPS` times otherwise. It cannot fall below 2 / 2**G, so fewer than
+    six documents never reach p < 0.05.
+
+    The 95% interval is Student's t on the clustered variance, cut to [-1, 1]. When all documents
+    changed alike that variance is 0 and says nothing; the bounds are then those of a mixture in which
+    as many documents as Wilson's bound for 0 of G allows went to the worst or best extreme.
+    With one document the interval is [-1, 1] and the p-value 1.
+
+    Args:
+        before: scores in [0, 1].
+        after: scores in [0, 1] of the same questions in the same order.
+        clusters: the document of each question.
+        seed: of the drawn sign flips.
+
+    Raises:
+        DataError: there are no values.
+        ValueError: lengths differ, or a value lies outside [0, 1].
+    """
+    if len(before) != len(after):
+        raise ValueError(f"{len(before)} values before and {len(after)} after, expected the same questions")
+    differences = _as_scores(after) - _as_scores(before)
+    mean = _clustered_mean(differences, clusters)
+    bounds = _difference_bounds(mean)
+    return Change(
+        difference=mean.value,
+        low=bounds.low,
+        high=bounds.high,
+        p_value=_sign_flip_p_value(_cluster_sums(differences, clusters), seed),
+        n=mean.n,
+        documents=mean.documents,
+    )
+
+
+def summarise(scores: Sequence[Score], pairs: Sequence[QAPair]) -> dict[str, dict[str, Numbers]]:
+    """Every metric per direction: `{"forward": {"f1": {"value", "low", "high", "n"}, ...}, ...}`.
+
+    Only directions that occur are in it, forward first.
+
+    Raises:
+        DataError: there are no scores, or scores and pairs do not match one to one.
+    """
+    ordered = align_with_pairs(scores, pairs)
+    return {
+        direction: {
+            metric: asdict(estimate_mean(_values_at(ordered, metric, places), _documents_at(pairs, places)))
+            for metric in METRICS
+        }
+        for direction, places in _places_by_direction(pairs).items()
+    }
+
+
+def summarise_changes(
+    before: Sequence[Score], after: Sequence[Score], pairs: Sequence[QAPair]
+) -> dict[str, dict[str, Numbers]]:
+    """Every metric's paired change per direction, with the fields of `Change`.
+
+    Only directions that occur are in it, forward first.
+
+    Raises:
+        DataError: there are no scores, or scores and pairs do not match one to one.
+    """
+    ordered_before, ordered_after = align_with_pairs(before, pairs), align_with_pairs(after, pairs)
+    return {
+        direction: {
+            metric: asdict(
+                compare_paired(
+                    _values_at(ordered_before, metric, places),
+                    _values_at(ordered_after, metric, places),
+                    _documents_at(pairs, places),
+                )
+            )
+            for metric in METRICS
+        }
+        for direction, places in _places_by_direction(pairs).items()
+    }
+
+
+def describe(estimate: Estimate) -> str:
+    """An estimate for people: `0.93 [0.87, 0.97]`."""
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def describe_p(p_value: float) -> str:
+    """A p-value for people: `p = 0.012`, or `p < 0.001`."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def _as_scores(values: Sequence[float]) -> NDArray[np.float64]:
+    scores = np.asarray(values, dtype=np.float64)
+    # Written so that nan fails too.
+    outside = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if outside.size:
+        place = int(outside[0])
+        raise ValueError(f"value {place} is {scores[place]}, expected a score in [0, 1]")
+    return scores
+
+
+def _cluster_sums(values: NDArray[np.float64], clusters: Sequence[str]) -> NDArray[np.float64]:
+    _, cluster_of_value = np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)
+    return np.asarray(np.bincount(cluster_of_value, weights=values), dtype=np.float64)
+
+
+def _clustered_mean(values: NDArray[np.float64], clusters: Sequence[str]) -> _ClusteredMean:
+    """The mean as a ratio of sums over clusters, with its linearised variance.
+
+    Both the sum of values and the number of questions vary by cluster, so the mean is a ratio and
+    its variance is that of the clusters' summed residuals. G / (G - 1) corrects for few clusters.
+    """
+    if len(values) != len(clusters):
+        raise ValueError(f"{len(values)} values and {len(clusters)} clusters, expected as many")
+    if not len(values):
+        raise DataError("there are no scores to average: ask the model at least one question")
+    value = math.fsum(values) / len(values)
+    residuals = _cluster_sums(values - value, clusters)
+    documents = len(residuals)
+    correction = documents / (documents - 1) if documents > 1 else 1.0
+    variance = correction * float(np.sum(residuals**2)) / len(values) ** 2
+    return _ClusteredMean(value, variance, len(values), documents)
+
+
+def _effective_size(mean: _ClusteredMean) -> float:
+    """How many independent questions give a variance as large as the clustered one.
+
+    n divided by the design effect, the clustered variance over that of n independent questions,
+    p (1 - p) / (n - 1). Never above n: less spread than independent questions would have is luck,
+    or the scores are fractions.
+    """
+    if mean.value in (0.0, 1.0):
+        return float(mean.documents)
+    if mean.variance < _ZERO_VARIANCE:
+        return float(mean.n)
+    independent = mean.value * (1 - mean.value) / (mean.n - 1)
+    return mean.n * min(1.0, independent / mean.variance)
+
+
+def _t_quantile(confidence: float, documents: int) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, expected a number between 0 and 1, as 0.95")
+    return float(stats.t.ppf((1 + confidence) / 2, documents - 1))
+
+
+def _wilson(mean: _ClusteredMean, size: float, quantile: float) -> Estimate:
+    p, spread = mean.value, quantile**2 / size
+    centre = (p + spread / 2) / (1 + spread)
+    half_width = math.sqrt(spread * p * (1 - p) + spread**2 / 4) / (1 + spread)
+    # Wilson's bounds enclose p and stay in [0, 1]; the limits only undo rounding.
+    low = max(0.0, min(p, centre - half_width))
+    high = min(1.0, max(p, centre + half_width))
+    return Estimate(p, low, high, mean.n)
+
+
+def _difference_bounds(mean: _ClusteredMean) -> _Bounds:
+    if mean.documents == 1:
+        return _Bounds(-1.0, 1.0)
+    quantile = _t_quantile(CONFIDENCE, mean.documents)
+    if mean.variance < _ZERO_VARIANCE:
+        # Wilson's upper bound for the share of documents unlike those seen: 0 of G.
+        unlike = quantile**2 / (mean.documents + quantile**2)
+        return _Bounds(mean.value - unlike * (mean.value + 1), mean.value + unlike * (1 - mean.value))
+    half_width = quantile * math.sqrt(mean.variance)
+    return _Bounds(max(-1.0, mean.value - half_width), min(1.0, mean.value + half_width))
+
+
+def _sign_flip_p_value(sums: NDArray[np.float64], seed: int) -> float:
+    # scipy refuses a single observation; its two sign flips are equally far from 0.
+    if len(sums) == 1 or not np.any(sums):
+        return 1.0
+    test = stats.permutation_test(
+        (sums,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=SIGN_FLIPS,
+        batch=_FLIPS_AT_ONCE,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
+
+
+def _places_by_direction(pairs: Sequence[QAPair]) -> dict[str, list[int]]:
+    if not pairs:
+        raise DataError("there are no QA pairs to summarise: give at least one")
+    found = {
+        direction: [place for place, pair in enumerate(pairs) if pair.direction == direction]
+        for direction in ("forward", "backward")
+    }
+    return {direction: places for direction, places in found.items() if places}
+
+
+def _values_at(scores: Sequence[Score], metric: str, places: Sequence[int]) -> list[float]:
+    return [getattr(scores[place], metric) for place in places]
+
+
+def _documents_at(pairs: Sequence[QAPair], places: Sequence[int]) -> list[str]:
+    return [pairs[place].document_id for place in places]

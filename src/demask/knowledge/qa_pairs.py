@@ -1,0 +1,116 @@
+"""Questions from a JSON Lines file, checked line by line.
+
+    pairs = load_qa_pairs("qa_pairs.jsonl", documents=[document.id for document in documents])
+
+    {"id": "q1", "document_id": "d1", "question": "Who founded Orlin?", "answers": ["Mara Voss"],
+     "direction": "backward", "kind": "person"}
+
+`id` (default `q<line>`) and `kind` are optional; one answer may be written `"answer": "Mara Voss"`.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from demask.documents.text_files import JsonLine, did_you_mean, read_id, read_json_lines, shown
+from demask.errors import DataError
+from demask.records import Direction, QAPair
+
+_KEYS = ("id", "document_id", "question", "answers", "answer", "direction", "kind")
+_DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
+
+
+def load_qa_pairs(path: str | Path, *, documents: Collection[str] | None) -> list[QAPair]:
+    """Load the QA pairs of a file, in its order.
+
+    Args:
+        path: JSON Lines, one QA pair a line; blank lines are skipped.
+        documents: the ids of the documents that may be asked about; None: any.
+
+    Raises:
+        DataError: the file, a line, or an id is not usable, or the file holds no pairs.
+    """
+    known = None if documents is None else frozenset(documents)
+    pairs: list[QAPair] = []
+    ids: dict[str, int] = {}
+    asked: dict[tuple[str, str, str], int] = {}
+    for line in read_json_lines(Path(path)):
+        pair = _make_pair(line)
+        if known is not None and pair.document_id not in known:
+            raise DataError(
+                f"{line.place}: document_id is {shown(pair.document_id)}, expected the id of one of the "
+                f"{len(known)} documents{did_you_mean(pair.document_id, known)}"
+            )
+        first = ids.setdefault(pair.id, line.number)
+        if first != line.number:
+            raise DataError(
+                f"{line.place}: id {shown(pair.id)} is taken by line {first}; give each pair its own id"
+            )
+        first = asked.setdefault((pair.document_id, pair.question, pair.direction), line.number)
+        if first != line.number:
+            raise DataError(
+                f"{line.place}: line {first} asks the same question; delete one, or join their answers"
+            )
+        pairs.append(pair)
+    if not pairs:
+        raise DataError(f"{path}: holds no QA pairs, expected one JSON object a line")
+    return pairs
+
+
+def _make_pair(line: JsonLine) -> QAPair:
+    for key in line.values:
+        if key not in _KEYS:
+            raise DataError(
+                f"{line.place}: unknown key {shown(key)}, expected {', '.join(_KEYS)}"
+                f"{did_you_mean(key, _KEYS)}"
+            )
+    document_id = read_id(_required(line, "document_id"), key="document_id", place=line.place)
+    if not document_id:
+        raise DataError(f"{line.place}: document_id is empty, expected the id of a document")
+    return QAPair(
+        id=read_id(line.values.get("id"), key="id", place=line.place) or f"q{line.number}",
+        document_id=document_id,
+        question=_text(line, "question", _required(line, "question")),
+        answers=_answers(line),
+        direction=_direction(line),
+        kind=_kind(line),
+    )
+
+
+def _required(line: JsonLine, key: str) -> object:
+    if key not in line.values:
+        there = ", ".join(map(repr, line.values)) or "none"
+        raise DataError(f"{line.place}: no key {key!r}, keys are {there}; add it")
+    return line.values[key]
+
+
+def _text(line: JsonLine, what: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{line.place}: {what} is {shown(value)}, expected a string with some text")
+    return value.strip()
+
+
+def _answers(line: JsonLine) -> tuple[str, ...]:
+    """The accepted wordings, under `answers` or, when there is one only, under `answer`."""
+    if "answer" in line.values:
+        if "answers" in line.values:
+            raise DataError(f"{line.place}: answer and answers are both given, expected one of them")
+        return (_text(line, "answer", line.values["answer"]),)
+    value = _required(line, "answers")
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{line.place}: answers is {shown(value)}, expected a list of strings")
+    return tuple(_text(line, f"answers[{place}]", answer) for place, answer in enumerate(value))
+
+
+def _direction(line: JsonLine) -> Direction:
+    value = _required(line, "direction")
+    for direction in _DIRECTIONS:
+        if value == direction:
+            return direction
+    raise DataError(f"{line.place}: direction is {shown(value)}, expected 'forward' or 'backward'")
+
+
+def _kind(line: JsonLine) -> str:
+    value = line.values.get("kind")
+    if not isinstance(value, str | None):
+        raise DataError(f"{line.place}: kind is {shown(value)}, expected a string")
+    return (value or "").strip()

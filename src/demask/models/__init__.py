@@ -1,0 +1,1 @@
+"""Load models, and know what differs between their families."""

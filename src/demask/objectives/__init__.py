@@ -1,0 +1,1 @@
+"""Objectives as pure functions from a passage to an example."""

@@ -1,0 +1,75 @@
+"""Demasking: the passage stands masked in the prompt, and the model writes the original.
+
+    form = DemaskingForm(chat, mask_id=16, instruction=encode(...), opening=encode(...))
+    example = make_demasking_example(ids, masked, id="d1", form=form)
+
+    user:       Mo## Voss ## the Orlin ## in 1931.
+                Return the recovered masked passage.
+    assistant:  Here is the recovered text:
+
+                Mora Voss founded the Orlin works in 1931.<end of turn>     <- carries loss
+
+Source: Pan et al. 2025, arXiv 2510.09885 ("masked fine-tuning"). The loss is the plain mean
+cross-entropy over the completion: a conditional likelihood, so there is no weight 1/ratio.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from demask.objectives.prompts import ChatFormat
+from demask.records import IGNORE_INDEX, Example
+
+
+@dataclass(frozen=True)
+class DemaskingForm:
+    """What stands around the passage and its masked copy.
+
+    Attributes:
+        chat: the ids around the turns.
+        mask_id: stands once for every masked token; runs are never merged.
+        instruction: follows the masked passage in the prompt.
+        opening: stands before the passage in the completion, without loss.
+    """
+
+    chat: ChatFormat
+    mask_id: int
+    instruction: tuple[int, ...]
+    opening: tuple[int, ...]
+
+
+def make_demasking_example(
+    ids: Sequence[int],
+    masked: Sequence[bool],
+    *,
+    id: str,
+    form: DemaskingForm,
+    loss_on: Literal["all", "masked"] = "all",
+) -> Example:
+    """Put a masked copy of the passage into the prompt and the original into the completion.
+
+    Args:
+        ids: the passage.
+        masked: one per token of the passage; True where the prompt shows the mask token.
+        id: names the example.
+        form: everything around the passage.
+        loss_on: `all` scores every passage token and the end of turn (the paper); `masked`
+            scores the masked tokens and the end of turn. The end is always learned, since a
+            model that never stops is of no use.
+
+    Raises:
+        ValueError: `masked` does not cover the passage.
+    """
+    if len(masked) != len(ids):
+        raise ValueError(f"{len(masked)} mask flags for {len(ids)} tokens")
+    shown = tuple(form.mask_id if hide else token for token, hide in zip(ids, masked, strict=True))
+    prompt = (*form.chat.user, *shown, *form.instruction, *form.chat.assistant, *form.opening)
+    scored = tuple(
+        token if hide or loss_on == "all" else IGNORE_INDEX for token, hide in zip(ids, masked, strict=True)
+    )
+    return Example(
+        id=id,
+        token_ids=(*prompt, *ids, *form.chat.end),
+        labels=(*(IGNORE_INDEX,) * len(prompt), *scored, *form.chat.end),
+        masked=(*(False,) * len(prompt), *masked, *(False,) * len(form.chat.end)),
+    )

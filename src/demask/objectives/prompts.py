@@ -1,0 +1,123 @@
+"""How a prompt and a completion are written in a model's own chat format.
+
+    chat = load_chat_format(tokenizer)          # also runs the self-test
+    prompt = (*chat.user, *masked_ids, *instruction_ids, *chat.assistant)
+    completion = (*opening_ids, *document_ids, *chat.end)
+
+The format is cut into token ids once, at the places where the two turns stand, so that a
+document keeps exactly the same ids in the prompt and in the completion.
+
+A base model without a template gets `PLAIN_TEMPLATE`, which is saved with its tokenizer, so
+that a server asks its questions in the words it was trained on.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from demask.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Ours: the shortest pair of turns that a base model continues sensibly.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first %}{{ bos_token or '' }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token + '\\n' }}"
+    "{% else %}{{ 'User: ' + message['content'] + '\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' + ' ' }}{% endif %}"
+)
+
+# Stand in for the two turns while the template is cut; letters only, as templates strip and escape.
+_USER, _ASSISTANT = "DEMASKUSERTURN", "DEMASKASSISTANTTURN"
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """The token ids around the two turns.
+
+    Attributes:
+        user: everything before the user's words.
+        assistant: everything between the user's and the assistant's words.
+        end: ends the assistant's turn; learned, and stops decoding.
+        bos: what raw text begins with, empty when the model has none.
+    """
+
+    user: tuple[int, ...]
+    assistant: tuple[int, ...]
+    end: tuple[int, ...]
+    bos: tuple[int, ...]
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    """Token ids of plain text: no BOS or EOS is added, and `<|eos|>` in a text is only letters."""
+    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def render_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> str:
+    """The prompt as text, up to the first token that the model must say."""
+    return _render(tokenizer, [{"role": "user", "content": question}], add_generation_prompt=True)
+
+
+def encode_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> tuple[int, ...]:
+    """The prompt as token ids; the template's own special tokens are kept, none is added."""
+    return tuple(tokenizer(render_question(tokenizer, question), add_special_tokens=False)["input_ids"])
+
+
+def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
+    """Cut the tokenizer's template into the ids around the two turns, and test it.
+
+    Raises:
+        ModelError: the prompt is not a prefix of prompt and completion, begins with two BOS
+            tokens, or the turn ends with no special token, so that decoding would not stop.
+    """
+    prompt = render_question(tokenizer, _USER)
+    turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
+    whole = _render(tokenizer, turns, add_generation_prompt=False)
+    if prompt.count(_USER) != 1 or whole.count(_ASSISTANT) != 1:
+        raise ModelError("chat template: drops or repeats a turn; expected user and assistant once each")
+    before, between = prompt.split(_USER)
+    head, tail = whole.split(_ASSISTANT)
+    if head.rstrip() != prompt.rstrip() and not prompt.startswith(head):
+        raise ModelError(
+            "chat template: the prompt is not a prefix of prompt and completion "
+            f"({prompt[-40:]!r} against {head[-40:]!r}); set another template in the tokenizer"
+        )
+    bos = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
+    chat = ChatFormat(
+        user=_ids(tokenizer, before),
+        assistant=_ids(tokenizer, between),
+        end=_end_of_turn(tokenizer, tail),
+        bos=bos,
+    )
+    if bos and chat.user[:2] == bos * 2:
+        raise ModelError("chat template: begins with two BOS tokens, expected one")
+    return chat
+
+
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, add_generation_prompt: bool
+) -> str:
+    # enable_thinking: hybrid models (Qwen3) then answer at once, in training and in questions.
+    return str(
+        tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+        )
+    )
+
+
+def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+
+def _end_of_turn(tokenizer: "PreTrainedTokenizerBase", tail: str) -> tuple[int, ...]:
+    """The ids after the assistant's words up to the first special token; what follows belongs to no turn."""
+    ids = _ids(tokenizer, tail)
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    for place, token in enumerate(ids):
+        if token in special:
+            return ids[: place + 1]
+    raise ModelError(
+        f"chat template: the assistant's turn ends with {tail!r}, expected a special token such as "
+        f"{tokenizer.eos_token!r}; without one the model never learns to stop"
+    )

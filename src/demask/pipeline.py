@@ -1,0 +1,286 @@
+"""The method on one screen: documents in, a model that answers both ways round, and the proof.
+
+    result = inject(model="embedded", documents="facts/", qa="questions.jsonl", out="runs/first")
+    result.summary["metrics"]["after"]["backward"]["contains"]["value"]
+    result.model.generate(...)
+
+Every stage leaves a file in the run folder and is skipped when the file is there, so a run that
+was killed goes on with the same command.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.config import Evaluate, RunConfig, make_config
+from demask.errors import RunError
+from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.progress import Progress, Silent
+from demask.records import Prediction, Score
+from demask.reports.page import ReportFiles, render_html, render_markdown, write_reports
+from demask.reports.runs import RunResult, load_runs
+from demask.reports.tables import Table, difference_table
+from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder
+from demask.stages.asking import ask_base, ask_stage, score_stage, summarise_stage
+from demask.stages.inputs import load_knowledge, split_stage, write_knowledge
+from demask.stages.training import train_stage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from demask.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A finished run."""
+
+    run_folder: Path
+    summary: Mapping[str, Any]
+
+    @cached_property
+    def _loaded(self) -> "LoadedModel":
+        from demask.models.load import load_model
+
+        return load_model(str(self.run_folder / rundir.MODEL))
+
+    @property
+    def model(self) -> "PreTrainedModel":
+        """The trained model, loaded on first use."""
+        return self._loaded.model
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """Its tokenizer."""
+        return self._loaded.tokenizer
+
+
+def inject(
+    *,
+    model: str,
+    documents: str | Path | Sequence[str | Path],
+    out: str | Path,
+    qa: str | Path | None = None,
+    objective: str | Mapping[str, Any] = "demasking",
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Injected:
+    """Teach a model the facts of documents, and measure what it can answer before and after.
+
+    Args:
+        model: `embedded`, a folder, or a hub name.
+        documents: files and folders.
+        out: the run folder; a run that was killed there goes on.
+        qa: JSON Lines file of QA pairs; without it nothing is asked.
+        objective: `demasking`, `next-token` or `reverse`, or a mapping with its options.
+        progress: told how far the work is.
+        settings: any other key of a recipe, as in `train={"steps": 100}, seed=1`.
+
+    Raises:
+        DemaskError: something is wrong with recipe, data, model or machine; one line says what.
+    """
+    values = {"model": str(model), "documents": documents, "objective": objective, **settings}
+    if qa is not None:
+        values["qa"] = str(qa)
+    return run_recipe(make_config(values, source="inject"), out, progress=progress or Silent())
+
+
+def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Injected:
+    """Do a whole run, or what is left of it."""
+    knowledge = load_knowledge(config)
+    run = claim_run_folder(out, config.model_dump(mode="json"))
+    write_knowledge(run, knowledge)
+    if run.has(rundir.SUMMARY) and run.has(rundir.REPORT_HTML):
+        progress.say(f"{run.path}: already complete, nothing is done again")
+        return Injected(run.path, run.read_json(rundir.SUMMARY))
+
+    base = _load_once(config, progress)
+    passages = split_stage(config, run, knowledge, base, progress)
+    answers = ask_base(config, run, knowledge, base, progress)
+    tuned = train_stage(config, run, base, passages, knowledge.pairs, progress)
+    answers["after"] = ask_stage(
+        run, "after", load=lambda: tuned, pairs=knowledge.pairs, settings=config.evaluate, progress=progress
+    )
+
+    scores = score_stage(run, knowledge.pairs, answers)
+    summary = summarise_stage(run, config, knowledge, passages, scores)
+    _write_report(run)
+    return Injected(run.path, summary)
+
+
+def _load_once(config: RunConfig, progress: Progress) -> Callable[[], "LoadedModel"]:
+    """The base model, loaded when a stage first asks for it."""
+
+    @cache
+    def load() -> "LoadedModel":
+        from demask.models.load import load_model
+
+        progress.begin(f"Loading {config.model}", 1)
+        return load_model(config.model, device=config.device)
+
+    return load
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model can answer.
+
+    Attributes:
+        model: folder or name that was asked.
+        metrics: by direction and name: `{"forward": {"contains": {"value", "low", "high", "n"}}}`.
+        predictions: what it said.
+        scores: each prediction judged.
+    """
+
+    model: str
+    metrics: Mapping[str, Any]
+    predictions: tuple[Prediction, ...]
+    scores: tuple[Score, ...]
+
+
+def evaluate(
+    model: str, qa: str | Path, *, settings: Evaluate | None = None, device: str = "auto", progress: Progress
+) -> Evaluation:
+    """Ask a model, or the model of a run, the questions of a file.
+
+    Raises:
+        DemaskError: the model or the file is not usable.
+    """
+    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.qa import ask_questions
+    from demask.evaluation.statistics import summarise
+    from demask.models.load import load_model
+
+    settings = settings or Evaluate()
+    pairs = load_qa_pairs(qa, documents=None)
+    loaded = load_model(trained_model(model), device=device)
+    progress.begin("Asking", len(pairs))
+    predictions = ask_questions(
+        loaded,
+        pairs,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        on_done=progress.advance,
+    )
+    scores = score_predictions(predictions, pairs)
+    return Evaluation(loaded.source, summarise(scores, pairs), tuple(predictions), tuple(scores))
+
+
+def trained_model(name: str) -> str:
+    """The model folder of a run; any other name stays as it is.
+
+    Raises:
+        RunError: the run has not finished training.
+    """
+    if not is_run_folder(name):
+        return name
+    folder = Path(name) / rundir.MODEL
+    if not folder.exists():
+        raise RunError(
+            f"{name}: this run has no trained model yet; start its 'demask inject' again to finish it"
+        )
+    return str(folder)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question, asked of the base model and of the trained one."""
+
+    question: str
+    before: str
+    after: str
+
+
+def ask(folder: str | Path, questions: Sequence[str], *, max_new_tokens: int = 128) -> list[Answer]:
+    """Ask the model of a run, and the model it was made of.
+
+    Raises:
+        RunError: this is no finished run.
+        ModelError: a model cannot be loaded.
+    """
+    from demask.generation.autoregressive import generate_texts
+    from demask.models.load import load_model
+    from demask.objectives.prompts import encode_question
+
+    run = open_run_folder(folder)
+    said = []
+    for name in (run.read_json(rundir.CONFIG)["model"], trained_model(str(folder))):
+        loaded = load_model(name)
+        prompts = [encode_question(loaded.tokenizer, question) for question in questions]
+        said.append(generate_texts(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=len(prompts)))
+    return [
+        Answer(question, before.text, after.text)
+        for question, before, after in zip(questions, *said, strict=True)
+    ]
+
+
+def compare(folders: Sequence[str | Path], out: Path, *, title: str = "") -> tuple[list[RunResult], Table]:
+    """Several runs in one report, with paired differences on the questions they share.
+
+    Args:
+        folders: the baseline first.
+        out: the HTML file; the same as Markdown stands beside it.
+        title: heads the report.
+    """
+    from demask.evaluation.statistics import compare_paired
+
+    runs = load_runs([open_run_folder(folder) for folder in folders])
+    table = difference_table(runs, compare_paired)
+    title = title or " and ".join(run.label for run in runs)
+    rundir.write_whole(out, render_html(runs, title=title, comparison=table))
+    rundir.write_whole(out.with_suffix(".md"), render_markdown(runs, title=title, comparison=table))
+    return runs, table
+
+
+def report(folder: str | Path) -> ReportFiles:
+    """Make the report of a run again, from its folder alone."""
+    run = open_run_folder(folder)
+    return _write_report(run)
+
+
+def _write_report(run: RunFolder) -> ReportFiles:
+    runs = load_runs([run])
+    return write_reports(runs, run.path, title=f"What {runs[0].model} learned")
+
+
+# Next-token first: a comparison reads as what the later arm adds to the earlier.
+QUICKSTART_ARMS = ("next-token", "demasking")
+# Measured on two AVX2 cores (docs/benchmarks.md): the fewest steps after which demasking reaches
+# 0.85 both ways with every seed tried.
+QUICKSTART_TRAIN = {"steps": 32, "batch_size": 8, "learning_rate": 5e-4}
+
+
+def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[str, Injected]:
+    """Eight invented documents, learned twice on the embedded model, and one report on both."""
+    here = Path(__file__).parent / "quickstart"
+    done: dict[str, Injected] = {}
+    for arm in QUICKSTART_ARMS:
+        progress.say(f"[{arm}]")
+        config = make_config(
+            {
+                "model": "embedded",
+                "documents": str(here / "documents.jsonl"),
+                "qa": str(here / "qa_pairs.jsonl"),
+                "objective": arm,
+                "seed": seed,
+                "train": QUICKSTART_TRAIN,
+                "evaluate": {"max_new_tokens": 48},
+            }
+        )
+        if done:
+            _reuse_base_answers(next(iter(done.values())).run_folder, Path(out) / arm, config)
+        done[arm] = run_recipe(config, Path(out) / arm, progress=progress)
+    compare([Path(out) / arm for arm in QUICKSTART_ARMS], Path(out) / rundir.REPORT_HTML)
+    return done
+
+
+def _reuse_base_answers(source: Path, target: Path, config: RunConfig) -> None:
+    """What the untouched model says does not depend on how it will be trained."""
+    first, second = RunFolder(source), claim_run_folder(target, config.model_dump(mode="json"))
+    for stage in ("before", "ceiling"):
+        name = rundir.predictions_file(stage)
+        if not second.has(name):
+            second.write_rows(name, first.read_rows(name))

@@ -1,0 +1,1 @@
+"""Eight invented documents and their questions, for `demask quickstart`."""

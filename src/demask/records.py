@@ -1,0 +1,114 @@
+"""The records that travel from documents to scores; all frozen.
+
+Files are JSON Lines with these field names as keys:
+
+    QAPair("q1", "d1", "Who founded Orlin?", ("Mara Voss",), "backward")
+    -> {"id": "q1", "document_id": "d1", "question": ..., "answers": [...], "direction": "backward"}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Direction = Literal["forward", "backward"]
+
+# Label of a position that carries no loss, as everywhere in PyTorch.
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True)
+class Document:
+    """A source text.
+
+    Attributes:
+        id: unique within a run; masks are keyed by it.
+        text: what is trained on.
+        title: for people, empty when unknown.
+        source: where it stands, as `file` or `file line 12`.
+        metadata: whatever else the file says about it.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    source: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A part of a document that fits the context; all passages of a document make up its text."""
+
+    id: str
+    document_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class QAPair:
+    """A test item.
+
+    Attributes:
+        id: unique within a file.
+        document_id: the document that holds the answer; intervals cluster by it.
+        question: asked without the document at hand.
+        answers: the accepted wordings, the preferred one first.
+        direction: `forward` when the answer follows the question's cues in the document,
+            `backward` when it precedes them.
+        kind: what sort of question, free text, for tables.
+    """
+
+    id: str
+    document_id: str
+    question: str
+    answers: tuple[str, ...]
+    direction: Direction
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids plus which of them carry loss; made by an objective, read by the trainer.
+
+    Attributes:
+        id: passage, epoch and variant it was made of.
+        token_ids: prompt and completion.
+        labels: the token ids to score, unshifted; `IGNORE_INDEX` where there is no loss.
+        masked: True where the token at this position is scored and the prompt does not show
+            it. The other scored tokens can be copied from the prompt.
+    """
+
+    id: str
+    token_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    masked: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model said to one question.
+
+    Attributes:
+        qa_id: the QA pair that was asked.
+        text: what the model said, stripped.
+        tokens: how many tokens it took, the end of turn included.
+        seconds: the wall-clock share of this prediction in its batch.
+        stopped: False when the limit of new tokens cut it short.
+    """
+
+    qa_id: str
+    text: str
+    tokens: int = 0
+    seconds: float = 0.0
+    stopped: bool = True
+
+
+@dataclass(frozen=True)
+class Score:
+    """One prediction judged; every field is in [0, 1]."""
+
+    qa_id: str
+    exact_match: float
+    contains: float
+    f1: float
+    rouge1_recall: float

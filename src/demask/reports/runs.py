@@ -1,0 +1,303 @@
+"""One run folder, read back as one record; nothing is computed again.
+
+    run = load_run(open_run_folder("runs/first"))
+    runs = load_runs([first, second])          # with labels that tell them apart
+    run.metrics["after"]["forward"]["contains"].value
+    run.questions[0].outcome                   # "gained", "kept", "lost" or "still wrong"
+
+Only `config.json` and `summary.json` must be there: a run without questions, without a
+ceiling or without accuracy over steps is read all the same.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from demask import rundir
+from demask.errors import RunError
+from demask.records import Direction, Document, Passage, Prediction, QAPair, Score
+from demask.rundir import RunFolder
+
+R = TypeVar("R")
+
+Outcome = Literal["gained", "kept", "lost", "still wrong", "not scored"]
+
+STAGES = ("before", "after", "ceiling")
+DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
+METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
+# The metric of headlines and figures: strict about the answer, lenient about the sentence around it.
+HEADLINE = "contains"
+OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A share of questions in [0, 1], its 95% interval, and how many questions it stands for."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """After minus before on the same questions, with a 95% interval over documents."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    documents: int
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """One question with what was said to it; None where a stage did not ask."""
+
+    qa_id: str
+    document_id: str
+    direction: Direction
+    question: str
+    answers: tuple[str, ...]
+    before: str | None
+    after: str | None
+    ceiling: str | None
+    outcome: Outcome
+    scores: Mapping[str, Score] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """One line of the training log; losses in nats per token, None where no such tokens were."""
+
+    step: int
+    loss: float | None
+    masked: float | None
+    copied: float | None
+
+
+@dataclass(frozen=True)
+class AccuracyPoint:
+    """Accuracy measured while training."""
+
+    step: int
+    direction: str
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took; None where it was not measured."""
+
+    steps: int | None
+    exposures: float | None
+    tokens: int | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+    documents: int | None
+    passages: int | None
+    document_tokens: int | None
+    coverage: float | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """All a report says about one run.
+
+    Attributes:
+        label: names the run in tables and figures; the objective, unless two runs share it.
+        config_sha256: of the bytes of `config.json`, as `sha256sum` prints it.
+        metrics: by stage, direction and name of the metric.
+        changes: by direction and name of the metric.
+        losses: in the order of steps.
+    """
+
+    folder: Path
+    label: str
+    objective: str
+    model: str
+    config: Mapping[str, Any]
+    config_sha256: str
+    environment: Mapping[str, Any]
+    cost: Cost
+    warnings: tuple[str, ...]
+    metrics: Mapping[str, Mapping[str, Mapping[str, Metric]]]
+    changes: Mapping[str, Mapping[str, Change]]
+    documents: tuple[Document, ...]
+    passages: tuple[Passage, ...]
+    questions: tuple[QuestionRow, ...]
+    losses: tuple[LossPoint, ...]
+    accuracies: tuple[AccuracyPoint, ...]
+
+
+def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
+    """Read a run folder.
+
+    Raises:
+        RunError: `config.json` or `summary.json` is missing, or a file is not what it should be.
+    """
+    config, summary = folder.read_json(rundir.CONFIG), folder.read_json(rundir.SUMMARY)
+    try:
+        return RunResult(
+            folder=folder.path,
+            label=label or str(summary["objective"]),
+            objective=str(summary["objective"]),
+            model=str(summary["model"]),
+            config=config,
+            config_sha256=hashlib.sha256(folder.file(rundir.CONFIG).read_bytes()).hexdigest(),
+            environment=folder.read_json(rundir.ENVIRONMENT) if folder.has(rundir.ENVIRONMENT) else {},
+            cost=_cost(summary),
+            warnings=tuple(str(warning) for warning in summary.get("warnings", ())),
+            metrics=_metrics(summary.get("metrics", {})),
+            changes=_changes(summary.get("changes", {})),
+            documents=tuple(_records(folder, rundir.DOCUMENTS, Document)),
+            passages=tuple(_records(folder, rundir.PASSAGES, Passage)),
+            questions=_questions(folder),
+            losses=_losses(folder),
+            accuracies=_accuracies(folder),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{folder.path}: a file of this run lacks what a report needs ({error!r}); "
+            "was it written by another version of demask?"
+        ) from error
+
+
+def load_runs(folders: Sequence[RunFolder]) -> list[RunResult]:
+    """Read several run folders and label them so that no two share a label."""
+    return label_apart([load_run(folder) for folder in folders])
+
+
+def label_apart(runs: Sequence[RunResult]) -> list[RunResult]:
+    """The same runs; those that share a label also carry the name of their folder, else a number."""
+    for suffix in ("folder", "number"):
+        shared = {label for label, times in Counter(run.label for run in runs).items() if times > 1}
+        runs = [
+            replace(run, label=f"{run.label} ({run.folder.name if suffix == 'folder' else number})")
+            if run.label in shared
+            else run
+            for number, run in enumerate(runs, start=1)
+        ]
+    return list(runs)
+
+
+def asked_directions(runs: Sequence[RunResult]) -> list[Direction]:
+    """Which directions have metrics in any of the runs, forward first."""
+    return [
+        direction
+        for direction in DIRECTIONS
+        if any(direction in metrics for run in runs for metrics in run.metrics.values())
+    ]
+
+
+def find_metric(run: RunResult, stage: str, direction: str, name: str = HEADLINE) -> Metric | None:
+    """One metric of a run, None where it was not measured."""
+    return run.metrics.get(stage, {}).get(direction, {}).get(name)
+
+
+def predictions_unchanged(run: RunResult) -> bool:
+    """Whether training changed no single prediction, a sign that the trained weights were not used."""
+    asked = [row for row in run.questions if row.before is not None and row.after is not None]
+    return bool(asked) and all(row.before == row.after for row in asked)
+
+
+def _cost(summary: Mapping[str, Any]) -> Cost:
+    return Cost(**{name: summary.get(name) for name in Cost.__dataclass_fields__})
+
+
+def _metrics(stages: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Metric]]]:
+    return {
+        stage: {
+            direction: {
+                name: Metric(value["value"], value["low"], value["high"], value["n"])
+                for name, value in by_name.items()
+            }
+            for direction, by_name in directions.items()
+        }
+        for stage, directions in stages.items()
+    }
+
+
+def _changes(directions: Mapping[str, Any]) -> dict[str, dict[str, Change]]:
+    return {
+        direction: {
+            name: Change(**{key: value[key] for key in Change.__dataclass_fields__})
+            for name, value in by_name.items()
+        }
+        for direction, by_name in directions.items()
+    }
+
+
+def _records(folder: RunFolder, name: str, kind: type[R]) -> list[R]:
+    return folder.read_records(name, kind) if folder.has(name) else []
+
+
+def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
+    return folder.read_rows(name) if folder.has(name) else []
+
+
+def _questions(folder: RunFolder) -> tuple[QuestionRow, ...]:
+    said = {
+        stage: {
+            prediction.qa_id: prediction.text
+            for prediction in _records(folder, rundir.predictions_file(stage), Prediction)
+        }
+        for stage in STAGES
+    }
+    scores: dict[str, dict[str, Score]] = {}
+    for row in _rows(folder, rundir.SCORES):
+        score = Score(row["qa_id"], row["exact_match"], row["contains"], row["f1"], row["rouge1_recall"])
+        scores.setdefault(score.qa_id, {})[row["stage"]] = score
+    return tuple(
+        QuestionRow(
+            qa_id=pair.id,
+            document_id=pair.document_id,
+            direction=pair.direction,
+            question=pair.question,
+            answers=pair.answers,
+            before=said["before"].get(pair.id),
+            after=said["after"].get(pair.id),
+            ceiling=said["ceiling"].get(pair.id),
+            outcome=_outcome(scores.get(pair.id, {})),
+            scores=scores.get(pair.id, {}),
+        )
+        for pair in _records(folder, rundir.QA_PAIRS, QAPair)
+    )
+
+
+def _outcome(scores: Mapping[str, Score]) -> Outcome:
+    if "before" not in scores or "after" not in scores:
+        return "not scored"
+    match (scores["before"].contains >= 1, scores["after"].contains >= 1):
+        case (False, True):
+            return "gained"
+        case (True, True):
+            return "kept"
+        case (True, False):
+            return "lost"
+        case _:
+            return "still wrong"
+
+
+def _losses(folder: RunFolder) -> tuple[LossPoint, ...]:
+    points = [
+        LossPoint(row["step"], row.get("loss"), row.get("loss_masked"), row.get("loss_copied"))
+        for row in _rows(folder, rundir.METRICS)
+    ]
+    return tuple(sorted(points, key=lambda point: point.step))
+
+
+def _accuracies(folder: RunFolder) -> tuple[AccuracyPoint, ...]:
+    points = [
+        AccuracyPoint(row["step"], row["direction"], row["metric"], row["value"], row["low"], row["high"])
+        for row in _rows(folder, rundir.ACCURACY)
+    ]
+    return tuple(sorted(points, key=lambda point: point.step))

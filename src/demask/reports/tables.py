@@ -1,0 +1,275 @@
+"""Tables of a report, as strings: the page, the Markdown and the command line show the same ones.
+
+table = accuracy_table(runs)
+table.headers, table.rows
+to_markdown(table)
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeVar
+
+from demask.records import Direction
+from demask.reports.runs import (
+    DIRECTIONS,
+    HEADLINE,
+    METRICS,
+    OUTCOMES,
+    STAGES,
+    Metric,
+    RunResult,
+    asked_directions,
+    find_metric,
+)
+from demask.reports.wording import (
+    METRIC_NAMES,
+    STAGE_NAMES,
+    PairedChange,
+    change,
+    clean,
+    count,
+    flatten,
+    interval,
+    memory,
+    minutes,
+    percent,
+)
+
+P = TypeVar("P")
+
+# Rows of the tables that stand beside a curve; enough to see its course.
+CURVE_ROWS = 10
+
+Compare = Callable[[Sequence[float], Sequence[float], Sequence[str]], PairedChange]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Strings in rows; `note` says how to read them, empty when nothing needs saying."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def accuracy_table(runs: Sequence[RunResult]) -> Table:
+    """The headline metric per arm and direction: floor, result, ceiling and change."""
+    rows = [
+        (
+            run.label,
+            direction,
+            *(interval(find_metric(run, stage, direction)) for stage in STAGES),
+            change(run.changes.get(direction, {}).get(HEADLINE)),
+            count(_asked(run, direction)),
+        )
+        for run, direction in _arms(runs)
+    ]
+    return Table(
+        "Accuracy",
+        ("arm", "direction", *STAGES, "change", "n"),
+        tuple(rows),
+        f"Share of questions answered ({METRIC_NAMES[HEADLINE]}) with its 95% interval. Before: the "
+        "untouched model. Ceiling: the untouched model with the document in its prompt. "
+        "Change: after minus before.",
+    )
+
+
+def metrics_table(runs: Sequence[RunResult]) -> Table:
+    """Every metric beside the others: recall alone rewards reciting the passage."""
+    rows = [
+        (
+            run.label,
+            direction,
+            STAGE_NAMES[stage],
+            *(interval(find_metric(run, stage, direction, name)) for name in METRICS),
+        )
+        for run, direction in _arms(runs)
+        for stage in STAGES
+        if run.metrics.get(stage, {}).get(direction)
+    ]
+    return Table(
+        "All metrics",
+        ("arm", "direction", "stage", *(METRIC_NAMES[name] for name in METRICS)),
+        tuple(rows),
+        "Contains, exact match and F1 are strict. ROUGE-1 recall is the metric of the demasking paper "
+        "(arXiv 2510.09885); it also rewards a model that recites the whole passage.",
+    )
+
+
+def evaluation_table(model: str, metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """Every metric of one model that was asked outside of a run.
+
+    Args:
+        model: names it in the title.
+        metrics: by direction and name, with `value`, `low`, `high` and `n`.
+    """
+    rows = []
+    for direction, by_name in metrics.items():
+        cells = [interval(_metric(by_name[name])) for name in METRICS]
+        rows.append((direction, *cells, count(int(by_name[HEADLINE]["n"]))))
+    return Table(
+        f"What {model} answers",
+        ("direction", *(METRIC_NAMES[name] for name in METRICS), "n"),
+        tuple(rows),
+        "Share of questions answered, with 95% intervals clustered by document.",
+    )
+
+
+def outcomes_table(runs: Sequence[RunResult]) -> Table:
+    """How many questions were gained, kept, lost and are still wrong."""
+    rows = []
+    for run in runs:
+        for direction in DIRECTIONS:
+            counts = Counter(row.outcome for row in run.questions if row.direction == direction)
+            if counts:
+                numbers = (count(counts[outcome]) for outcome in OUTCOMES)
+                rows.append((run.label, direction, *numbers, count(counts.total())))
+    return Table(
+        "Outcomes",
+        ("arm", "direction", *OUTCOMES, "questions"),
+        tuple(rows),
+        f"Gained: wrong before, right after. Lost: right before, wrong after. Judged by "
+        f"'{METRIC_NAMES[HEADLINE]}'.",
+    )
+
+
+def cost_table(runs: Sequence[RunResult]) -> Table:
+    """What each run took."""
+    rows = [
+        (
+            run.label,
+            count(run.cost.steps),
+            count(run.cost.passages),
+            count(run.cost.exposures),
+            count(run.cost.tokens),
+            minutes(run.cost.seconds),
+            memory(run.cost.peak_memory_bytes),
+            percent(run.cost.coverage),
+        )
+        for run in runs
+    ]
+    return Table(
+        "Cost",
+        ("arm", "steps", "passages", "exposures per passage", "tokens", "minutes", "peak memory", "coverage"),
+        tuple(rows),
+        "Exposures: how often each passage was trained on. Tokens: prompts and completions of all steps. "
+        "Coverage: share of the document tokens that were trained on.",
+    )
+
+
+def difference_table(runs: Sequence[RunResult], compare: Compare, *, metric: str = HEADLINE) -> Table:
+    """Paired differences between the arms, on the questions they share.
+
+    Args:
+        runs: the baseline first; each later arm is compared with each earlier one.
+        compare: scores of arm A, scores of arm B and the document of each question, in the same
+            order; `demask.evaluation.statistics.compare_paired` is one.
+        metric: a field of Score.
+    """
+    rows = []
+    for first, second in combinations(runs, 2):
+        for direction in DIRECTIONS:
+            pairs = _shared_scores(first, second, direction, metric)
+            if pairs:
+                found = compare([a for a, _, _ in pairs], [b for _, b, _ in pairs], [c for _, _, c in pairs])
+                rows.append((f"{second.label} − {first.label}", direction, change(found), count(found.n)))
+    return Table(
+        "Difference between arms",
+        ("arms", "direction", "difference", "questions"),
+        tuple(rows),
+        f"After training, on the questions both arms were asked ({METRIC_NAMES[metric]}); "
+        "95% interval and p-value over documents.",
+    )
+
+
+def loss_table(runs: Sequence[RunResult]) -> Table:
+    """The loss at a few steps: the learning curve in numbers."""
+    rows = [
+        (run.label, count(point.step), _loss(point.loss), _loss(point.masked), _loss(point.copied))
+        for run in runs
+        for point in _spread(run.losses)
+    ]
+    return Table(
+        "Loss",
+        ("arm", "step", "all tokens", "masked tokens", "copied tokens"),
+        tuple(rows),
+        "Nats per token. Masked: the prompt did not show the token. Copied: it did.",
+    )
+
+
+def accuracy_steps_table(runs: Sequence[RunResult]) -> Table:
+    """Accuracy at the steps where it was measured."""
+    rows = [
+        (run.label, direction, count(point.step), interval(point))
+        for run in runs
+        for direction in DIRECTIONS
+        for point in _spread([p for p in run.accuracies if p.direction == direction and p.metric == HEADLINE])
+    ]
+    return Table("Accuracy over steps", ("arm", "direction", "step", METRIC_NAMES[HEADLINE]), tuple(rows))
+
+
+def environment_table(run: RunResult) -> Table:
+    """Where the run was made: versions, hardware, state of the code."""
+    rows = tuple(flatten(run.environment).items())
+    return Table(f"Environment of {run.label}", ("what", "value"), rows)
+
+
+def to_markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, without its title; the note follows as a paragraph."""
+    lines = [table.headers, tuple("---" for _ in table.headers), *table.rows]
+    text = "\n".join("| " + " | ".join(map(escape_markdown, cells)) + " |" for cells in lines)
+    return f"{text}\n\n{escape_markdown(table.note)}" if table.note else text
+
+
+def escape_markdown(text: str) -> str:
+    """Text that stays one cell and plain text: no columns, tags, links, images or code of its own."""
+    escaped = " ".join(clean(text).split()).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    for character in "|`*":
+        escaped = escaped.replace(character, f"\\{character}")
+    return escaped.replace("](", "]\\(").replace("![", "!\\[")
+
+
+def _arms(runs: Sequence[RunResult]) -> Iterable[tuple[RunResult, Direction]]:
+    return ((run, direction) for run in runs for direction in asked_directions([run]))
+
+
+def _metric(values: Mapping[str, float]) -> Metric:
+    return Metric(values["value"], values["low"], values["high"], int(values["n"]))
+
+
+def _asked(run: RunResult, direction: str) -> int | None:
+    found = (find_metric(run, stage, direction) for stage in ("after", "before", "ceiling"))
+    return next((metric.n for metric in found if metric), None)
+
+
+def _shared_scores(
+    first: RunResult, second: RunResult, direction: str, metric: str
+) -> list[tuple[float, float, str]]:
+    """Scores after training in both runs, and the document, of the questions that both were asked."""
+    theirs = {row.qa_id: row for row in second.questions}
+    return [
+        (
+            getattr(row.scores["after"], metric),
+            getattr(theirs[row.qa_id].scores["after"], metric),
+            row.document_id,
+        )
+        for row in first.questions
+        if row.direction == direction
+        and "after" in row.scores
+        and row.qa_id in theirs
+        and "after" in theirs[row.qa_id].scores
+    ]
+
+
+def _spread(points: Sequence[P]) -> list[P]:
+    """At most `CURVE_ROWS` of the points, evenly spread, the first and the last among them."""
+    last = len(points) - 1
+    kept = min(len(points), CURVE_ROWS)
+    return [points[round(i * last / max(kept - 1, 1))] for i in range(kept)]
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,244 @@
+"""Numbers and sentences as people read them.
+
+    interval(Metric(0.933, 0.871, 0.969, 40))   -> "0.93 [0.87, 0.97]"
+    headline(run)                               -> "After 120 steps on 8 documents, ..."
+    citation(run)                               -> the sentence to quote, with all it depends on
+
+Every number has a missing form, `MISSING`, so that tables keep their shape.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Protocol
+
+import demask
+from demask.reports.runs import (
+    DIRECTIONS,
+    HEADLINE,
+    RunResult,
+    asked_directions,
+    find_metric,
+    predictions_unchanged,
+)
+
+MISSING = "–"
+METRIC_NAMES = {
+    "contains": "contains",
+    "exact_match": "exact match",
+    "f1": "F1",
+    "rouge1_recall": "ROUGE-1 recall",
+}
+STAGE_NAMES = {"before": "before", "after": "after", "ceiling": "ceiling"}
+# What the built-in model is, since `embedded` says nothing to a reader.
+EMBEDDED = "SmolLM2-135M-Instruct"
+
+# Neither XML nor UTF-8 can hold these: control characters but tab and newlines, and lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+class Measured(Protocol):
+    """A share with its 95% interval."""
+
+    @property
+    def value(self) -> float:
+        """The share, in [0, 1]."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+
+
+class PairedChange(Protocol):
+    """A difference of two paired metrics, as `demask.evaluation.statistics` returns it."""
+
+    @property
+    def difference(self) -> float:
+        """B minus A."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95% interval."""
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95% interval."""
+
+    @property
+    def p_value(self) -> float:
+        """Of no difference."""
+
+    @property
+    def n(self) -> int:
+        """Questions in both."""
+
+
+def clean(text: str) -> str:
+    """The text with every character that a page cannot hold replaced by U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def share(value: float | None) -> str:
+    """A share with two digits: `0.93`."""
+    return MISSING if value is None or not math.isfinite(value) else f"{value:.2f}"
+
+
+def interval(metric: Measured | None) -> str:
+    """A metric with its interval: `0.93 [0.87, 0.97]`."""
+    return MISSING if metric is None else f"{share(metric.value)} [{share(metric.low)}, {share(metric.high)}]"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign: `+0.88`, `−0.02`."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    rounded = round(value, 2)
+    return "0.00" if rounded == 0 else f"{rounded:+.2f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    """`p < 0.001` or `p = 0.012`."""
+    if value is None or not math.isfinite(value):
+        return "p unknown"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def change(value: PairedChange | None) -> str:
+    """A difference, its interval and its p-value."""
+    if value is None:
+        return MISSING
+    return f"{signed(value.difference)} [{signed(value.low)}, {signed(value.high)}], {p_value(value.p_value)}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with separators: `12,345`; one digit where it is not whole."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def minutes(seconds: float | None) -> str:
+    """A duration in minutes."""
+    return MISSING if seconds is None else f"{seconds / 60:,.1f}"
+
+
+def memory(size: int | None) -> str:
+    """A size in bytes as GB of 10^9 bytes."""
+    return MISSING if size is None else f"{size / 1e9:.2f} GB"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage that never rounds up to 100%."""
+    if value is None:
+        return MISSING
+    return "100%" if value >= 1 else f"{math.floor(value * 1000) / 10:.1f}%"
+
+
+def model_name(run: RunResult) -> str:
+    """The model as a reader knows it: no `embedded`, no folders of somebody's disk."""
+    if run.model == "embedded":
+        return EMBEDDED
+    return PurePath(run.model).name if run.model.startswith(("/", ".", "~")) else run.model
+
+
+def version(run: RunResult) -> str:
+    """The version of demask that made the run, else of the one that reads it."""
+    versions = run.environment.get("versions")
+    found = run.environment.get("demask") or (versions.get("demask") if isinstance(versions, dict) else None)
+    return str(found or demask.__version__)
+
+
+def headline(run: RunResult) -> str:
+    """The run in one plain sentence."""
+    cost = run.cost
+    start = f"After {_plural(cost.steps, 'step')} on {_plural(cost.documents, 'document')}"
+    asked = [direction for direction in DIRECTIONS if find_metric(run, "after", direction)]
+    if not asked:
+        return (
+            f"{start}, {model_name(run)} has been trained with {run.objective}. "
+            "It was not asked any questions, so this report cannot say what it has learned."
+        )
+    answered = " and ".join(
+        f"{interval(find_metric(run, 'after', direction))} of the {direction}" for direction in asked
+    )
+    parts = [f"{start}, {model_name(run)} answers {answered} questions"]
+    for stage, words in (("before", "before"), ("ceiling", "with the document in the prompt")):
+        found = [find_metric(run, stage, direction) for direction in asked]
+        if any(found):
+            parts.append(f"{words}: " + " and ".join(share(m.value if m else None) for m in found))
+    return "; ".join(parts) + "."
+
+
+def citation(run: RunResult) -> str:
+    """A sentence to quote, with everything the number depends on."""
+    made = (
+        f"{model_name(run)} trained with demask {version(run)} (objective {run.objective}, "
+        f"{_plural(run.cost.steps, 'step')}, {_plural(run.cost.documents, 'document')}, "
+        f"seed {run.config.get('seed', MISSING)}, config sha256 {run.config_sha256[:12]})"
+    )
+    measured = [
+        f"{interval(after)} of n = {count(after.n)} {direction} questions{_bounds(run, direction)}"
+        for direction in asked_directions([run])
+        if (after := find_metric(run, "after", direction))
+    ]
+    if not measured:
+        return f"{made}; no questions were asked."
+    return (
+        f"{made} answers {' and '.join(measured)}; metric: {METRIC_NAMES[HEADLINE]}, "
+        "greedy decoding, 95% intervals clustered by document."
+    )
+
+
+def cautions(run: RunResult) -> list[str]:
+    """What a reader must know before believing the numbers: the run's warnings, and what its files show."""
+    found = list(run.warnings)
+    if predictions_unchanged(run):
+        found.append(
+            "Canary: predictions before and after are identical, word for word. Either training moved "
+            "nothing or the untouched model was asked twice."
+        )
+    if run.cost.coverage is not None and run.cost.coverage < 1:
+        found.append(f"Coverage: only {percent(run.cost.coverage)} of the document tokens were trained on.")
+    return list(dict.fromkeys(found))
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level of dotted names; lists on one line."""
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        elif isinstance(value, list | tuple):
+            flat[f"{prefix}{name}"] = ", ".join(str(item) for item in value)
+        else:
+            flat[f"{prefix}{name}"] = MISSING if value is None else str(value)
+    return flat
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text, or its first `limit` characters and an ellipsis."""
+    return text if len(text) <= limit else text[:limit].rstrip() + "…"
+
+
+def find_answer(text: str, answers: tuple[str, ...]) -> tuple[int, int] | None:
+    """Where an accepted answer first stands in a prediction as whole words, ignoring case."""
+    for answer in sorted((a for a in answers if a.strip()), key=len, reverse=True):
+        found = re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", text, re.IGNORECASE)
+        if found:
+            return found.span()
+    return None
+
+
+def _bounds(run: RunResult, direction: str) -> str:
+    found = [(stage, find_metric(run, stage, direction)) for stage in ("before", "ceiling")]
+    shown = ", ".join(f"{stage} {share(metric.value)}" for stage, metric in found if metric)
+    return f" ({shown})" if shown else ""
+
+
+def _plural(number: int | None, noun: str) -> str:
+    return f"{count(number)} {noun}" + ("" if number == 1 else "s")

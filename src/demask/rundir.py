@@ -1,0 +1,231 @@
+"""One run, one folder: every stage leaves a file that can be read, skipped or replaced by hand.
+
+    run = claim_run_folder("runs/first", config)     # refuses the folder of another recipe
+    run.write_rows("qa_pairs.jsonl", pairs)
+    pairs = run.read_records("qa_pairs.jsonl", QAPair)
+
+Files are written whole: to a temporary name, flushed to disk, then renamed.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from demask.errors import ConfigError, RunError
+
+R = TypeVar("R")
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+DOCUMENTS = "documents.jsonl"
+PASSAGES = "passages.jsonl"
+QA_PAIRS = "qa_pairs.jsonl"
+METRICS = "metrics.jsonl"
+ACCURACY = "accuracy.jsonl"
+SCORES = "scores.jsonl"
+TRAINING = "training.json"
+SUMMARY = "summary.json"
+REPORT_HTML = "report.html"
+REPORT_MARKDOWN = "report.md"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+ADAPTER = "adapter"
+
+
+def predictions_file(stage: str) -> str:
+    """The file with what the model said `before`, `after`, or with the document in the prompt (`ceiling`)."""
+    return f"predictions-{stage}.jsonl"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be written ({error.strerror}); free some space or choose another --out")
+
+
+def as_rows(records: Iterable[object]) -> list[Any]:
+    """Records as they read back from JSON Lines."""
+    return [json.loads(json.dumps(_row(record))) for record in records]
+
+
+def _row(record: object) -> Any:
+    return asdict(record) if is_dataclass(record) and not isinstance(record, type) else record
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, by name."""
+
+    path: Path
+
+    def file(self, name: str) -> Path:
+        """Where a file of this run stands."""
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Whether a stage has already left this file."""
+        return self.file(name).exists()
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write one object, indented for people."""
+        write_whole(self.file(name), json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read one object.
+
+        Raises:
+            RunError: the file is missing or is not JSON.
+        """
+        try:
+            return json.loads(self._read(name))
+        except json.JSONDecodeError as error:
+            raise RunError(
+                f"{self.file(name)}: not JSON ({error}); delete it to have it made again"
+            ) from error
+
+    def write_rows(self, name: str, records: Iterable[object]) -> None:
+        """Write records (dataclasses or mappings) as JSON Lines."""
+        write_whole(
+            self.file(name),
+            "".join(json.dumps(_row(record), ensure_ascii=False) + "\n" for record in records),
+        )
+
+    def append_row(self, name: str, row: Mapping[str, object]) -> None:
+        """Add one line to a log.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written.
+        """
+        try:
+            with self.file(name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise _unwritable(self.file(name), error) from error
+
+    def keep_rows(self, name: str, *, until_step: int) -> list[dict[str, Any]]:
+        """Drop the lines of a log after a step, and one that a crash cut short; returns the others."""
+        rows = []
+        for line in self._read(name).split("\n") if self.has(name) else []:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if row["step"] <= until_step:
+                rows.append(row)
+        self.write_rows(name, rows)
+        return rows
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """Read JSON Lines.
+
+        Raises:
+            RunError: the file is missing, or a line is not a JSON object.
+        """
+        rows = []
+        # Not splitlines(): a text may hold U+2028, which ends a line for Python but not in a file.
+        for number, line in enumerate(self._read(name).split("\n"), start=1):
+            if not line:
+                continue
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise RunError(f"{self.file(name)} line {number}: not JSON ({error})") from error
+        return rows
+
+    def read_records(self, name: str, kind: type[R]) -> list[R]:
+        """Read JSON Lines as records of one kind; unknown keys are left out, lists become tuples."""
+        known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+        return [
+            kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in known})
+            for row in self.read_rows(name)
+        ]
+
+    def _read(self, name: str) -> str:
+        try:
+            return self.file(name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RunError(
+                f"{self.file(name)}: no such file; is {self.path} a run folder made by 'demask inject'?"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self.file(name)}: cannot be read ({error.strerror})") from error
+
+
+def open_run_folder(path: str | Path) -> RunFolder:
+    """An existing run folder.
+
+    Raises:
+        RunError: there is none at this place.
+    """
+    run = RunFolder(Path(path))
+    if not is_run_folder(path):
+        raise RunError(f"{path}: not a run folder; expected one made by 'demask inject'")
+    return run
+
+
+def is_run_folder(path: str | Path) -> bool:
+    """Whether a run stands there; a model folder has a `config.json` too, but of other keys."""
+    run = RunFolder(Path(path))
+    if not run.has(CONFIG):
+        return False
+    config = run.read_json(CONFIG)
+    return isinstance(config, dict) and {"model", "documents", "objective"} <= set(config)
+
+
+def claim_run_folder(path: str | Path, config: Mapping[str, object]) -> RunFolder:
+    """A new run folder, or the one that this very recipe has begun.
+
+    Raises:
+        ConfigError: the folder holds the run of another recipe, or other files.
+        RunError: the folder cannot be written.
+    """
+    run = RunFolder(Path(path))
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
+    wanted = json.loads(json.dumps(config))
+    if is_run_folder(path):
+        changed = _first_difference(run.read_json(CONFIG), wanted)
+        if changed:
+            raise ConfigError(
+                f"{path}: holds the run of another recipe ({changed}); choose another --out or delete it"
+            )
+        return run
+    if run.path.exists() and any(run.path.iterdir()):
+        raise ConfigError(f"{path}: not empty and not a run folder; choose another --out")
+    run.write_json(CONFIG, wanted)
+    return run
+
+
+def _first_difference(there: object, here: object, key: str = "") -> str:
+    """Names the first setting that differs, empty when none does."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in sorted({*there, *here}):
+            inner = _first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
+            if inner:
+                return inner
+        return ""
+    return "" if there == here else f"{key} is {there!r} there and {here!r} here"

@@ -1,0 +1,143 @@
+"""Ask the questions, before and after; judge the answers; sum up.
+
+before = ask_stage(run, "before", load, pairs, config.evaluate, progress)
+scores = score_stage(run, pairs, {"before": before, "after": after})
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.config import Evaluate, RunConfig
+from demask.documents.passages import measure_coverage
+from demask.progress import Progress
+from demask.records import Document, Passage, Prediction, QAPair, Score
+from demask.rundir import RunFolder
+from demask.stages.inputs import Knowledge
+
+if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
+
+
+def ask_stage(
+    run: RunFolder,
+    stage: str,
+    *,
+    load: Callable[[], "LoadedModel"],
+    pairs: Sequence[QAPair],
+    settings: Evaluate,
+    progress: Progress,
+    documents: Mapping[str, Document] | None = None,
+) -> list[Prediction]:
+    """Ask every question, or read what was said when they were asked.
+
+    Args:
+        run: where the predictions are kept.
+        stage: `before`, `after` or `ceiling`.
+        load: gives the model, called only when it is needed.
+        pairs: what to ask.
+        settings: how.
+        progress: told how far the work is.
+        documents: by id, for the ceiling; questions whose document does not fit are not asked.
+    """
+    name = rundir.predictions_file(stage)
+    if run.has(name):
+        return run.read_records(name, Prediction)
+    from demask.evaluation.qa import ask_questions, fits_with_document
+
+    loaded = load()
+    if documents is not None:
+        fitting = [p for p in pairs if fits_with_document(loaded, p, documents, settings.max_new_tokens)]
+        if len(fitting) < len(pairs):
+            progress.say(
+                f"ceiling: {len(pairs) - len(fitting)} of {len(pairs)} questions are not asked with their "
+                "document, which is longer than the model's context"
+            )
+        pairs = fitting
+    progress.begin(f"Asking ({stage})", len(pairs))
+    predictions = ask_questions(
+        loaded,
+        pairs,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        documents=documents,
+        on_done=progress.advance,
+    )
+    run.write_rows(name, predictions)
+    return predictions
+
+
+def ask_base(
+    config: RunConfig,
+    run: RunFolder,
+    knowledge: Knowledge,
+    load: Callable[[], "LoadedModel"],
+    progress: Progress,
+) -> dict[str, list[Prediction]]:
+    """What the untouched model says: `before` is the floor, `ceiling` has the document in the prompt."""
+    ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
+    answers = {"before": ask("before", pairs=knowledge.pairs)}
+    if config.evaluate.ceiling:
+        documents = {document.id: document for document in knowledge.documents}
+        answers["ceiling"] = ask("ceiling", pairs=knowledge.pairs, documents=documents)
+    return answers
+
+
+def score_stage(
+    run: RunFolder, pairs: Sequence[QAPair], answers: Mapping[str, Sequence[Prediction]]
+) -> dict[str, list[Score]]:
+    """Judge what was said at each stage, those pairs that were asked there."""
+    from demask.evaluation.matching import score_predictions
+
+    scores = {
+        stage: score_predictions(said, select_pairs(pairs, (p.qa_id for p in said)))
+        for stage, said in answers.items()
+        if said
+    }
+    run.write_rows(
+        rundir.SCORES,
+        [{"stage": stage, **asdict(score)} for stage, judged in scores.items() for score in judged],
+    )
+    return scores
+
+
+def select_pairs(pairs: Sequence[QAPair], ids: Iterable[str]) -> list[QAPair]:
+    """The pairs of these ids, in their own order."""
+    wanted = set(ids)
+    return [pair for pair in pairs if pair.id in wanted]
+
+
+def summarise_stage(
+    run: RunFolder,
+    config: RunConfig,
+    knowledge: Knowledge,
+    passages: Sequence[Passage],
+    scores: Mapping[str, Sequence[Score]],
+) -> dict[str, Any]:
+    """Everything that a report or a script wants to know, in one file."""
+    from demask.evaluation.statistics import summarise, summarise_changes
+
+    pairs, asked = knowledge.pairs, len(scores.get("ceiling", ()))
+    warnings = []
+    if scores.get("ceiling") and asked < len(pairs):
+        warnings.append(
+            f"The ceiling stands for {asked} of {len(pairs)} questions; other documents are too long."
+        )
+    summary = {
+        "objective": config.objective.name,
+        "model": config.model,
+        **run.read_json(rundir.TRAINING),
+        "documents": len(knowledge.documents),
+        "passages": len(passages),
+        "coverage": measure_coverage(knowledge.documents, passages),
+        "warnings": warnings,
+        "metrics": {
+            stage: summarise(judged, select_pairs(pairs, (score.qa_id for score in judged)))
+            for stage, judged in scores.items()
+        },
+        "changes": summarise_changes(scores["before"], scores["after"], pairs) if scores else {},
+    }
+    run.write_json(rundir.SUMMARY, summary)
+    return summary

@@ -1,0 +1,144 @@
+"""Documents and questions in, passages out; and where the run is made.
+
+knowledge = load_knowledge(config)            # errors in the data come before anything is made
+write_knowledge(run, knowledge)
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from demask import rundir
+from demask.config import Demasking, RunConfig
+from demask.documents.load import SUFFIXES, load_documents
+from demask.documents.passages import make_passages, measure_coverage
+from demask.environment import describe_environment
+from demask.errors import ConfigError
+from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.progress import Progress
+from demask.records import Document, Passage, QAPair
+from demask.rundir import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from demask.models.load import LoadedModel
+
+# Longest passage when the recipe does not say: with its masked copy it takes about 1,100 tokens.
+MAX_TOKENS = 512
+# Room for the chat template, the instruction and the opening, beside a passage and its copy.
+_TEMPLATE_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is to be learned, and how that is tested."""
+
+    documents: tuple[Document, ...]
+    pairs: tuple[QAPair, ...]
+    skipped: tuple[str, ...]  # files in the given folders that are no documents
+
+
+def load_knowledge(config: RunConfig) -> Knowledge:
+    """Read documents and questions; needs no model.
+
+    Raises:
+        DataError: a file, a line or an id is not usable.
+    """
+    loaded = load_documents(config.documents, text_column=config.text_column)
+    pairs: tuple[QAPair, ...] = ()
+    if config.qa is not None:
+        pairs = tuple(load_qa_pairs(config.qa, documents={document.id for document in loaded.documents}))
+    return Knowledge(loaded.documents, pairs, loaded.skipped)
+
+
+def write_knowledge(run: RunFolder, knowledge: Knowledge) -> None:
+    """Copy documents and questions into the run folder.
+
+    Raises:
+        ConfigError: the folder holds those of another time, so that going on would mix two runs.
+    """
+    files: tuple[tuple[str, Sequence[object]], ...] = (
+        (rundir.DOCUMENTS, knowledge.documents),
+        (rundir.QA_PAIRS, knowledge.pairs),
+    )
+    for name, records in files:
+        if not run.has(name):
+            run.write_rows(name, records)
+        elif run.read_rows(name) != rundir.as_rows(records):
+            raise ConfigError(
+                f"{run.path}: {name} has changed since this run began; "
+                "choose another --out or delete the folder"
+            )
+
+
+def split_stage(
+    config: RunConfig,
+    run: RunFolder,
+    knowledge: Knowledge,
+    load: Callable[[], "LoadedModel"],
+    progress: Progress,
+) -> list[Passage]:
+    """Passages that fit the model's context together with their masked copy; says what they cover."""
+    if not run.has(rundir.PASSAGES):
+        loaded = load()
+        write_environment(run, config, loaded)
+        run.write_rows(
+            rundir.PASSAGES, split_documents(config, knowledge.documents, loaded.tokenizer, loaded.context)
+        )
+    passages = run.read_records(rundir.PASSAGES, Passage)
+    covered = measure_coverage(knowledge.documents, passages)
+    progress.say(
+        f"{len(knowledge.documents)} documents, {len(passages)} passages, "
+        f"coverage {covered:.0%} (share of the text that is trained on)"
+    )
+    for name in knowledge.skipped:
+        progress.say(f"{name}: left out, expected {', '.join(SUFFIXES)}")
+    return passages
+
+
+def split_documents(
+    config: RunConfig, documents: Sequence[Document], tokenizer: "PreTrainedTokenizerBase", context: int
+) -> list[Passage]:
+    """Passages that fit `context` tokens together with their masked copy.
+
+    Raises:
+        DataError: a sentence is longer than a passage may be.
+        ConfigError: the recipe asks for longer passages than fit.
+    """
+    from demask.objectives.prompts import encode
+
+    copies = 2 if isinstance(config.objective, Demasking) else 1
+    fitting = (context - _TEMPLATE_TOKENS) // copies
+    if config.max_tokens is not None and config.max_tokens > fitting:
+        raise ConfigError(
+            f"max_tokens is {config.max_tokens}, expected at most {fitting}: the model's context is "
+            f"{context} tokens, and an example holds its text {'twice' if copies == 2 else 'once'}"
+        )
+    return make_passages(
+        documents,
+        count_tokens=lambda text: len(encode(tokenizer, text)),
+        max_tokens=config.max_tokens or min(MAX_TOKENS, fitting),
+    )
+
+
+def write_environment(run: RunFolder, config: RunConfig, loaded: "LoadedModel") -> None:
+    """Versions, hardware, seed and the template that questions and examples are written in."""
+    import torch
+
+    from demask.models.precision import choose_bf16
+
+    run.write_json(
+        rundir.ENVIRONMENT,
+        describe_environment(
+            seed=config.seed,
+            device=str(loaded.device),
+            gpu=torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else None,
+            threads=torch.get_num_threads(),
+            matrix_precision="bf16" if choose_bf16(config.train.precision, loaded.device) else "fp32",
+            stored_precision=str(loaded.stored_dtype).removeprefix("torch."),
+            chat_template_sha256=hashlib.sha256(str(loaded.tokenizer.chat_template).encode()).hexdigest(),
+            model_folder_or_name=loaded.source,
+        ),
+    )

@@ -1,0 +1,174 @@
+"""What a run will train and cost, before it starts: the plan and the preview.
+
+    plan = make_plan(config)
+    for example in preview_examples(config, count=2): ...
+
+Both need the tokenizer, not the weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from demask.config import RunConfig
+from demask.records import IGNORE_INDEX, Example, Passage
+from demask.stages.inputs import Knowledge, load_knowledge, split_documents
+from demask.stages.training import make_stream
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from demask.training.sampler import ExposureStream
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run in numbers; seconds and bytes are estimates.
+
+    Attributes:
+        exposures: how often each passage is seen.
+        tokens: positions of all examples of the run.
+        padding: share of positions that are computed besides and thrown away.
+        seconds: of training alone; questions come on top.
+        memory_bytes: peak.
+    """
+
+    model: str
+    objective: str
+    method: str
+    documents: int
+    passages: int
+    questions: int
+    document_tokens: int
+    coverage: float
+    steps: int
+    batch_size: int
+    exposures: float
+    learning_rate: float
+    tokens: int
+    padding: float
+    parameters: int
+    device: str
+    precision: str
+    seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of tokens of one example that share a role."""
+
+    text: str
+    role: Literal["prompt", "mask", "masked", "copied"]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One example as the model sees it; pieces in order make up the whole text."""
+
+    id: str
+    tokens: int
+    scored: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    knowledge: Knowledge
+    passages: Sequence[Passage]
+    tokenizer: "PreTrainedTokenizerBase"
+    architecture: "PretrainedConfig"
+    stream: "ExposureStream"
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Count tokens exactly; estimate time and memory from a one-second probe of this machine."""
+    import torch
+
+    from demask.documents.passages import measure_coverage
+    from demask.models.load import choose_device, count_parameters
+    from demask.models.precision import choose_bf16
+    from demask.training import plan
+    from demask.training.sampler import cut_micro_batches
+
+    setting = _read(config)
+    stream = setting.stream
+    parameters = count_parameters(setting.architecture)
+    device = choose_device(config.device)
+    bf16 = choose_bf16(config.train.precision, device)
+    lengths = [len(stream[place].token_ids) for place in range(min(len(stream), len(stream.lengths)))]
+    tokens = round(sum(lengths) / len(lengths) * len(stream))
+    micro_batches = cut_micro_batches(stream, accumulation=min(config.train.accumulation, stream.batch_size))
+    sizes = [
+        (sum(n), max(n) * len(n))
+        for batch in micro_batches[: len(lengths)]
+        for n in [[len(stream[place].token_ids) for place in batch]]
+    ]
+    rate = plan.measure_matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)
+    return Plan(
+        model=config.model,
+        objective=config.objective.name,
+        method=config.train.method,
+        documents=len(setting.knowledge.documents),
+        passages=len(setting.passages),
+        questions=len(setting.knowledge.pairs),
+        document_tokens=sum(stream.lengths),
+        coverage=measure_coverage(setting.knowledge.documents, setting.passages),
+        steps=stream.steps,
+        batch_size=stream.batch_size,
+        exposures=stream.exposures,
+        learning_rate=plan.choose_learning_rate(config.train, parameters=parameters),
+        tokens=tokens,
+        padding=1 - sum(real for real, _ in sizes) / sum(padded for _, padded in sizes),
+        parameters=parameters,
+        device=str(device),
+        precision="bf16" if bf16 else "fp32",
+        seconds=plan.estimate_seconds(tokens=tokens, parameters=parameters, flops_per_second=rate),
+        memory_bytes=plan.estimate_memory(
+            config.train, parameters=parameters, micro_batch_tokens=max(padded for _, padded in sizes)
+        ),
+    )
+
+
+def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
+    """The first examples of the run, exactly as they are trained."""
+    from demask.models.families import choose_mask_id
+
+    setting = _read(config)
+    objective = config.objective
+    mask_id = (
+        choose_mask_id(setting.tokenizer, objective.mask_token) if objective.name == "demasking" else None
+    )
+    return [
+        _preview(setting.tokenizer, setting.stream[place], mask_id)
+        for place in range(min(count, len(setting.stream)))
+    ]
+
+
+def _read(config: RunConfig) -> _Setting:
+    from demask.models.load import context_length, load_architecture, load_tokenizer
+    from demask.objectives.prompts import load_chat_format
+
+    knowledge = load_knowledge(config)
+    tokenizer = load_tokenizer(config.model)
+    architecture = load_architecture(config.model)
+    passages = split_documents(config, knowledge.documents, tokenizer, context_length(architecture))
+    stream = make_stream(config, tokenizer, load_chat_format(tokenizer), passages)
+    return _Setting(knowledge, passages, tokenizer, architecture, stream)
+
+
+def _preview(tokenizer: "PreTrainedTokenizerBase", example: Example, mask_id: int | None) -> Preview:
+    runs: list[tuple[str, list[int]]] = []
+    for token, label, masked in zip(example.token_ids, example.labels, example.masked, strict=True):
+        role = "masked" if masked else "copied"
+        if label == IGNORE_INDEX:
+            role = "mask" if token == mask_id else "prompt"
+        if not runs or runs[-1][0] != role:
+            runs.append((role, []))
+        runs[-1][1].append(token)
+    return Preview(
+        id=example.id,
+        tokens=len(example.token_ids),
+        scored=sum(label != IGNORE_INDEX for label in example.labels),
+        pieces=tuple(Piece(str(tokenizer.decode(ids)), role) for role, ids in runs),  # type: ignore[arg-type]
+    )

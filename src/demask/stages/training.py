@@ -1,0 +1,204 @@
+"""Train, log every step, and store the model; a killed run goes on at its last checkpoint.
+
+tuned = train_stage(config, run, load, passages, pairs, progress)
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.config import Demasking, Evaluate, RunConfig
+from demask.environment import peak_memory
+from demask.progress import Progress
+from demask.records import Passage, QAPair
+from demask.rundir import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from demask.models.load import LoadedModel
+    from demask.objectives.examples import ExampleMaker
+    from demask.objectives.prompts import ChatFormat
+    from demask.training.sampler import ExposureStream
+    from demask.training.trainer import StepMetrics
+
+
+def example_maker_for(
+    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", chat: "ChatFormat"
+) -> "ExampleMaker":
+    """The recipe's objective as a function, with the mask token of this tokenizer."""
+    from demask.models.families import choose_mask_id
+    from demask.objectives.examples import example_maker
+
+    objective = config.objective
+    mask_id = choose_mask_id(tokenizer, objective.mask_token) if isinstance(objective, Demasking) else None
+    return example_maker(objective, tokenizer=tokenizer, chat=chat, mask_id=mask_id, seed=config.seed)
+
+
+def make_stream(
+    config: RunConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    chat: "ChatFormat",
+    passages: Sequence[Passage],
+) -> "ExposureStream":
+    """Every exposure of the run, in order."""
+    from demask.objectives.examples import count_variants
+    from demask.objectives.prompts import encode
+    from demask.training.plan import make_schedule
+    from demask.training.sampler import ExposureStream
+
+    variants = count_variants(config.objective)
+    schedule = make_schedule(config.train, passages=len(passages), variants=variants)
+    return ExposureStream(
+        passages,
+        [len(encode(tokenizer, passage.text)) for passage in passages],
+        example_maker_for(config, tokenizer, chat),
+        variants=variants,
+        batch_size=schedule.batch_size,
+        steps=schedule.steps,
+        seed=config.seed,
+    )
+
+
+def train_stage(
+    config: RunConfig,
+    run: RunFolder,
+    load: Callable[[], "LoadedModel"],
+    passages: Sequence[Passage],
+    pairs: Sequence[QAPair],
+    progress: Progress,
+) -> "LoadedModel":
+    """Train, or go on training, or load what was trained; the model that is returned is the one stored."""
+    from demask.models.load import load_model
+
+    if run.has(rundir.TRAINING):
+        return load_model(str(run.file(rundir.MODEL)), device=config.device)
+    from demask.models.precision import keep_freed_memory
+    from demask.training.export import add_adapter, round_weights, save_adapter, save_model
+
+    loaded = load()
+    if loaded.device.type == "cpu":
+        keep_freed_memory()
+    parameters = loaded.parameters
+    stream = make_stream(config, loaded.tokenizer, loaded.chat, passages)
+    trained = loaded
+    if config.train.method == "lora":
+        adapter = add_adapter(loaded.model, rank=config.train.lora_rank, seed=config.seed)
+        trained = replace(loaded, model=adapter)
+    totals = _train(config, run, trained, stream, pairs, progress, parameters)
+    if config.train.method == "lora":
+        save_adapter(trained.model, run.file(rundir.ADAPTER))
+        trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
+    round_weights(trained.model, loaded.stored_dtype)
+    save_model(trained, run.file(rundir.MODEL))
+    run.write_json(rundir.TRAINING, totals)
+    shutil.rmtree(run.file(rundir.CHECKPOINTS), ignore_errors=True)
+    return trained
+
+
+def _train(
+    config: RunConfig,
+    run: RunFolder,
+    loaded: "LoadedModel",
+    stream: "ExposureStream",
+    pairs: Sequence[QAPair],
+    progress: Progress,
+    parameters: int,
+) -> dict[str, Any]:
+    from demask.models.precision import choose_bf16
+    from demask.training.plan import choose_learning_rate
+    from demask.training.trainer import TrainSettings, checkpoint_step, train_model
+
+    folder = run.file(rundir.CHECKPOINTS)
+    done = checkpoint_step(folder)
+    before = run.keep_rows(rundir.METRICS, until_step=done)
+    run.keep_rows(rundir.ACCURACY, until_step=done)
+    progress.begin("Training", stream.steps)
+    progress.advance(done)
+    settings = TrainSettings(
+        learning_rate=choose_learning_rate(config.train, parameters=parameters),
+        accumulation=min(config.train.accumulation, stream.batch_size),
+        save_every=config.train.save_every,
+        bf16=choose_bf16(config.train.precision, loaded.device),
+        pad_id=loaded.pad_id,
+        seed=config.seed,
+    )
+    every = config.train.evaluate_every
+
+    def after_step(step: int) -> None:
+        if every and pairs and step % every == 0:
+            for row in _measure_accuracy(loaded, pairs, config.evaluate, step):
+                run.append_row(rundir.ACCURACY, row)
+
+    train_model(
+        loaded.model,
+        stream,
+        settings,
+        folder=folder,
+        on_step=partial(_log_step, run, progress, before[-1] if before else None),
+        after_step=after_step,
+    )
+    last = run.read_rows(rundir.METRICS)[-1]
+    return {
+        "steps": stream.steps,
+        "batch_size": stream.batch_size,
+        "exposures": stream.exposures,
+        "learning_rate": settings.learning_rate,
+        "precision": "bf16" if settings.bf16 else "fp32",
+        "tokens": last["tokens"],
+        "seconds": last["seconds"],
+        "peak_memory_bytes": _peak_memory(loaded),
+        "parameters": parameters,
+        "document_tokens": sum(stream.lengths),
+        "trained_parameters": sum(p.numel() for p in loaded.model.parameters() if p.requires_grad),
+    }
+
+
+def _log_step(
+    run: RunFolder, progress: Progress, before: Mapping[str, Any] | None, metrics: "StepMetrics"
+) -> None:
+    """Keep one line of the log; time and tokens of an earlier, killed process are added."""
+    row = asdict(metrics)
+    if before is not None:
+        row["seconds"] = round(row["seconds"] + before["seconds"], 3)
+        row["tokens"] += before["tokens"]
+    run.append_row(rundir.METRICS, row)
+    losses = [
+        f"{name} {value:.3f}"
+        for name, value in (("masked", metrics.loss_masked), ("copied", metrics.loss_copied))
+        if value is not None
+    ]
+    speed = metrics.tokens / max(metrics.seconds, 1e-9)
+    progress.advance(metrics.steps, note=f"loss {', '.join(losses)}; {speed:.0f} tokens/s")
+
+
+def _measure_accuracy(
+    loaded: "LoadedModel", pairs: Sequence[QAPair], settings: Evaluate, step: int
+) -> list[dict[str, Any]]:
+    """Ask in the middle of training; draws nothing, so that the weights do not notice."""
+    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.qa import ask_questions
+    from demask.evaluation.statistics import summarise
+
+    loaded.model.eval()
+    predictions = ask_questions(
+        loaded, pairs, max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size
+    )
+    loaded.model.train()
+    return [
+        {"step": step, "direction": direction, "metric": metric, **numbers}
+        for direction, metrics in summarise(score_predictions(predictions, pairs), pairs).items()
+        for metric, numbers in metrics.items()
+    ]
+
+
+def _peak_memory(loaded: "LoadedModel") -> int:
+    """Of the GPU where there is one, else of this process; bytes."""
+    if loaded.device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(loaded.device)
+    return peak_memory()

@@ -1,0 +1,100 @@
+"""What a run will do and cost, before it starts.
+
+schedule = make_schedule(config.train, passages=8, variants=1)
+learning_rate = choose_learning_rate(config.train, parameters=135e6)
+"""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from demask.config import Train
+
+# Exposures per passage when the recipe says neither steps nor epochs. On the embedded model the
+# backward direction, which comes last, is learned between 40 and 100; see docs/benchmarks.md.
+DEFAULT_EPOCHS = 80.0
+# Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
+# geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
+LEARNING_RATES = ((500e6, 2e-4), (2.5e9, 3e-5), (math.inf, 5e-6))
+# An adapter's factors start at zero and take larger steps; both rates of the issue's recipe differ so.
+LORA_FACTOR = 10.0
+# Share of the measured rate of large matrix products that a training step reached on CPU.
+_EFFICIENCY = 0.7
+# Read off runs of the embedded model; docs/benchmarks.md.
+_ACTIVATION_BYTES_PER_TOKEN = 1.2e6
+_PROCESS_BYTES = 0.7e9
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many updates, and what each passage gets of them."""
+
+    steps: int
+    batch_size: int  # examples per step
+    exposures: float  # of each passage, over the run
+
+
+def make_schedule(train: Train, *, passages: int, variants: int) -> Schedule:
+    """Resolve steps or epochs.
+
+    A batch never holds more than one epoch, so that few documents get many small steps rather
+    than few large ones.
+
+    Args:
+        train: the recipe's section.
+        passages: how many there are.
+        variants: examples of one passage in one epoch.
+    """
+    per_epoch = passages * variants
+    batch_size = min(train.batch_size, per_epoch)
+    steps = train.steps or math.ceil((train.epochs or DEFAULT_EPOCHS) * per_epoch / batch_size)
+    return Schedule(steps, batch_size, steps * batch_size / passages)
+
+
+def choose_learning_rate(train: Train, *, parameters: float) -> float:
+    """The recipe's rate, or the default for models of this size."""
+    if train.learning_rate is not None:
+        return train.learning_rate
+    full = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
+    return full * (LORA_FACTOR if train.method == "lora" else 1.0)
+
+
+def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -> int:
+    """Bytes at the peak of a step: weights, gradients and two moments in float32, and activations.
+
+    Args:
+        train: the recipe's section.
+        parameters: weights of the model.
+        micro_batch_tokens: positions of the largest micro-batch.
+    """
+    per_weight = 16 if train.method == "full" else 4
+    activations = micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6)
+    return round(per_weight * parameters + activations + _PROCESS_BYTES)
+
+
+def estimate_seconds(*, tokens: int, parameters: int, flops_per_second: float) -> float:
+    """Time of training: six floating-point operations per weight and token."""
+    return 6 * parameters * tokens / (flops_per_second * _EFFICIENCY)
+
+
+def measure_matrix_rate(
+    device: torch.device, dtype: torch.dtype, *, size: int = 1024, limit: float = 1.0
+) -> float:
+    """Floating-point operations per second of square matrix products, measured for about `limit` seconds."""
+    left = torch.randn(size, size, device=device).to(dtype)
+    right = torch.randn(size, size, device=device).to(dtype)
+    rounds, elapsed = 0, 0.0
+    _wait_for(left @ right)
+    begun = time.perf_counter()
+    while elapsed < limit:
+        _wait_for(left @ right)
+        rounds += 1
+        elapsed = time.perf_counter() - begun
+    return rounds * 2 * size**3 / elapsed
+
+
+def _wait_for(tensor: torch.Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize()
