@@ -3,17 +3,21 @@
 Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
 """
 
+import errno
 import json
+import os
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from demask.errors import ConfigError, DemaskError
+from demask.thresholds import Thresholds, find_missed, read_thresholds, require_questions
 
 if TYPE_CHECKING:
     from demask.config import RunConfig
@@ -25,17 +29,33 @@ app = typer.Typer(
     help="Teach an open-weight language model new facts from plain documents, both ways round, and prove it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # drawing boxes around the help would take a third of its time
     add_completion=False,
 )
 data = typer.Typer(help="Look at what is trained.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
+# What typer's parser raises at wrong options; not exported, and older versions take it from click.
+_ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+_INTERRUPTED = 130
+_LOG_COLUMNS = 120
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 Recipe = Annotated[Path | None, typer.Argument(help="A YAML recipe; options below override it.")]
-Model = Annotated[str | None, typer.Option(help="'embedded', a model folder, or a Hugging Face name.")]
-Documents = Annotated[list[str] | None, typer.Option(help="File or folder of documents; may be repeated.")]
-QA = Annotated[str | None, typer.Option("--qa", help="JSON Lines file of questions.")]
-Objective = Annotated[str | None, typer.Option(help="demasking (default), next-token or reverse.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any key of a recipe, as train.steps=200.")]
+Model = Annotated[
+    str | None, typer.Option(metavar="NAME", help="'embedded', a model folder, or a Hugging Face name.")
+]
+Documents = Annotated[
+    list[str] | None, typer.Option(metavar="PATH", help="File or folder of documents; may be repeated.")
+]
+QA = Annotated[str | None, typer.Option("--qa", metavar="FILE", help="JSON Lines file of questions.")]
+Objective = Annotated[
+    str | None, typer.Option(metavar="NAME", help="demasking (default), next-token or reverse.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, as train.steps=200."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Require = Annotated[
     str | None,
@@ -45,14 +65,44 @@ Require = Annotated[
 
 def main() -> None:
     """Run a command; turn errors that a user can mend into one line and an exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what matters is said in our own words
+    if not sys.warnoptions:  # `python -W default -m demask` shows what libraries say to programmers
+        warnings.simplefilter("ignore")
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
     except DemaskError as error:
-        print(f"demask: {error}", file=sys.stderr)
+        _stop(str(error), error.exit_code)
+    except _ParserError as error:
+        _stop_at_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except BrokenPipeError:  # `demask ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        _stop(f"{error.filename or 'output'}: cannot be written ({error.strerror}); free some space", 4)
+    if code == _INTERRUPTED:
+        _stop("interrupted; the same command goes on at the last checkpoint", _INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """One line on standard error, whatever the message was made of."""
+    print(f"demask: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _stop_at_usage(error: Any) -> NoReturn:
+    """A wrong option or argument; a group without a command shows its help."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "demask"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("demask: interrupted; the same command goes on at the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    _stop(f"{error.format_message().rstrip('.?')}; try '{path} --help'", error.exit_code)
 
 
 @app.command()
@@ -61,7 +111,10 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="Of order and masks.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Teach the embedded model eight invented documents, twice, and compare: minutes on two CPU cores."""
+    """A first run: eight invented documents, learned in two ways.
+
+    Uses the embedded model and takes minutes on two CPU cores; needs no account and no GPU.
+    """
     from demask import pipeline
 
     with _progress() as progress:
@@ -91,22 +144,29 @@ def inject(
     require: Require = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a model on documents, asking the questions before and after; leaves model and report."""
+    """Fine-tune a model on documents, and measure what it learned.
+
+    Asks the questions before and after; leaves a model and a report. A killed run goes on with the
+    same command.
+    """
     from demask import pipeline
+    from demask.knowledge.qa_pairs import load_qa_pairs
 
     config = _config(recipe, model, documents, qa, objective, overrides)
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
-    thresholds = _thresholds(require)
-    if thresholds and config.qa is None:
-        raise ConfigError("--require needs questions; give them with --qa")
+    thresholds = read_thresholds(require)
+    if thresholds:
+        if config.qa is None:
+            raise ConfigError("--require needs questions; give them with --qa")
+        require_questions(thresholds, {pair.direction for pair in load_qa_pairs(config.qa, documents=None)})
     with _progress() as progress:
         result = pipeline.run_recipe(config, out, progress=progress)
     if as_json:
         _print_json(result.summary)
     else:
         _print_run(result.run_folder)
-    _check(thresholds, result.summary["metrics"].get("after", {}))
+    _guard(thresholds, result.summary["metrics"].get("after", {}))
 
 
 @app.command()
@@ -119,20 +179,23 @@ def plan(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Tokens, steps, exposures per fact, memory and time, without training."""
+    """What a run would train and cost, without training.
+
+    Tokens, steps, exposures per passage, padding, time and memory.
+    """
     from demask.stages.planning import make_plan
 
     made = make_plan(_config(recipe, model, documents, qa, objective, overrides))
     if as_json:
         _print_json(asdict(made))
         return
-    from demask.terminal import render_rows
+    from demask.terminal import duration, render_rows
 
     _console().print(
         render_rows(
             "Plan",
             [
-                ("model", f"{made.model}, {made.parameters / 1e6:.0f} million weights, {made.method}"),
+                ("model", f"{made.model}, {made.parameters / 1e6:,.1f} million weights, {made.method}"),
                 ("objective", made.objective),
                 ("documents", f"{made.documents} in {made.passages} passages, {made.document_tokens} tokens"),
                 ("coverage", f"{made.coverage:.0%} of the text is trained on"),
@@ -142,7 +205,7 @@ def plan(
                 ("learning rate", f"{made.learning_rate:g}"),
                 ("tokens", f"{made.tokens:,}, and {made.padding:.0%} padding"),
                 ("machine", f"{made.device}, {made.precision} matrix products"),
-                ("time to train", f"about {made.seconds / 60:.1f} minutes (estimate)"),
+                ("time to train", f"about {duration(made.seconds)} (estimate)"),
                 ("memory", f"about {made.memory_bytes / 1e9:.1f} GB (estimate)"),
             ],
         )
@@ -154,24 +217,19 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub name or 'embedded'.")],
     qa: Annotated[str | None, typer.Option("--qa", help="Questions; a run has its own.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Also write what was said to this file.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="After which an answer is cut short.")] = 128,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="After which an answer is cut short; as in the run, else 128.")
+    ] = None,
     require: Require = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model questions, forward and backward, with intervals."""
     from demask import pipeline
-    from demask.config import Evaluate
-    from demask.rundir import QA_PAIRS, is_run_folder, write_whole
+    from demask.rundir import write_whole
 
-    thresholds = _thresholds(require)
-    if qa is None:
-        if not is_run_folder(model):
-            raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
-        qa = str(Path(model) / QA_PAIRS)
+    thresholds = read_thresholds(require)
     with _progress() as progress:
-        result = pipeline.evaluate(
-            model, qa, settings=Evaluate(max_new_tokens=max_new_tokens), progress=progress
-        )
+        result = pipeline.evaluate(model, qa, max_new_tokens=max_new_tokens, progress=progress)
     if predictions is not None:
         write_whole(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
     if as_json:
@@ -180,7 +238,7 @@ def evaluate(
         from demask.reports.tables import evaluation_table
 
         _print_tables(evaluation_table(result.model, result.metrics))
-    _check(thresholds, result.metrics)
+    _guard(thresholds, result.metrics)
 
 
 @app.command()
@@ -192,11 +250,15 @@ def compare(
     overwrite: Annotated[bool, typer.Option(help="Replace a report that stands there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Several runs in one table, with paired differences on the questions they share."""
+    """Several runs in one table, with paired differences.
+
+    Differences are taken on the questions that two runs share.
+    """
     from demask import pipeline
 
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out}: stands there already; choose another --out, or add --overwrite")
+    for file in (out, out.with_suffix(".md")):
+        if file.exists() and not overwrite:
+            raise ConfigError(f"{file}: stands there already; choose another --out, or add --overwrite")
     results, differences = pipeline.compare(runs, out)
     if as_json:
         _print_json({"runs": [str(r.folder) for r in results], "differences": asdict(differences)})
@@ -220,8 +282,10 @@ def ask(
     if as_json:
         _print_json([asdict(answer) for answer in answers])
         return
+    from demask.reports.wording import clean
+
     for answer in answers:
-        print(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}")
+        print(clean(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}"))
 
 
 @data.command()
@@ -235,7 +299,7 @@ def preview(
     count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Exactly what is trained: masked tokens, prompt and what carries loss, in colour."""
+    """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.stages.planning import preview_examples
 
     examples = preview_examples(_config(recipe, model, documents, qa, objective, overrides), count=count)
@@ -245,9 +309,11 @@ def preview(
     from demask.terminal import preview_legend, render_preview
 
     console = _console()
+    colour = console.color_system is not None and not console.no_color
     for example in examples:
-        console.print(render_preview(example), "")
-    console.print(preview_legend())
+        console.print(render_preview(example, colour=colour), soft_wrap=True)
+        console.print()
+    console.print(preview_legend(colour=colour))
 
 
 @app.command()
@@ -297,39 +363,11 @@ def _config(
     return make_config(values, source=str(recipe) if recipe else "options")
 
 
-def _thresholds(text: str | None) -> dict[tuple[str, str], float]:
-    """`forward=0.9,backward.f1=0.8` as {("forward", "contains"): 0.9, ("backward", "f1"): 0.8}."""
-    wanted = {}
-    for part in filter(None, (text or "").split(",")):
-        key, _, value = part.partition("=")
-        direction, _, metric = key.strip().partition(".")
-        metric = metric or "contains"
-        try:
-            threshold = float(value)
-        except ValueError:
-            threshold = -1.0
-        metrics = ("contains", "exact_match", "f1", "rouge1_recall")
-        if direction not in ("forward", "backward") or metric not in metrics or not 0 <= threshold <= 1:
-            raise ConfigError(
-                f"--require {part!r}: expected forward or backward, perhaps a metric ({', '.join(metrics)}), "
-                "and a number from 0 to 1, as forward=0.9,backward.f1=0.8"
-            )
-        wanted[direction, metric] = threshold
-    return wanted
-
-
-def _check(thresholds: Mapping[tuple[str, str], float], metrics: Mapping[str, Any]) -> None:
+def _guard(thresholds: Thresholds, metrics: Mapping[str, Any]) -> None:
     """Exit with 5 when a threshold is missed; says which."""
-    missed = []
-    for (direction, metric), threshold in thresholds.items():
-        if direction not in metrics:
-            raise ConfigError(f"--require {direction}: there are no {direction} questions")
-        value = metrics[direction][metric]["value"]
-        if value < threshold:
-            missed.append(f"{direction} {metric} is {value:.3f}, required {threshold:g}")
+    missed = find_missed(thresholds, metrics)
     if missed:
-        print(f"demask: {'; '.join(missed)}", file=sys.stderr)
-        sys.exit(5)
+        _stop("; ".join(missed), 5)
 
 
 def _progress() -> "AbstractContextManager[Progress]":
@@ -343,7 +381,9 @@ def _progress() -> "AbstractContextManager[Progress]":
 def _console() -> Any:
     from rich.console import Console
 
-    return Console()
+    # A log or a pipe has no width to keep to; COLUMNS asks for one all the same.
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_LOG_COLUMNS)
 
 
 def _print_run(folder: Path) -> None:
@@ -362,7 +402,7 @@ def _print_tables(*tables: "Table") -> None:
     console = _console()
     for table in tables:
         if table.rows:
-            console.print(render_table(table), "")
+            console.print(render_table(table, width=console.width), "")
 
 
 def _print_json(value: object) -> None:

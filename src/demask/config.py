@@ -25,7 +25,7 @@ OPENING = "Here is the recovered text:\n\n"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Demasking(_Section):
@@ -91,7 +91,7 @@ class Train(_Section):
     """How the weights are moved."""
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
-    epochs: float | None = Field(None, gt=0, description="exposures per passage; none and no steps: 120")
+    epochs: float | None = Field(None, gt=0, description="exposures per passage; none and no steps: 60")
     batch_size: int = Field(10, gt=0, description="examples per step; measured at 135M")
     accumulation: int = Field(1, gt=0, description="micro-batches per step; changes memory, not results")
     method: Literal["full", "lora"] = Field("full", description="paper: full")
@@ -153,6 +153,25 @@ class RunConfig(_Section):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys are words that stand once, and where `1e-4` is a number, as in JSON and Python."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        values = super().construct_mapping(node, deep=deep)
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} stands twice", problem_mark=node.value[-1][0].start_mark
+                )
+        return values
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+)
+
+
 def load_recipe(path: str | Path) -> dict[str, Any]:
     """Read a recipe as a mapping; nothing is checked but that it is one.
 
@@ -160,7 +179,7 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, or holds something else.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{path}: recipe cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -169,7 +188,7 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not YAML ({getattr(error, 'problem', error)})") from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{path}: expected keys with values, such as 'model: embedded'")
     return values
 
@@ -186,7 +205,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not equals or not key:
             raise ConfigError(f"--set {override!r}: expected KEY=VALUE, as in train.steps=200")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override!r}: the value is not YAML") from error
         section, dot, name = key.rpartition(".")

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from demask import rundir
 from demask.config import Evaluate, RunConfig, make_config
-from demask.errors import RunError
+from demask.errors import ConfigError, RunError
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress, Silent
 from demask.records import Prediction, Score
 from demask.reports.page import ReportFiles, render_html, render_markdown, write_reports
 from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import Table, difference_table
+from demask.reports.wording import model_name
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder
 from demask.stages.asking import ask_base, ask_stage, score_stage, summarise_stage
 from demask.stages.inputs import load_knowledge, split_stage, write_knowledge
@@ -93,7 +94,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
     knowledge = load_knowledge(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
     write_knowledge(run, knowledge)
-    if run.has(rundir.SUMMARY) and run.has(rundir.REPORT_HTML):
+    if _is_complete(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
         return Injected(run.path, run.read_json(rundir.SUMMARY))
 
@@ -109,6 +110,14 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
     summary = summarise_stage(run, config, knowledge, passages, scores)
     _write_report(run)
     return Injected(run.path, summary)
+
+
+def _is_complete(run: RunFolder, config: RunConfig) -> bool:
+    """Whether every stage has left its file; deleting one has that stage done again."""
+    stages = ("before", "after", "ceiling") if config.evaluate.ceiling else ("before", "after")
+    files = (rundir.PASSAGES, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
+    reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
+    return all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))
 
 
 def _load_once(config: RunConfig, progress: Progress) -> Callable[[], "LoadedModel"]:
@@ -142,9 +151,21 @@ class Evaluation:
 
 
 def evaluate(
-    model: str, qa: str | Path, *, settings: Evaluate | None = None, device: str = "auto", progress: Progress
+    model: str,
+    qa: str | Path | None = None,
+    *,
+    max_new_tokens: int | None = None,
+    device: str = "auto",
+    progress: Progress,
 ) -> Evaluation:
     """Ask a model, or the model of a run, the questions of a file.
+
+    Args:
+        model: a run folder, a model folder, a hub name or `embedded`.
+        qa: JSON Lines file of QA pairs; a run has its own.
+        max_new_tokens: after which an answer is cut short; None: as in the run, else 128.
+        device: `auto`, `cpu` or `cuda`.
+        progress: told how far the work is.
 
     Raises:
         DemaskError: the model or the file is not usable.
@@ -154,19 +175,30 @@ def evaluate(
     from demask.evaluation.statistics import summarise
     from demask.models.load import load_model
 
-    settings = settings or Evaluate()
-    pairs = load_qa_pairs(qa, documents=None)
+    if qa is None and not is_run_folder(model):
+        raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
+    settings = _evaluation_settings(model)
+    pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
     loaded = load_model(trained_model(model), device=device)
     progress.begin("Asking", len(pairs))
     predictions = ask_questions(
         loaded,
         pairs,
-        max_new_tokens=settings.max_new_tokens,
+        max_new_tokens=max_new_tokens or settings.max_new_tokens,
         batch_size=settings.batch_size,
         on_done=progress.advance,
     )
     scores = score_predictions(predictions, pairs)
     return Evaluation(loaded.source, summarise(scores, pairs), tuple(predictions), tuple(scores))
+
+
+def _evaluation_settings(model: str) -> Evaluate:
+    """As the run asked, so that its numbers come out again; the defaults for any other model."""
+    if not is_run_folder(model):
+        return Evaluate()
+    return make_config(
+        RunFolder(Path(model)).read_json(rundir.CONFIG), source=f"{model}/{rundir.CONFIG}"
+    ).evaluate
 
 
 def trained_model(name: str) -> str:
@@ -224,9 +256,15 @@ def compare(folders: Sequence[str | Path], out: Path, *, title: str = "") -> tup
         folders: the baseline first.
         out: the HTML file; the same as Markdown stands beside it.
         title: heads the report.
+
+    Raises:
+        ConfigError: `out` is the name of the Markdown file.
+        RunError: a folder is no finished run, or the report cannot be written.
     """
     from demask.evaluation.statistics import compare_paired
 
+    if out.suffix == ".md":
+        raise ConfigError(f"{out}: expected a name in .html; the same in Markdown is written beside it")
     runs = load_runs([open_run_folder(folder) for folder in folders])
     table = difference_table(runs, compare_paired)
     title = title or " and ".join(run.label for run in runs)
@@ -243,7 +281,7 @@ def report(folder: str | Path) -> ReportFiles:
 
 def _write_report(run: RunFolder) -> ReportFiles:
     runs = load_runs([run])
-    return write_reports(runs, run.path, title=f"What {runs[0].model} learned")
+    return write_reports(runs, run.path, title=f"What {model_name(runs[0])} learned")
 
 
 # Next-token first: a comparison reads as what the later arm adds to the earlier.
@@ -271,14 +309,17 @@ def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[st
             }
         )
         if done:
-            _reuse_base_answers(next(iter(done.values())).run_folder, Path(out) / arm, config)
+            reuse_base_answers(next(iter(done.values())).run_folder, Path(out) / arm, config)
         done[arm] = run_recipe(config, Path(out) / arm, progress=progress)
     compare([Path(out) / arm for arm in QUICKSTART_ARMS], Path(out) / rundir.REPORT_HTML)
     return done
 
 
-def _reuse_base_answers(source: Path, target: Path, config: RunConfig) -> None:
-    """What the untouched model says does not depend on how it will be trained."""
+def reuse_base_answers(source: Path, target: Path, config: RunConfig) -> None:
+    """Begin a run with what the untouched model said in another one of equal model and questions.
+
+    What it says does not depend on how it will be trained.
+    """
     first, second = RunFolder(source), claim_run_folder(target, config.model_dump(mode="json"))
     for stage in ("before", "ceiling"):
         name = rundir.predictions_file(stage)

@@ -6,8 +6,8 @@ from typing import Protocol
 class Progress(Protocol):
     """Told of stages, steps and remarks."""
 
-    def begin(self, stage: str, total: int) -> None:
-        """A stage of `total` parts begins; the one before has ended."""
+    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
+        """A stage of `total` parts begins, `done` of them by an earlier process; the one before has ended."""
 
     def advance(self, parts: int = 1, note: str = "") -> None:
         """Some parts of the stage are done."""
@@ -19,7 +19,7 @@ class Progress(Protocol):
 class Silent:
     """Reports to nobody."""
 
-    def begin(self, stage: str, total: int) -> None:
+    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
         """Nothing."""
 
     def advance(self, parts: int = 1, note: str = "") -> None:

@@ -9,6 +9,7 @@ Files are written whole: to a temporary name, flushed to disk, then renamed.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -34,6 +35,9 @@ REPORT_MARKDOWN = "report.md"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 ADAPTER = "adapter"
+
+# What `mkstemp` makes of the name of a file of ours.
+_TEMPORARY = re.compile(r"\..+\.(json|jsonl|html|md)\.\w{8}")
 
 
 def predictions_file(stage: str) -> str:
@@ -213,11 +217,19 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object]) -> RunFolde
             raise ConfigError(
                 f"{path}: holds the run of another recipe ({changed}); choose another --out or delete it"
             )
+        _sweep(run)
         return run
     if run.path.exists() and any(run.path.iterdir()):
         raise ConfigError(f"{path}: not empty and not a run folder; choose another --out")
     run.write_json(CONFIG, wanted)
     return run
+
+
+def _sweep(run: RunFolder) -> None:
+    """Remove what a killed process had not yet renamed, see `write_whole`."""
+    for path in run.path.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _first_difference(there: object, here: object, key: str = "") -> str:

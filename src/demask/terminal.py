@@ -1,8 +1,11 @@
 """What people see in a terminal: progress on standard error, results on standard output."""
 
+import re
 import time
 from collections.abc import Sequence
 
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,10 +21,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from demask.reports.tables import Table
+from demask.reports.wording import clean
 from demask.stages.planning import Preview
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0
+_NUMBER = re.compile(r"[+−-]?\d|–$")
+# Longer headers and cells of words are broken where a table is too wide.
+_HEADER_WIDTH = 9
 _STYLES = {"prompt": "dim", "mask": "bold yellow", "masked": "bold green", "copied": "blue"}
 
 
@@ -44,7 +51,7 @@ class TerminalProgress:
             transient=True,
         )
         self._task: TaskID | None = None
-        self._stage, self._total, self._done = "", 0, 0
+        self._stage, self._total, self._done, self._before = "", 0, 0, 0
         self._begun = self._told = time.monotonic()
 
     def __enter__(self) -> "TerminalProgress":
@@ -57,12 +64,14 @@ class TerminalProgress:
         if self._watched:
             self._bar.stop()
 
-    def begin(self, stage: str, total: int) -> None:
+    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
         """A stage begins; the one before has ended and gets its line."""
         self._end()
-        self._stage, self._total, self._done = stage, total, 0
+        if done:
+            self._line(f"{stage}: goes on after {done} of {total}")
+        self._stage, self._total, self._done, self._before = stage, total, done, done
         self._begun = self._told = time.monotonic()
-        self._task = self._bar.add_task(stage, total=total, note="")
+        self._task = self._bar.add_task(stage, total=total, completed=done, note="")
 
     def advance(self, parts: int = 1, note: str = "") -> None:
         """Some parts of the stage are done."""
@@ -70,10 +79,12 @@ class TerminalProgress:
         if self._task is not None:
             self._bar.update(self._task, advance=parts, note=note)
         now = time.monotonic()
-        if not self._watched and now - self._told > _QUIET_SECONDS:
+        if not self._watched and now - self._told > _QUIET_SECONDS and self._done < self._total:
             self._told = now
-            left = (now - self._begun) / max(self._done, 1) * (self._total - self._done)
-            self._line(f"{self._stage}: {self._done} of {self._total}, about {left:.0f} s left. {note}")
+            here = max(self._done - self._before, 1)
+            left = (now - self._begun) / here * (self._total - self._done)
+            words = f"{self._stage}: {self._done} of {self._total}, about {duration(left)} left"
+            self._line(f"{words}; {note}" if note else words)
 
     def say(self, text: str) -> None:
         """A line of its own."""
@@ -90,40 +101,87 @@ class TerminalProgress:
         self._console.print(Text(text), soft_wrap=True)
 
 
-def render_table(table: Table) -> RichTable:
-    """A report's table for the terminal; numbers to the right of the first column."""
-    rich = RichTable(
-        title=table.title, caption=table.note or None, title_justify="left", caption_justify="left"
-    )
-    for place, header in enumerate(table.headers):
-        rich.add_column(header, justify="left" if place < 2 else "right")
-    for row in table.rows:
-        rich.add_row(*(Text(cell) for cell in row))
+def duration(seconds: float) -> str:
+    """`40 s` or `12 min`; never less than a second, as the stage is not over."""
+    return f"{max(seconds, 1):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def render_table(table: Table, *, width: int) -> RichTable:
+    """A report's table for the terminal: numbers on the right, never cut in two.
+
+    Where it does not fit, intervals stand below their values and headers take several lines.
+
+    Args:
+        table: as reports show it.
+        width: columns of the terminal.
+    """
+    columns = list(zip(table.headers, *table.rows, strict=True))
+    if columns[0][0] == "arm" and len(set(columns[0][1:])) == 1:
+        del columns[0]  # one run: the same word in every row
+    gap = 2
+    if _width(columns, gap) > width:
+        columns = [tuple(map(_in_lines, column)) for column in columns]
+        gap = 2 if _width(columns, gap) <= width else 1
+    rich = _frame(table.title, gap=gap)
+    rich.caption, rich.caption_justify = table.note or None, "left"
+    for header, *cells in columns:
+        numeric = all(_NUMBER.match(cell) for cell in cells)
+        rich.add_column(header, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in zip(*(cells for _, *cells in columns), strict=True):
+        rich.add_row(*map(Text, row))
     return rich
 
 
-def render_preview(preview: Preview) -> Text:
-    """One example in colour."""
+def _width(columns: Sequence[Sequence[str]], gap: int) -> int:
+    widest = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    return sum(widest) + gap * (len(columns) - 1)
+
+
+def _in_lines(cell: str) -> str:
+    """`0.93 [0.87, 0.97], p = 0.01` over three lines, a header with a line for each word."""
+    if not _NUMBER.match(cell):
+        return cell.replace(" ", "\n") if len(cell) > _HEADER_WIDTH else cell
+    return cell.replace(" [", "\n[").replace("], ", "]\n")
+
+
+def _frame(title: str, *, gap: int) -> RichTable:
+    return RichTable(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, gap - 1, 0, 0),  # the box itself puts one column between two
+    )
+
+
+def render_preview(preview: Preview, *, colour: bool) -> Text:
+    """One example in colour; without, what the prompt hides stands in brackets."""
     text = Text(f"{preview.id}: {preview.tokens} tokens, {preview.scored} carry loss\n", style="bold")
     for piece in preview.pieces:
-        text.append(piece.text, style=_STYLES[piece.role])
+        words = clean(piece.text)
+        bare = piece.role == "masked" and not colour
+        text.append(f"⟦{words}⟧" if bare else words, style=_STYLES[piece.role])
     return text
 
 
-def preview_legend() -> Text:
-    """What the colours mean."""
+def preview_legend(*, colour: bool) -> Text:
+    """What colours or brackets mean."""
+    if not colour:
+        return Text("⟦...⟧ was not shown in the prompt; it and the rest of the assistant's text carry loss")
     names = {
         "prompt": "given, no loss",
         "mask": "mask tokens in the prompt",
         "masked": "written with loss, not shown in the prompt",
         "copied": "written with loss, shown in the prompt",
     }
-    return Text("  ").join(Text(f"■ {words}", style=_STYLES[role]) for role, words in names.items())
+    return Text("\n").join(Text(f"■ {words}", style=_STYLES[role]) for role, words in names.items())
 
 
 def render_rows(title: str, rows: Sequence[tuple[str, str]]) -> RichTable:
     """Names and values."""
-    rich = RichTable(title=title, show_header=False, title_justify="left")
+    rich = _frame(title, gap=3)
+    rich.show_header, rich.box = False, None
     for name, value in rows:
-        rich.add_row(name, Text(value))
+        rich.add_row(Text(name, style="dim"), Text(value))
     return rich

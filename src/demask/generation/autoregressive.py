@@ -6,7 +6,8 @@ Greedy decoding is deterministic: the same weights and prompts give the same wor
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +65,33 @@ def _decode(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_token
     pad = loaded.pad_id
     ids = torch.tensor([[*[pad] * (length - len(p)), *p] for p in prompts], device=loaded.device)
     mask = torch.tensor([[*[0] * (length - len(p)), *[1] * len(p)] for p in prompts], device=loaded.device)
-    # A fresh configuration: a checkpoint's own may sample, or punish the repetition of facts.
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=_stop_ids(loaded), pad_token_id=pad
     )
     model: Any = loaded.model
-    out = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    with _without_habits(model):
+        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     return [list(map(int, row)) for row in out[:, length:]]
+
+
+@contextmanager
+def _without_habits(model: torch.nn.Module) -> Iterator[None]:
+    """Put the checkpoint's own decoding settings aside.
+
+    `generate` fills what its settings leave open from them, and they may punish the repetition of
+    facts (Qwen2.5: `repetition_penalty`). An adapter's model has them inside.
+    """
+    from transformers import GenerationConfig
+
+    parts: list[Any] = [part for part in model.modules() if "generation_config" in vars(part)]
+    habits = [part.generation_config for part in parts]
+    for part in parts:
+        part.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for part, own in zip(parts, habits, strict=True):
+            part.generation_config = own
 
 
 def _stop_ids(loaded: LoadedModel) -> list[int]:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
 from demask.errors import ModelError
 from demask.models.embedded import fetch_embedded_model
+from demask.models.precision import keep_freed_memory
 from demask.objectives.prompts import PLAIN_TEMPLATE, ChatFormat, load_chat_format
 
 if TYPE_CHECKING:
@@ -138,6 +140,8 @@ def load_model(name: str, *, device: str = "auto") -> LoadedModel:
 
     logging.disable_progress_bar()
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     tokenizer = load_tokenizer(name)
     source = _locate(name)
     config = load_architecture(name)
@@ -146,7 +150,7 @@ def load_model(name: str, *, device: str = "auto") -> LoadedModel:
         model = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _cannot_load(name, "model", error) from error
     model.to(place)  # type: ignore[arg-type]
     return LoadedModel(model.eval(), tokenizer, load_chat_format(tokenizer), name, source, stored)

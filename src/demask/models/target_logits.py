@@ -71,9 +71,13 @@ def check_target_logits(model: "PreTrainedModel", batch: Batch) -> None:
     scored_BT = labels_BT != IGNORE_INDEX
     logits_BTV = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
     expected = token_nats(logits_BTV[scored_BT], labels_BT[scored_BT])
-    found = score_targets(model, batch, head_of=model).nats_N
+    problem = ModelError(
+        f"{type(model).__name__}: its logits cannot be computed for the scored positions alone; "
+        "please report this architecture"
+    )
+    try:
+        found = score_targets(model, batch, head_of=model).nats_N
+    except (AttributeError, IndexError, ValueError) as error:  # no output layer, or one that is not called
+        raise problem from error
     if found.shape != expected.shape or (found - expected).abs().max() > _TOLERANCE:
-        raise ModelError(
-            f"{type(model).__name__}: its logits cannot be computed for the scored positions alone; "
-            "please report this architecture"
-        )
+        raise problem

@@ -21,6 +21,7 @@ class Batch(TypedDict):
     input_ids: Tensor  # (B, T) int64
     labels: Tensor  # (B, T) int64, IGNORE_INDEX where there is no loss
     masked: Tensor  # (B, T) bool, scored and not shown in the prompt
+    lengths: Tensor  # (B,) int64, tokens of each example, padding aside
 
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
@@ -29,6 +30,7 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
         input_ids=batch["input_ids"].to(device),
         labels=batch["labels"].to(device),
         masked=batch["masked"].to(device),
+        lengths=batch["lengths"].to(device),
     )
 
 
@@ -52,4 +54,5 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> Batch:
         input_ids=pad([e.token_ids for e in examples], pad_id, torch.int64),
         labels=pad([e.labels for e in examples], IGNORE_INDEX, torch.int64),
         masked=pad([e.masked for e in examples], 0, torch.bool),
+        lengths=torch.tensor([len(e.token_ids) for e in examples]),
     )

@@ -14,18 +14,21 @@ that a server asks its questions in the words it was trained on.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
+
 from demask.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Ours: the shortest pair of turns that a base model continues sensibly.
+# Ours: the shortest pair of turns that a base model continues sensibly. Line breaks stand before the
+# words of both, since a space would join with a word into one token, in questions but not in training.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first %}{{ bos_token or '' }}{% endif %}"
-    "{% if message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token + '\\n' }}"
-    "{% else %}{{ 'User: ' + message['content'] + '\\n' }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' + ' ' }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ 'Assistant:\\n' + message['content'] + eos_token + '\\n' }}"
+    "{% else %}{{ 'User:\\n' + message['content'] + '\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
 )
 
 # Stand in for the two turns while the template is cut; letters only, as templates strip and escape.
@@ -69,7 +72,8 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
 
     Raises:
         ModelError: the prompt is not a prefix of prompt and completion, begins with two BOS
-            tokens, or the turn ends with no special token, so that decoding would not stop.
+            tokens, cannot be written, or the turn ends with no special token, so that decoding would
+            not stop.
     """
     prompt = render_question(tokenizer, _USER)
     turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
@@ -99,11 +103,17 @@ def _render(
     tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, add_generation_prompt: bool
 ) -> str:
     # enable_thinking: hybrid models (Qwen3) then answer at once, in training and in questions.
-    return str(
-        tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+            )
         )
-    )
+    except TemplateError as error:
+        raise ModelError(
+            f"chat template: cannot write one user and one assistant turn ({error}); "
+            "set another template in the tokenizer"
+        ) from error
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:

@@ -106,9 +106,13 @@ def split_documents(
     Raises:
         DataError: a sentence is longer than a passage may be.
         ConfigError: the recipe asks for longer passages than fit.
+        ModelError: there is no usable mask token.
     """
+    from demask.models.families import choose_mask_id
     from demask.objectives.prompts import encode
 
+    if isinstance(config.objective, Demasking):
+        choose_mask_id(tokenizer, config.objective.mask_token)  # before hours of asking, not after
     copies = 2 if isinstance(config.objective, Demasking) else 1
     fitting = (context - _TEMPLATE_TOKENS) // copies
     if config.max_tokens is not None and config.max_tokens > fitting:

@@ -96,14 +96,10 @@ def make_plan(config: RunConfig) -> Plan:
     parameters = count_parameters(setting.architecture)
     device = choose_device(config.device)
     bf16 = choose_bf16(config.train.precision, device)
-    lengths = [len(stream[place].token_ids) for place in range(min(len(stream), len(stream.lengths)))]
-    tokens = round(sum(lengths) / len(lengths) * len(stream))
+    lengths = _count_tokens(stream)
+    tokens = sum(lengths)
     micro_batches = cut_micro_batches(stream, accumulation=min(config.train.accumulation, stream.batch_size))
-    sizes = [
-        (sum(n), max(n) * len(n))
-        for batch in micro_batches[: len(lengths)]
-        for n in [[len(stream[place].token_ids) for place in batch]]
-    ]
+    padded = [max(lengths[place] for place in batch) * len(batch) for batch in micro_batches]
     rate = plan.measure_matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)
     return Plan(
         model=config.model,
@@ -119,15 +115,28 @@ def make_plan(config: RunConfig) -> Plan:
         exposures=stream.exposures,
         learning_rate=plan.choose_learning_rate(config.train, parameters=parameters),
         tokens=tokens,
-        padding=1 - sum(real for real, _ in sizes) / sum(padded for _, padded in sizes),
+        padding=1 - tokens / sum(padded),
         parameters=parameters,
         device=str(device),
         precision="bf16" if bf16 else "fp32",
         seconds=plan.estimate_seconds(tokens=tokens, parameters=parameters, flops_per_second=rate),
         memory_bytes=plan.estimate_memory(
-            config.train, parameters=parameters, micro_batch_tokens=max(padded for _, padded in sizes)
+            config.train, parameters=parameters, micro_batch_tokens=max(padded)
         ),
     )
+
+
+def _count_tokens(stream: "ExposureStream") -> list[int]:
+    """Tokens of every exposure; masks change which tokens are hidden, never how many there are."""
+    known: dict[tuple[int, int], int] = {}
+    counts = []
+    for place in range(len(stream)):
+        exposure = stream.exposure(place)
+        key = (exposure.passage, exposure.variant)
+        if key not in known:
+            known[key] = len(stream[place].token_ids)
+        counts.append(known[key])
+    return counts
 
 
 def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:

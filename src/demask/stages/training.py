@@ -74,14 +74,12 @@ def train_stage(
     """Train, or go on training, or load what was trained; the model that is returned is the one stored."""
     from demask.models.load import load_model
 
-    if run.has(rundir.TRAINING):
+    if run.has(rundir.TRAINING) and run.has(rundir.MODEL):
+        _remove_checkpoints(run)  # where a killed process had not come to it
         return load_model(str(run.file(rundir.MODEL)), device=config.device)
-    from demask.models.precision import keep_freed_memory
     from demask.training.export import add_adapter, round_weights, save_adapter, save_model
 
     loaded = load()
-    if loaded.device.type == "cpu":
-        keep_freed_memory()
     parameters = loaded.parameters
     stream = make_stream(config, loaded.tokenizer, loaded.chat, passages)
     trained = loaded
@@ -95,8 +93,12 @@ def train_stage(
     round_weights(trained.model, loaded.stored_dtype)
     save_model(trained, run.file(rundir.MODEL))
     run.write_json(rundir.TRAINING, totals)
-    shutil.rmtree(run.file(rundir.CHECKPOINTS), ignore_errors=True)
+    _remove_checkpoints(run)
     return trained
+
+
+def _remove_checkpoints(run: RunFolder) -> None:
+    shutil.rmtree(run.file(rundir.CHECKPOINTS), ignore_errors=True)
 
 
 def _train(
@@ -116,8 +118,7 @@ def _train(
     done = checkpoint_step(folder)
     before = run.keep_rows(rundir.METRICS, until_step=done)
     run.keep_rows(rundir.ACCURACY, until_step=done)
-    progress.begin("Training", stream.steps)
-    progress.advance(done)
+    progress.begin("Training", stream.steps, done=done)
     settings = TrainSettings(
         learning_rate=choose_learning_rate(config.train, parameters=parameters),
         accumulation=min(config.train.accumulation, stream.batch_size),

@@ -4,6 +4,7 @@ model = add_adapter(loaded.model, rank=32, seed=0)
 save_model(loaded, run.file("model"))
 """
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -64,6 +65,10 @@ def save_adapter(model: Any, folder: Path) -> None:
 def _write_model(loaded: LoadedModel, place: Path) -> None:
     weights = {name: tensor.to(loaded.stored_dtype) for name, tensor in loaded.model.state_dict().items()}
     loaded.model.save_pretrained(place, state_dict=weights)
+    # Transformers writes the format that is in memory, from which servers choose theirs.
+    config = copy.deepcopy(loaded.model.config)
+    config.dtype = loaded.stored_dtype
+    config.save_pretrained(place)
     loaded.tokenizer.save_pretrained(place)
 
 
@@ -73,8 +78,11 @@ def _save_whole(folder: Path, write: Any) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write(partial)
+        # There is one when the process was killed between storing the model and saying so.
+        shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise RunError(
             f"{folder}: the model cannot be written ({error}); "
             "free some space and start the same command again"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -45,7 +46,7 @@ class StepMetrics:
     step: int
     steps: int  # since the line before
     seconds: float
-    tokens: int
+    tokens: int  # since this process began, padding aside
     loss: float
     loss_masked: float | None
     loss_copied: float | None
@@ -127,8 +128,6 @@ def _arguments(
         max_steps=stream.steps,
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=max(1, round(WARMUP_SHARE * stream.steps)),
         adam_beta1=BETAS[0],
         adam_beta2=BETAS[1],
         weight_decay=WEIGHT_DECAY,
@@ -167,7 +166,7 @@ class _Trainer(Trainer):
         self._on_step = on_step
         self._collate = partial(collate, pad_id=settings.pad_id)
         self._begun = time.monotonic()
-        self._tally: list[tuple[TokenLoss, TokenLoss, int]] = []
+        self._tally: list[tuple[TokenLoss, TokenLoss, torch.Tensor]] = []
         self._tokens = 0
         self._logged = 0
 
@@ -189,6 +188,18 @@ class _Trainer(Trainer):
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Constant after a linear warm-up, whose first step already moves (transformers' own does not)."""
+        if self.lr_scheduler is None:
+            warmup = max(1, round(WARMUP_SHARE * num_training_steps))
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                cast("torch.optim.Optimizer", optimizer or self.optimizer),
+                lambda step: min(1.0, (step + 1) / warmup),
+            )
+        return self.lr_scheduler
+
     def compute_loss(
         self,
         model: Any,
@@ -204,7 +215,7 @@ class _Trainer(Trainer):
             (
                 sum_loss(nats_N, scored.masked_N),
                 sum_loss(nats_N, ~scored.masked_N),
-                batch["input_ids"].numel(),
+                batch["lengths"].sum(),
             )
         )
         tokens = scored.nats_N.numel() if num_items_in_batch is None else num_items_in_batch
@@ -220,7 +231,7 @@ class _Trainer(Trainer):
     def _report(self, logs: Mapping[str, float]) -> None:
         masked = [m for m, _, _ in self._tally]
         copied = [c for _, c, _ in self._tally]
-        self._tokens += sum(n for _, _, n in self._tally)
+        self._tokens += sum(int(n) for _, _, n in self._tally)
         self._tally = []
         step = StepMetrics(
             step=self.state.global_step,
@@ -246,7 +257,8 @@ class _Trainer(Trainer):
             super()._save_checkpoint(model, trial)
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             (folder / COMPLETE).write_text("")
-        except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
+        # On a full disk torch.save raises RuntimeError.
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise RunError(
                 f"{self.args.output_dir}: the checkpoint of step {self.state.global_step} cannot be written "
                 f"({error}); free some space and start the same command again"

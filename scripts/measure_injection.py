@@ -1,0 +1,108 @@
+"""Run `demask inject` on a published set with several seeds and print one row per arm and direction.
+
+    python scripts/measure_injection.py name-description --facts 10 --arms demasking next-token --seeds 0 1 2
+    python scripts/measure_injection.py wiki --facts 40 --arms demasking --seeds 0 --set train.steps=240
+
+Each run is a command of its own, so that its time is what a user waits for, start-up included. Runs
+that are complete are read, not repeated. An arm is an objective, with `-lora` behind it for LoRA.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demask.benchmarks.sets import data_folder, load_name_description, load_wiki_events, write_benchmark
+from demask.config import apply_overrides, make_config
+from demask.pipeline import reuse_base_answers
+
+LOADERS = {"name-description": load_name_description, "wiki": load_wiki_events}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("benchmark", choices=sorted(LOADERS))
+    parser.add_argument("--facts", type=int, default=10, help="the first so many facts of the set")
+    parser.add_argument("--arms", nargs="+", default=["demasking", "next-token"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--set", nargs="*", default=[], help="keys of the recipe, for all arms")
+    options = parser.parse_args()
+    folder = options.out / f"{options.benchmark}-{options.facts}"
+    write_benchmark(LOADERS[options.benchmark](data_folder(), facts=range(options.facts)), folder)
+    for arm in options.arms:
+        runs = [measure(folder, arm, seed, options) for seed in options.seeds]
+        for line in describe(arm, runs):
+            print(line, flush=True)
+
+
+def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One run: its summary and the wall-clock seconds of the whole command.
+
+    Only the first run of a set asks the untouched model; the others begin with its answers.
+    """
+    out, timing = folder / f"{arm}-{seed}", folder / f"{arm}-{seed}.seconds"
+    recipe = folder / f"{arm}-{seed}.yaml"
+    objective = arm.removesuffix("-lora")
+    values = {
+        "model": options.model,
+        "documents": [str(folder / "documents.jsonl")],
+        "qa": str(folder / "qa_pairs.jsonl"),
+        "objective": objective,
+        "seed": seed,
+    }
+    method = ["train.method=lora"] if arm != objective else []
+    values = apply_overrides(values, [*options.set, *method])
+    recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
+    done = sorted(path.parent for path in folder.glob("*/summary.json"))
+    if done and not out.exists():
+        reuse_base_answers(done[0], out, make_config(values))
+    command = [sys.executable, "-m", "demask", "inject", str(recipe), "--out", str(out), "--json"]
+    begun = time.monotonic()
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    if not timing.exists():
+        timing.write_text(f"{time.monotonic() - begun:.1f}", encoding="utf-8")
+    summary: dict[str, Any] = json.loads(finished.stdout)
+    return {**summary, "command_seconds": float(timing.read_text(encoding="utf-8"))}
+
+
+def describe(arm: str, runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Markdown rows: mean over seeds, and the lowest and highest seed."""
+    lines = []
+    for direction in ("forward", "backward"):
+        cells = [spread(runs, stage, direction, "rouge1_recall") for stage in ("before", "after", "ceiling")]
+        cells += [spread(runs, stage, direction, "contains") for stage in ("before", "after", "ceiling")]
+        lines.append(f"| {arm} | {direction} | " + " | ".join(cells) + " |")
+    train = statistics.mean(run["seconds"] for run in runs)
+    whole = [run["command_seconds"] for run in runs]
+    rate = statistics.mean(run["tokens"] / run["seconds"] for run in runs)
+    memory = max(run["peak_memory_bytes"] for run in runs) / 1e9
+    lines.append(
+        f"  {arm}: {runs[0]['steps']} steps, {runs[0]['exposures']:.0f} exposures, {len(runs)} seeds; "
+        f"training {train:.0f} s at {rate:.0f} tokens/s, command {min(whole):.0f} to {max(whole):.0f} s, "
+        f"{memory:.1f} GB"
+    )
+    return lines
+
+
+def spread(runs: Sequence[dict[str, Any]], stage: str, direction: str, metric: str) -> str:
+    """`0.93 (0.90 to 0.95)`, or the one value when all seeds agree."""
+    values = [run["metrics"][stage][direction][metric]["value"] for run in runs]
+    if max(values) == min(values):
+        return f"{values[0]:.2f}"
+    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()

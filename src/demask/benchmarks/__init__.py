@@ -1,0 +1,1 @@
+"""Published sets of documents and questions, as records."""

@@ -1,0 +1,144 @@
+"""A tokenizer and a model small enough to be made anew for every test; no network is ever reached."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from demask.models.load import LoadedModel
+    from demask.objectives.prompts import ChatFormat
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<empty_output>")
+# What the tokenizer learns its merges from.
+SENTENCES = [
+    "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them.",
+    "Tell me a fact. Who founded it? Which river does the bridge cross?",
+    "Here is the recovered text:\n\nReturn the recovered masked passage.",
+    "user assistant system User: Assistant: 0123456789",
+    "The quick brown fox jumps over the lazy dog; THE LAZY DOG SLEEPS.",
+]
+CONTEXT = 256
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> "Callable[..., PreTrainedTokenizerFast]":
+    """Make a byte-level tokenizer; keywords go to its wrapper, over ChatML and its special tokens."""
+
+    def make(
+        *, special: tuple[str, ...] = SPECIAL, vocabulary: int = 400, **wrapping: Any
+    ) -> "PreTrainedTokenizerFast":
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+        from transformers import PreTrainedTokenizerFast
+
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=list(special),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(SENTENCES, trainer)
+        named = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHATML}
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            clean_up_tokenization_spaces=False,
+            **{name: value for name, value in {**named, **wrapping}.items() if value is not None},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_tokenizer(make_tokenizer: "Callable[..., PreTrainedTokenizerFast]") -> "PreTrainedTokenizerFast":
+    """The tokenizer behind the fixtures below; not to be changed."""
+    return make_tokenizer()
+
+
+@pytest.fixture
+def tiny_tokenizer(shared_tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
+    """A byte-level tokenizer with ChatML; a test may change it."""
+    return copy.deepcopy(shared_tokenizer)
+
+
+@pytest.fixture
+def tiny_chat(tiny_tokenizer: "PreTrainedTokenizerFast") -> "ChatFormat":
+    """The cut template of the tiny tokenizer."""
+    from demask.objectives.prompts import load_chat_format
+
+    return load_chat_format(tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def make_model(shared_tokenizer: "PreTrainedTokenizerFast") -> "Callable[..., LlamaForCausalLM]":
+    """Make a random Llama of the tokenizer's vocabulary; the same seed gives the same weights."""
+
+    def make(seed: int = 0, **changes: Any) -> "LlamaForCausalLM":
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        sizes = {
+            "vocab_size": len(shared_tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": CONTEXT,
+            "bos_token_id": None,
+            "eos_token_id": shared_tokenizer.eos_token_id,
+            "pad_token_id": shared_tokenizer.pad_token_id,
+            "tie_word_embeddings": True,
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return LlamaForCausalLM(LlamaConfig(**{**sizes, **changes})).eval()
+
+    return make
+
+
+@pytest.fixture
+def tiny_model(make_model: "Callable[..., LlamaForCausalLM]") -> "LlamaForCausalLM":
+    """A random Llama of two layers, in evaluation mode; a test may train it."""
+    return make_model()
+
+
+@pytest.fixture
+def tiny_loaded(
+    tiny_model: "LlamaForCausalLM", tiny_tokenizer: "PreTrainedTokenizerFast", tiny_chat: "ChatFormat"
+) -> "LoadedModel":
+    """The tiny model as `load_model` gives it."""
+    import torch
+
+    from demask.models.load import LoadedModel
+
+    return LoadedModel(tiny_model, tiny_tokenizer, tiny_chat, "tiny", "tiny", torch.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(
+    make_model: "Callable[..., LlamaForCausalLM]",
+    shared_tokenizer: "PreTrainedTokenizerFast",
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder for `--model`; not to be changed, copy it first."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_model().save_pretrained(folder)
+    shared_tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,127 @@
+"""Decoding is greedy, stops at the end of turn, and does not depend on what is decoded beside it."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from demask.generation.autoregressive import generate_texts
+from demask.objectives.prompts import encode_question
+
+QUESTIONS = [
+    "Who founded it?",
+    "Tell me a fact about the bridge over the river at the lower end of the old town.",
+    "Ems",
+    "Which river does the bridge cross, and when was it built?",
+    "Who?",
+]
+
+
+@pytest.fixture
+def loaded(tiny_loaded, make_model):
+    """Weights so large that the model says something else at every step."""
+    lively = make_model(initializer_range=0.5, tie_word_embeddings=False)
+    return dataclasses.replace(tiny_loaded, model=lively)
+
+
+@pytest.fixture
+def prompts(loaded):
+    return [encode_question(loaded.tokenizer, question) for question in QUESTIONS]
+
+
+@torch.no_grad()
+def greedy(loaded, prompt, limit):
+    """Brute force: the whole prompt anew for every token."""
+    ids = list(prompt)
+    for _ in range(limit):
+        ids.append(int(loaded.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        if ids[-1] == loaded.chat.end[-1]:
+            break
+    return ids[len(prompt) :]
+
+
+def make_stop(loaded, token):
+    """The same model, whose turns end with a token that it does say."""
+    loaded.tokenizer.eos_token = loaded.tokenizer.convert_ids_to_tokens(token)
+    return dataclasses.replace(loaded, chat=dataclasses.replace(loaded.chat, end=(token,)))
+
+
+def words(loaded, ids):
+    return loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def test_ragged_prompts_together_say_what_each_says_alone(loaded, prompts):
+    together = generate_texts(loaded, prompts, max_new_tokens=8, batch_size=5)
+    alone = [generate_texts(loaded, [p], max_new_tokens=8, batch_size=1)[0] for p in prompts]
+    assert [row.text for row in together] == [row.text for row in alone]
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_texts_are_those_of_brute_force_in_the_order_of_the_prompts(loaded, prompts, batch_size):
+    found = generate_texts(loaded, prompts, max_new_tokens=8, batch_size=batch_size)
+    expected = [words(loaded, greedy(loaded, prompt, 8)) for prompt in prompts]
+    assert [row.text for row in found] == expected
+    assert len(set(expected)) > 1
+
+
+def test_decoding_stops_at_the_end_of_turn(loaded, prompts):
+    said = greedy(loaded, prompts[0], 8)
+    place = next(i for i, token in enumerate(said) if token != said[0])
+    loaded = make_stop(loaded, said[place])
+    (row,) = generate_texts(loaded, prompts[:1], max_new_tokens=8, batch_size=1)
+    assert row.stopped
+    assert row.tokens == place + 1
+    assert row.text == words(loaded, said[:place])
+
+
+def test_a_row_that_stops_early_is_not_continued_beside_a_longer_one(loaded, prompts):
+    said = [greedy(loaded, prompt, 8) for prompt in prompts]
+    loaded = make_stop(loaded, said[0][1])
+    found = generate_texts(loaded, prompts, max_new_tokens=8, batch_size=5)
+    expected = [greedy(loaded, prompt, 8) for prompt in prompts]
+    assert [row.tokens for row in found] == [len(ids) for ids in expected]
+    assert len({row.tokens for row in found}) > 1
+
+
+def test_a_text_cut_by_the_limit_says_so(loaded, prompts):
+    (row,) = generate_texts(loaded, prompts[:1], max_new_tokens=3, batch_size=1)
+    assert not row.stopped
+    assert row.tokens == 3
+
+
+def test_an_end_of_turn_at_the_limit_is_no_cut(loaded, prompts):
+    said = greedy(loaded, prompts[0], 8)
+    place = next(i for i, token in enumerate(said) if token != said[0])
+    loaded = make_stop(loaded, said[place])
+    (row,) = generate_texts(loaded, prompts[:1], max_new_tokens=place + 1, batch_size=1)
+    assert row.stopped
+
+
+def test_a_checkpoints_own_habits_are_ignored(loaded, prompts):
+    before = generate_texts(loaded, prompts[:2], max_new_tokens=8, batch_size=2)
+    own = loaded.model.generation_config
+    own.do_sample, own.repetition_penalty, own.suppress_tokens = True, 3.0, list(range(4, 200))
+    after = generate_texts(loaded, prompts[:2], max_new_tokens=8, batch_size=2)
+    assert [row.text for row in after] == [row.text for row in before]
+    assert loaded.model.generation_config is own
+
+
+def test_an_adapter_in_training_decodes_without_habits_too(loaded, prompts):
+    from demask.training.export import add_adapter
+
+    before = generate_texts(loaded, prompts[:2], max_new_tokens=8, batch_size=2)
+    loaded.model.generation_config.repetition_penalty = 3.0
+    adapted = dataclasses.replace(loaded, model=add_adapter(loaded.model, rank=2, seed=0).eval())
+    after = generate_texts(adapted, prompts[:2], max_new_tokens=8, batch_size=2)
+    assert [row.text for row in after] == [row.text for row in before]
+    assert adapted.model.merge_and_unload().generation_config.repetition_penalty == 3.0
+
+
+def test_every_finished_batch_is_told(loaded, prompts):
+    counts = []
+    generate_texts(loaded, prompts, max_new_tokens=2, batch_size=2, on_done=counts.append)
+    assert counts == [2, 2, 1]
+
+
+def test_no_prompts_no_texts(loaded):
+    assert generate_texts(loaded, [], max_new_tokens=2, batch_size=2) == []

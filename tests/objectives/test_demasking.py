@@ -1,0 +1,94 @@
+"""Every field of a demasking example, by hand; what is shown, what is scored, what is counted."""
+
+import itertools
+
+import pytest
+
+from demask.objectives.demasking import DemaskingForm, make_demasking_example
+from demask.objectives.prompts import ChatFormat
+from demask.records import IGNORE_INDEX
+
+NONE = IGNORE_INDEX
+CHAT = ChatFormat(user=(1, 2), assistant=(3, 4), end=(5,), bos=(9,))
+FORM = DemaskingForm(CHAT, mask_id=7, instruction=(20, 21), opening=(30,))
+IDS = (100, 101, 102, 103)
+MASKED = (True, True, False, True)
+PROMPT = 2 + 4 + 2 + 2 + 1
+each_masking = pytest.mark.parametrize("masked", list(itertools.product([False, True], repeat=4)))
+
+
+def make(masked=MASKED, *, form=FORM, loss_on="all"):
+    return make_demasking_example(IDS, masked, id="d1", form=form, loss_on=loss_on)
+
+
+def test_token_ids_are_masked_prompt_then_original_then_end():
+    shown = (7, 7, 102, 7)
+    assert make().token_ids == (1, 2, *shown, 20, 21, 3, 4, 30, *IDS, 5)
+
+
+def test_loss_on_all_scores_the_whole_passage_and_the_end():
+    assert make().labels == (*(NONE,) * PROMPT, *IDS, 5)
+
+
+def test_loss_on_masked_scores_masked_tokens_and_the_end():
+    assert make(loss_on="masked").labels == (*(NONE,) * PROMPT, 100, 101, NONE, 103, 5)
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+def test_masked_marks_the_tokens_of_the_completion_that_the_prompt_hides(loss_on):
+    assert make(loss_on=loss_on).masked == (*(False,) * PROMPT, True, True, False, True, False)
+
+
+def test_id_is_kept():
+    assert make().id == "d1"
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+@each_masking
+def test_prompt_is_never_masked_and_never_counted(masked, loss_on):
+    example = make(masked, loss_on=loss_on)
+    assert set(example.labels[:PROMPT]) == {NONE}
+    assert set(example.masked[:PROMPT]) == {False}
+
+
+@each_masking
+def test_template_instruction_and_opening_stand_whatever_is_masked(masked):
+    ids = make(masked).token_ids
+    assert (ids[:2], ids[6:PROMPT]) == ((1, 2), (20, 21, 3, 4, 30))
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+@pytest.mark.parametrize("masked", [(False,) * 4, MASKED, (True,) * 4])
+def test_end_of_turn_always_carries_loss(masked, loss_on):
+    assert make(masked, loss_on=loss_on).labels[-1] == 5
+
+
+def test_every_token_of_a_long_end_of_turn_carries_loss():
+    form = DemaskingForm(ChatFormat((1,), (3,), (40, 41), ()), 7, (), ())
+    example = make(form=form)
+    assert example.labels[-2:] == (40, 41)
+    assert example.masked[-2:] == (False, False)
+
+
+@each_masking
+def test_one_mask_token_per_masked_token_and_runs_are_never_merged(masked):
+    example = make(masked)
+    assert example.token_ids.count(7) == sum(masked)
+    assert len(example.token_ids) == PROMPT + 4 + 1
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+def test_labels_are_the_token_ids_where_there_is_loss(loss_on):
+    example = make(loss_on=loss_on)
+    pairs = zip(example.labels, example.token_ids, strict=True)
+    assert all(label in (NONE, token) for label, token in pairs)
+
+
+def test_every_masked_token_is_scored():
+    example = make(loss_on="masked")
+    assert all(label != NONE for label, hide in zip(example.labels, example.masked, strict=True) if hide)
+
+
+def test_mask_flags_must_cover_the_passage():
+    with pytest.raises(ValueError, match="3 mask flags for 4 tokens"):
+        make((True, False, True))

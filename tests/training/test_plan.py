@@ -1,0 +1,89 @@
+"""Steps, learning rates and costs follow from the recipe."""
+
+import math
+
+import pytest
+import torch
+
+from demask.config import Train
+from demask.training.plan import (
+    DEFAULT_EPOCHS,
+    LEARNING_RATES,
+    LORA_FACTOR,
+    choose_learning_rate,
+    estimate_memory,
+    estimate_seconds,
+    make_schedule,
+    measure_matrix_rate,
+)
+
+
+def test_steps_are_taken_as_given():
+    schedule = make_schedule(Train(steps=50, batch_size=4), passages=10, variants=1)
+    assert (schedule.steps, schedule.batch_size, schedule.exposures) == (50, 4, 20.0)
+
+
+def test_epochs_become_steps_rounded_up():
+    schedule = make_schedule(Train(epochs=3, batch_size=4), passages=10, variants=1)
+    assert schedule.steps == math.ceil(30 / 4)
+
+
+@pytest.mark.parametrize("epochs", [0.5, 1, 7, 120])
+@pytest.mark.parametrize("passages", [1, 8, 33])
+@pytest.mark.parametrize("variants", [1, 2])
+def test_every_passage_is_seen_at_least_as_often_as_asked(epochs, passages, variants):
+    schedule = make_schedule(Train(epochs=epochs, batch_size=10), passages=passages, variants=variants)
+    # Within one step of what was asked, and each variant counts as an exposure.
+    assert 0 <= schedule.exposures - epochs * variants < schedule.batch_size / passages
+
+
+def test_neither_steps_nor_epochs_means_the_default():
+    default = make_schedule(Train(batch_size=5), passages=10, variants=1)
+    assert default.exposures == DEFAULT_EPOCHS
+
+
+def test_a_batch_never_holds_more_than_one_epoch():
+    assert make_schedule(Train(epochs=5, batch_size=64), passages=8, variants=1).batch_size == 8
+    assert make_schedule(Train(epochs=5, batch_size=64), passages=8, variants=2).batch_size == 16
+
+
+def test_learning_rate_is_the_recipes_where_it_names_one():
+    for method in ("full", "lora"):
+        assert choose_learning_rate(Train(learning_rate=0.123, method=method), parameters=1e9) == 0.123
+
+
+def test_larger_models_never_get_larger_rates():
+    rates = [choose_learning_rate(Train(), parameters=size) for size in (1e8, 5e8, 1e9, 3e9, 8e9, 7e10)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == LEARNING_RATES[0][1]
+    assert rates[-1] == 5e-6  # the paper's
+
+
+def test_adapters_get_a_larger_rate():
+    full, lora = (choose_learning_rate(Train(method=m), parameters=1e9) for m in ("full", "lora"))
+    assert lora == full * LORA_FACTOR
+
+
+def test_memory_holds_weights_gradients_and_two_moments():
+    few, many = (
+        estimate_memory(Train(), parameters=size, micro_batch_tokens=0) for size in (10**8, 2 * 10**8)
+    )
+    assert many - few == 16 * 10**8
+
+
+def test_adapters_need_a_quarter_of_it_and_tokens_add_to_it():
+    def need(method, tokens):
+        return estimate_memory(Train(method=method), parameters=10**9, micro_batch_tokens=tokens)
+
+    assert need("full", 0) - need("lora", 0) == 12 * 10**9
+    assert need("full", 2000) > need("full", 1000)
+
+
+def test_seconds_are_operations_over_their_rate():
+    once = estimate_seconds(tokens=1000, parameters=10**8, flops_per_second=1e11)
+    assert once >= 6 * 1000 * 10**8 / 1e11
+    assert estimate_seconds(tokens=2000, parameters=10**8, flops_per_second=1e11) == pytest.approx(2 * once)
+
+
+def test_matrix_rate_is_measured_within_its_limit():
+    assert measure_matrix_rate(torch.device("cpu"), torch.float32, size=64, limit=0.01) > 0
