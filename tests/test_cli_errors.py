@@ -499,7 +499,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_what_to_change(
         demask, *QUICK, "--set", "train.steps=4", "--set", "train.learning_rate=1e38", model=tiny_model_folder
     )
     assert done.code == MACHINE
-    assert done.error.startswith("demask: step 3: the loss is nan; lower train.learning_rate")
+    assert done.error.startswith("demask: step 2: the loss is nan; lower train.learning_rate")
 
 
 # Commands on runs

@@ -189,27 +189,9 @@ def plan(
     if as_json:
         _print_json(asdict(made))
         return
-    from demask.terminal import duration, render_rows
+    from demask.terminal import render_plan
 
-    _console().print(
-        render_rows(
-            "Plan",
-            [
-                ("model", f"{made.model}, {made.parameters / 1e6:,.1f} million weights, {made.method}"),
-                ("objective", made.objective),
-                ("documents", f"{made.documents} in {made.passages} passages, {made.document_tokens} tokens"),
-                ("coverage", f"{made.coverage:.0%} of the text is trained on"),
-                ("questions", str(made.questions)),
-                ("steps", f"{made.steps} of {made.batch_size} examples"),
-                ("exposures per passage", f"{made.exposures:.0f}"),
-                ("learning rate", f"{made.learning_rate:g}"),
-                ("tokens", f"{made.tokens:,}, and {made.padding:.0%} padding"),
-                ("machine", f"{made.device}, {made.precision} matrix products"),
-                ("time to train", f"about {duration(made.seconds)} (estimate)"),
-                ("memory", f"about {made.memory_bytes / 1e9:.1f} GB (estimate)"),
-            ],
-        )
-    )
+    _console().print(render_plan(made))
 
 
 @app.command()

@@ -132,8 +132,10 @@ class RunFolder:
 
     def keep_rows(self, name: str, *, until_step: int) -> list[dict[str, Any]]:
         """Drop the lines of a log after a step, and one that a crash cut short; returns the others."""
+        if not self.has(name):
+            return []
         rows = []
-        for line in self._read(name).split("\n") if self.has(name) else []:
+        for line in self._read(name).split("\n"):
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:

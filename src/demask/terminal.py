@@ -10,19 +10,21 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from demask.reports.tables import Table
 from demask.reports.wording import clean
-from demask.stages.planning import Preview
+from demask.stages.planning import Plan, Preview
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0
@@ -30,6 +32,13 @@ _NUMBER = re.compile(r"[+−-]?\d|–$")
 # Longer headers and cells of words are broken where a table is too wide.
 _HEADER_WIDTH = 9
 _STYLES = {"prompt": "dim", "mask": "bold yellow", "masked": "bold green", "copied": "blue"}
+
+
+class _NoteColumn(ProgressColumn):
+    """What a stage says of itself; the one column that gives way in a narrow terminal."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields["note"]), style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class TerminalProgress:
@@ -41,12 +50,11 @@ class TerminalProgress:
         self._bar = Bar(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            _NoteColumn(),
             console=console,
             transient=True,
         )
@@ -185,3 +193,24 @@ def render_rows(title: str, rows: Sequence[tuple[str, str]]) -> RichTable:
     for name, value in rows:
         rich.add_row(Text(name, style="dim"), Text(value))
     return rich
+
+
+def render_plan(plan: Plan) -> RichTable:
+    """What a run will train and cost."""
+    return render_rows(
+        "Plan",
+        [
+            ("model", f"{plan.model}, {plan.parameters / 1e6:,.1f} million weights, {plan.method}"),
+            ("objective", plan.objective),
+            ("documents", f"{plan.documents} in {plan.passages} passages, {plan.document_tokens} tokens"),
+            ("coverage", f"{plan.coverage:.0%} of the text is trained on"),
+            ("questions", str(plan.questions)),
+            ("steps", f"{plan.steps} of {plan.batch_size} examples"),
+            ("exposures per passage", f"{plan.exposures:.0f}"),
+            ("learning rate", f"{plan.learning_rate:g}"),
+            ("tokens", f"{plan.tokens:,}, and {plan.padding:.0%} padding"),
+            ("machine", f"{plan.device}, {plan.precision} matrix products"),
+            ("time to train", f"about {duration(plan.seconds)} (estimate)"),
+            ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB (estimate)"),
+        ],
+    )
