@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["demasking", "next-token"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--ask-again", action="store_true", help="ask the untouched model in every run")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--set", nargs="*", default=[], help="keys of the recipe, for all arms")
     options = parser.parse_args()
@@ -50,7 +51,8 @@ def main() -> None:
 def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One run: its summary and the wall-clock seconds of the whole command.
 
-    Only the first run of a set asks the untouched model; the others begin with its answers.
+    Unless told otherwise, only the first run of a set asks the untouched model; the others begin with
+    its answers.
     """
     out, timing = folder / f"{arm}-{seed}", folder / f"{arm}-{seed}.seconds"
     recipe = folder / f"{arm}-{seed}.yaml"
@@ -66,7 +68,7 @@ def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> d
     values = apply_overrides(values, [*options.set, *method])
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
     done = sorted(path.parent for path in folder.glob("*/summary.json"))
-    if done and not out.exists():
+    if done and not out.exists() and not options.ask_again:
         reuse_base_answers(done[0], out, make_config(values))
     command = [sys.executable, "-m", "demask", "inject", str(recipe), "--out", str(out), "--json"]
     begun = time.monotonic()

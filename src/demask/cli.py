@@ -371,10 +371,13 @@ def _console() -> Any:
 def _print_run(folder: Path) -> None:
     from demask.reports.runs import load_runs
     from demask.reports.tables import accuracy_table, cost_table, metrics_table
+    from demask.reports.wording import cautions
     from demask.rundir import MODEL, REPORT_HTML, open_run_folder
 
     runs = load_runs([open_run_folder(folder)])
     _print_tables(accuracy_table(runs), metrics_table(runs), cost_table(runs))
+    for caution in cautions(runs[0]):
+        print(f"Warning: {caution}")
     print(f"Model:  {folder / MODEL}\nReport: {folder / REPORT_HTML}")
 
 

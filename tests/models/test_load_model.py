@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from demask.errors import ModelError
+from demask.models import load as load_module
 from demask.models.load import (
     EMBEDDED,
     choose_device,
@@ -163,3 +164,24 @@ def test_cuda_without_cuda_is_refused(monkeypatch):
 def test_device_by_name(monkeypatch, wanted, cuda, found):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert choose_device(wanted).type == found
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_not_waited_for(monkeypatch):
+    from huggingface_hub import constants
+
+    asked = []
+
+    def refuse(address, timeout):
+        asked.append(address)
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr("demask.models.load.getproxies", dict)
+    load_module._hub_answers.cache_clear()
+    try:
+        with pytest.raises(ModelError, match="use 'model: embedded'"):
+            load_module.load_tokenizer("nobody/nothing")
+    finally:
+        load_module._hub_answers.cache_clear()
+    assert asked == [("huggingface.co", 443)]

@@ -7,9 +7,13 @@ Weights are float32 (the masters of training) and come from safetensors only. No
 checkpoint is run.
 """
 
+import socket
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from safetensors import SafetensorError
@@ -86,8 +90,9 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
+    source = _locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_locate(name), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, **_access(source))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _cannot_load(name, "tokenizer", error) from error
     if tokenizer.chat_template is None:
@@ -103,8 +108,9 @@ def load_architecture(name: str) -> "PretrainedConfig":
     """
     from transformers import AutoConfig
 
+    source = _locate(name)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(_locate(name), trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(source, **_access(source))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _cannot_load(name, "configuration", error) from error
     return config
@@ -148,7 +154,7 @@ def load_model(name: str, *, device: str = "auto") -> LoadedModel:
     try:
         stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
         model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            source, config=config, dtype=torch.float32, use_safetensors=True, **_access(source)
         )
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _cannot_load(name, "model", error) from error
@@ -176,6 +182,28 @@ def _locate(name: str) -> str:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{name}: no weights there; expected *.safetensors files")
     return name
+
+
+def _access(source: str) -> dict[str, bool]:
+    """How to read a folder or the hub: no code of others, and no hub that does not answer."""
+    return {"trust_remote_code": False, "local_files_only": not Path(source).exists() and not _hub_answers()}
+
+
+@cache
+def _hub_answers() -> bool:
+    """Whether the hub can be reached: a quick look, since its client tries for most of a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():  # a proxy answers in the hub's stead
+        return True
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _cannot_load(name: str, what: str, error: Exception) -> ModelError:

@@ -20,7 +20,7 @@ def choose_bf16(wanted: str, device: torch.device) -> bool:
     """Whether matrix products run in bfloat16; the weights are float32 in any case.
 
     On a processor without bfloat16 instructions (AVX2 only) a bfloat16 product is emulated and
-    took hundreds of times as long as a float32 one, so `auto` asks the processor, not PyTorch.
+    took 15 to 55 times as long as a float32 one, so `auto` asks the processor, not PyTorch.
 
     Raises:
         ModelError: `bf16` is asked of a GPU that has none.

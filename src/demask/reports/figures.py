@@ -23,7 +23,7 @@ HEIGHT = 230
 LABEL = 30  # characters of a run's label that fit on a line
 
 _ROW, _BAR = 44, 12
-_LEFT, _RIGHT, _BOTTOM = 44, 14, 40
+_LEFT, _RIGHT, _BOTTOM = 52, 14, 40
 _ARMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 2")
 
@@ -158,7 +158,7 @@ def _loss_lines(run: RunResult) -> list[Line]:
         ("masked tokens", "arm-1", "", [(p.step, p.masked) for p in run.losses]),
         ("copied tokens", "arm-2", _DASHES[1], [(p.step, p.copied) for p in run.losses]),
     ]
-    if not any(value is not None for _, _, _, points in kinds for _, value in points):
+    if all(p.copied is None for p in run.losses):  # nothing to tell apart: no prompt shows the text
         kinds = [("all tokens", "arm-1", "", [(p.step, p.loss) for p in run.losses])]
     lines = []
     for label, tone, dash, points in kinds:

@@ -33,6 +33,10 @@ METRIC_NAMES = {
 STAGE_NAMES = {"before": "before", "after": "after", "ceiling": "ceiling"}
 # What the built-in model is, since `embedded` says nothing to a reader.
 EMBEDDED = "SmolLM2-135M-Instruct"
+CANARY = (
+    "Canary: predictions before and after are identical, word for word. Either training moved nothing or "
+    "the untouched model was asked twice."
+)
 
 # Neither XML nor UTF-8 can hold these: control characters but tab and newlines, and lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -198,10 +202,7 @@ def cautions(run: RunResult) -> list[str]:
     """What a reader must know before believing the numbers: the run's warnings, and what its files show."""
     found = list(run.warnings)
     if predictions_unchanged(run):
-        found.append(
-            "Canary: predictions before and after are identical, word for word. Either training moved "
-            "nothing or the untouched model was asked twice."
-        )
+        found.append(CANARY)
     if run.cost.coverage is not None and run.cost.coverage < 1:
         found.append(f"Coverage: only {percent(run.cost.coverage)} of the document tokens were trained on.")
     return list(dict.fromkeys(found))

@@ -14,6 +14,7 @@ from demask.config import Evaluate, RunConfig
 from demask.documents.passages import measure_coverage
 from demask.progress import Progress
 from demask.records import Document, Passage, Prediction, QAPair, Score
+from demask.reports.wording import CANARY
 from demask.rundir import RunFolder
 from demask.stages.inputs import Knowledge
 
@@ -114,17 +115,13 @@ def summarise_stage(
     config: RunConfig,
     knowledge: Knowledge,
     passages: Sequence[Passage],
+    answers: Mapping[str, Sequence[Prediction]],
     scores: Mapping[str, Sequence[Score]],
 ) -> dict[str, Any]:
     """Everything that a report or a script wants to know, in one file."""
     from demask.evaluation.statistics import summarise, summarise_changes
 
-    pairs, asked = knowledge.pairs, len(scores.get("ceiling", ()))
-    warnings = []
-    if scores.get("ceiling") and asked < len(pairs):
-        warnings.append(
-            f"The ceiling stands for {asked} of {len(pairs)} questions; other documents are too long."
-        )
+    pairs = knowledge.pairs
     summary = {
         "objective": config.objective.name,
         "model": config.model,
@@ -132,7 +129,7 @@ def summarise_stage(
         "documents": len(knowledge.documents),
         "passages": len(passages),
         "coverage": measure_coverage(knowledge.documents, passages),
-        "warnings": warnings,
+        "warnings": _find_warnings(answers, asked=len(pairs)),
         "metrics": {
             stage: summarise(judged, select_pairs(pairs, (score.qa_id for score in judged)))
             for stage, judged in scores.items()
@@ -141,3 +138,17 @@ def summarise_stage(
     }
     run.write_json(rundir.SUMMARY, summary)
     return summary
+
+
+def _find_warnings(answers: Mapping[str, Sequence[Prediction]], *, asked: int) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = []
+    ceiling = answers.get("ceiling")
+    if ceiling is not None and len(ceiling) < asked:
+        found.append(
+            f"The ceiling stands for {len(ceiling)} of {asked} questions; other documents are too long."
+        )
+    before, after = ([p.text for p in answers[stage]] for stage in ("before", "after"))
+    if asked and before == after:
+        found.append(CANARY)
+    return found
