@@ -267,6 +267,10 @@ def test_micro_batches_change_memory_and_not_the_result(
     )
 
 
+TRAINED = {"training.json", "model", "metrics.jsonl", "predictions-after.jsonl"}
+CEILING = "predictions-ceiling.jsonl"
+
+
 def test_a_second_call_does_nothing_again(settings: dict[str, Any], finished: demask.Injected) -> None:
     before = times(finished.run_folder)
     again = demask.inject(**settings, out=finished.run_folder)
@@ -277,19 +281,20 @@ def test_a_second_call_does_nothing_again(settings: dict[str, Any], finished: de
 @pytest.mark.parametrize(
     ("deleted", "made"),
     [
-        ("passages.jsonl", {"passages.jsonl", "environment.json"}),
+        ("passages.jsonl", {"passages.jsonl", "environment.json", *TRAINED}),
         ("predictions-before.jsonl", {"predictions-before.jsonl"}),
         ("predictions-ceiling.jsonl", {"predictions-ceiling.jsonl"}),
         ("predictions-after.jsonl", {"predictions-after.jsonl"}),
-        ("training.json", {"training.json", "model", "metrics.jsonl"}),
-        ("model", {"training.json", "model", "metrics.jsonl"}),
+        ("documents.jsonl", {"documents.jsonl", "passages.jsonl", "environment.json", CEILING, *TRAINED}),
+        ("training.json", TRAINED),
+        ("model", TRAINED),
         ("scores.jsonl", set()),
         ("summary.json", set()),
         ("report.html", set()),
         ("report.md", set()),
     ],
 )
-def test_deleting_the_file_of_one_stage_redoes_just_that_stage(
+def test_deleting_a_file_redoes_its_stage_and_what_was_made_from_it(
     settings: dict[str, Any], copied: Path, deleted: str, made: set[str]
 ) -> None:
     before, bits = times(copied), digest(copied)
@@ -440,7 +445,7 @@ def test_tables_keep_to_the_width_of_the_terminal_and_never_cut_a_number(
     monkeypatch.setenv("COLUMNS", str(columns))
     recipe = recipe_words(settings)
     shown = run_command(monkeypatch, capsys, "inject", *recipe, "--out", finished.run_folder)
-    lines = [line for line in shown.splitlines() if not line.startswith(("Model:", "Report:"))]
+    lines = [line for line in shown.splitlines() if not line.startswith(("Model:", "Report:", "Warning:"))]
     assert max(map(len, lines)) <= columns
     assert "…" not in shown
     assert "arm" not in shown.split("\n")[1].split(), "one run: its name in every row says nothing"

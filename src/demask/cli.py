@@ -38,7 +38,6 @@ app.add_typer(data, name="data")
 # What typer's parser raises at wrong options; not exported, and older versions take it from click.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 _INTERRUPTED = 130
-_LOG_COLUMNS = 120
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Recipe = Annotated[Path | None, typer.Argument(help="A YAML recipe; options below override it.")]
@@ -80,13 +79,23 @@ def main() -> None:
     except BrokenPipeError:  # `demask ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+    except (OSError, RuntimeError) as error:
+        trouble = _machine_trouble(error)
+        if not trouble:
             raise
-        _stop(f"{error.filename or 'output'}: cannot be written ({error.strerror}); free some space", 4)
+        _stop(trouble, 4)
     if code == _INTERRUPTED:
-        _stop("interrupted; the same command goes on at the last checkpoint", _INTERRUPTED)
+        _stop("interrupted; the same command continues a run at its last checkpoint", _INTERRUPTED)
     sys.exit(code or 0)
+
+
+def _machine_trouble(error: OSError | RuntimeError) -> str:
+    """What the machine lacks, empty when the error is not its fault."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return f"{error.filename or 'output'}: cannot be written ({error.strerror}); free some space"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's own, which is not imported here
+        return "out of memory; raise train.accumulation, or lower train.batch_size and evaluate.batch_size"
+    return ""
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -210,6 +219,8 @@ def evaluate(
     from demask.rundir import write_whole
 
     thresholds = read_thresholds(require)
+    if predictions is not None and predictions.exists():
+        raise ConfigError(f"{predictions}: stands there already; choose another --predictions")
     with _progress() as progress:
         result = pipeline.evaluate(model, qa, max_new_tokens=max_new_tokens, progress=progress)
     if predictions is not None:
@@ -361,11 +372,9 @@ def _progress() -> "AbstractContextManager[Progress]":
 
 
 def _console() -> Any:
-    from rich.console import Console
+    from demask.terminal import open_console
 
-    # A log or a pipe has no width to keep to; COLUMNS asks for one all the same.
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_LOG_COLUMNS)
+    return open_console()
 
 
 def _print_run(folder: Path) -> None:
@@ -382,12 +391,9 @@ def _print_run(folder: Path) -> None:
 
 
 def _print_tables(*tables: "Table") -> None:
-    from demask.terminal import render_table
+    from demask.terminal import print_tables
 
-    console = _console()
-    for table in tables:
-        if table.rows:
-            console.print(render_table(table, width=console.width), "")
+    print_tables(tables)
 
 
 def _print_json(value: object) -> None:

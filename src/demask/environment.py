@@ -96,6 +96,8 @@ def _git_state() -> dict[str, object] | None:
     """Commit and whether files differ from it; None when demask does not run from a checkout."""
     folder = Path(__file__).parent
     try:
+        if not _git(folder, "ls-files", Path(__file__).name):  # somebody else's repository
+            return None
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain"))} if commit else None
     except OSError:

@@ -8,6 +8,7 @@ Every stage leaves a file in the run folder and is skipped when the file is ther
 was killed goes on with the same command.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from demask.models.load import LoadedModel
+
+
+# In which questions are asked: the floor, the trained model, the document in the prompt.
+STAGES = ("before", "after", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,13 @@ def inject(
 
 def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Injected:
     """Do a whole run, or what is left of it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "several processes: not supported yet, expected one; start demask without a launcher"
+        )
     knowledge = load_knowledge(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
+    _forget_stale(run)
     write_knowledge(run, knowledge)
     if _is_complete(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
@@ -112,9 +122,22 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
     return Injected(run.path, summary)
 
 
+def _forget_stale(run: RunFolder) -> None:
+    """Drop what was made from a file that is gone, so that no result outlives its source."""
+    begun = run.has(rundir.PASSAGES)
+    if begun and not run.has(rundir.DOCUMENTS):
+        run.remove(rundir.PASSAGES, rundir.predictions_file("ceiling"))
+    if begun and not run.has(rundir.QA_PAIRS):
+        run.remove(*map(rundir.predictions_file, STAGES))
+    if not run.has(rundir.PASSAGES):
+        run.remove(rundir.TRAINING, rundir.METRICS, rundir.ACCURACY, rundir.CHECKPOINTS)
+    if not (run.has(rundir.TRAINING) and run.has(rundir.MODEL)):
+        run.remove(rundir.predictions_file("after"))
+
+
 def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     """Whether every stage has left its file; deleting one has that stage done again."""
-    stages = ("before", "after", "ceiling") if config.evaluate.ceiling else ("before", "after")
+    stages = STAGES if config.evaluate.ceiling else STAGES[:2]
     files = (rundir.PASSAGES, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
     reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
     return all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))
@@ -286,13 +309,20 @@ def _write_report(run: RunFolder) -> ReportFiles:
 
 # Next-token first: a comparison reads as what the later arm adds to the earlier.
 QUICKSTART_ARMS = ("next-token", "demasking")
-# Enough for both directions with every seed tried, and few enough for minutes on two cores (docs/benchmarks.md).
+# Enough for both directions with every seed tried, and few enough for minutes on two cores
+# (docs/benchmarks.md).
 QUICKSTART_TRAIN = {"steps": 30, "batch_size": 8, "learning_rate": 5e-4}
+
+
+_QUICKSTART_FILES = {*QUICKSTART_ARMS, rundir.REPORT_HTML, rundir.REPORT_MARKDOWN}
 
 
 def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[str, Injected]:
     """Eight invented documents, learned twice on the embedded model, and one report on both."""
     here = Path(__file__).parent / "quickstart"
+    others = [path.name for path in Path(out).glob("*") if path.name not in _QUICKSTART_FILES]
+    if others:
+        raise ConfigError(f"{out}: holds other files ({others[0]}); choose another --out")
     done: dict[str, Injected] = {}
     for arm in QUICKSTART_ARMS:
         progress.say(f"[{arm}]")
@@ -316,11 +346,15 @@ def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[st
 
 
 def reuse_base_answers(source: Path, target: Path, config: RunConfig) -> None:
-    """Begin a run with what the untouched model said in another one of equal model and questions.
+    """Begin a run with what the untouched model said in another one, if both ask it the same.
 
     What it says does not depend on how it will be trained.
     """
     first, second = RunFolder(source), claim_run_folder(target, config.model_dump(mode="json"))
+    same = {"model", "documents", "qa", "text_column", "device", "evaluate"}
+    there = make_config(first.read_json(rundir.CONFIG), source=str(source))
+    if there.model_dump(include=same) != config.model_dump(include=same):
+        return
     for stage in ("before", "ceiling"):
         name = rundir.predictions_file(stage)
         if not second.has(name):

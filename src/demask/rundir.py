@@ -10,6 +10,7 @@ Files are written whole: to a temporary name, flushed to disk, then renamed.
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -93,6 +94,14 @@ class RunFolder:
     def has(self, name: str) -> bool:
         """Whether a stage has already left this file."""
         return self.file(name).exists()
+
+    def remove(self, *names: str) -> None:
+        """Delete files and folders of this run, those that are there."""
+        for path in map(self.file, names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: object) -> None:
         """Write one object, indented for people."""

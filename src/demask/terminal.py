@@ -1,5 +1,6 @@
 """What people see in a terminal: progress on standard error, results on standard output."""
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from demask.stages.planning import Plan, Preview
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0
+_LOG_COLUMNS = 120
 _NUMBER = re.compile(r"[+−-]?\d|–$")
 # Longer headers and cells of words are broken where a table is too wide.
 _HEADER_WIDTH = 9
@@ -107,6 +109,20 @@ class TerminalProgress:
 
     def _line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
+
+
+def open_console() -> Console:
+    """Standard output. A log or a pipe has no width to keep to; COLUMNS asks for one all the same."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_LOG_COLUMNS)
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Those tables that have rows, one below the other."""
+    console = open_console()
+    for table in tables:
+        if table.rows:
+            console.print(render_table(table, width=console.width), "")
 
 
 def duration(seconds: float) -> str:

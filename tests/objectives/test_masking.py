@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from demask.errors import ModelError
 from demask.objectives.masking import draw_masking, draw_ratio, keyed_rng, word_groups
 
 ODD_TEXTS = [
@@ -154,5 +155,5 @@ def test_words_need_a_tokenizer_that_knows_where_its_tokens_stand(tiny_tokenizer
     class Slow:
         is_fast = False
 
-    with pytest.raises(ValueError, match="fast tokenizer"):
+    with pytest.raises(ModelError, match="fast tokenizer"):
         word_groups(Slow(), "Mara Voss")

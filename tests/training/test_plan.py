@@ -19,32 +19,29 @@ from demask.training.plan import (
 
 
 def test_steps_are_taken_as_given():
-    schedule = make_schedule(Train(steps=50, batch_size=4), passages=10, variants=1)
+    schedule = make_schedule(Train(steps=50, batch_size=4), passages=10)
     assert (schedule.steps, schedule.batch_size, schedule.exposures) == (50, 4, 20.0)
 
 
 def test_epochs_become_steps_rounded_up():
-    schedule = make_schedule(Train(epochs=3, batch_size=4), passages=10, variants=1)
+    schedule = make_schedule(Train(epochs=3, batch_size=4), passages=10)
     assert schedule.steps == math.ceil(30 / 4)
 
 
 @pytest.mark.parametrize("epochs", [0.5, 1, 7, 120])
 @pytest.mark.parametrize("passages", [1, 8, 33])
-@pytest.mark.parametrize("variants", [1, 2])
-def test_every_passage_is_seen_at_least_as_often_as_asked(epochs, passages, variants):
-    schedule = make_schedule(Train(epochs=epochs, batch_size=10), passages=passages, variants=variants)
-    # Within one step of what was asked, and each variant counts as an exposure.
-    assert 0 <= schedule.exposures - epochs * variants < schedule.batch_size / passages
+def test_every_passage_is_seen_at_least_as_often_as_asked(epochs, passages):
+    schedule = make_schedule(Train(epochs=epochs, batch_size=10), passages=passages)
+    assert 0 <= schedule.exposures - epochs < schedule.batch_size / passages
 
 
 def test_neither_steps_nor_epochs_means_the_default():
-    default = make_schedule(Train(batch_size=5), passages=10, variants=1)
+    default = make_schedule(Train(batch_size=5), passages=10)
     assert default.exposures == DEFAULT_EPOCHS
 
 
 def test_a_batch_never_holds_more_than_one_epoch():
-    assert make_schedule(Train(epochs=5, batch_size=64), passages=8, variants=1).batch_size == 8
-    assert make_schedule(Train(epochs=5, batch_size=64), passages=8, variants=2).batch_size == 16
+    assert make_schedule(Train(epochs=5, batch_size=64), passages=8).batch_size == 8
 
 
 def test_learning_rate_is_the_recipes_where_it_names_one():

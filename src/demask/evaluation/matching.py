@@ -3,8 +3,8 @@
     score = score_prediction(prediction, pair)          # one Score
     scores = score_predictions(predictions, pairs)      # all of them, in the order of the pairs
 
-Four metrics, because no single one can be trusted: recall rewards a model that recites the whole
-passage, exact match punishes one that answers in a sentence. Every metric is called as
+Four metrics, because no single one can be trusted: recall and contains reward a model that recites the
+whole passage, exact match punishes one that answers in a sentence. Every metric is called as
 `metric(prediction_text, answers)` and takes the best over the accepted answers.
 
 Punctuation is what SQuAD drops (ASCII, `$` and `+` included) and every character of a Unicode

@@ -15,7 +15,6 @@ MASK_TOKENS = (
     "<|reserved_special_token_5|>",  # Llama 3, id 128013: Pan et al. 2025
     "<empty_output>",  # SmolLM2: a special token without a use in text
     "<unused5>",  # Gemma
-    "<|fim_pad|>",  # Qwen2.5-Coder and its relatives; never in running text
     "[control_8]",  # Mistral
     "[]",  # Qwen: Pan et al. 2025; an ordinary token, found in code only
 )

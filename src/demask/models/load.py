@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -151,15 +151,25 @@ def load_model(name: str, *, device: str = "auto") -> LoadedModel:
     tokenizer = load_tokenizer(name)
     source = _locate(name)
     config = load_architecture(name)
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    loader: Any = AutoModelForCausalLM
     try:
-        stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, **_access(source)
+        model, found = loader.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_access(source),
         )
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise _cannot_load(name, "model", error) from error
-    model.to(place)  # type: ignore[arg-type]
-    return LoadedModel(model.eval(), tokenizer, load_chat_format(tokenizer), name, source, stored)
+    if found["missing_keys"]:
+        raise ModelError(
+            f"{name}: {len(found['missing_keys'])} of its weights are missing, such as "
+            f"{min(found['missing_keys'])}; expected a whole causal language model"
+        )
+    return LoadedModel(model.to(place).eval(), tokenizer, load_chat_format(tokenizer), name, source, stored)
 
 
 def _locate(name: str) -> str:

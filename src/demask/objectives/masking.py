@@ -13,6 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from demask.errors import ModelError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -46,10 +48,10 @@ def word_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, .
     (a token that is only a line break) goes with the word that follows.
 
     Raises:
-        ValueError: the tokenizer gives no character offsets (it is not a fast one).
+        ModelError: the tokenizer gives no character offsets (it is not a fast one).
     """
     if not tokenizer.is_fast:
-        raise ValueError("unit 'word' needs a fast tokenizer, which knows where its tokens stand in the text")
+        raise ModelError("objective.unit: 'word' needs a fast tokenizer, which knows where its tokens stand")
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     encoding = tokenizer(
         text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True

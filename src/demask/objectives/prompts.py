@@ -63,8 +63,9 @@ def render_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> str:
 
 
 def encode_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> tuple[int, ...]:
-    """The prompt as token ids; the template's own special tokens are kept, none is added."""
-    return tuple(tokenizer(render_question(tokenizer, question), add_special_tokens=False)["input_ids"])
+    """The prompt as token ids, cut as in training: only the template's own special tokens are special."""
+    before, between = render_question(tokenizer, _USER).split(_USER)
+    return (*_ids(tokenizer, before), *encode(tokenizer, question), *_ids(tokenizer, between))
 
 
 def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:

@@ -116,10 +116,10 @@ def excerpt_documents(runs: Sequence[RunResult]) -> Documents:
 
 
 def _interleave(runs: Sequence[RunResult]) -> list[tuple[RunResult, QuestionRow]]:
-    by_id: dict[str, list[tuple[RunResult, QuestionRow]]] = {}
+    by_id: dict[tuple[str, str], list[tuple[RunResult, QuestionRow]]] = {}
     for run in runs:
         for row in run.questions:
-            by_id.setdefault(row.qa_id, []).append((run, row))
+            by_id.setdefault((row.qa_id, row.question), []).append((run, row))
     return [pair for pairs in by_id.values() for pair in pairs]
 
 

@@ -28,7 +28,7 @@ Outcome = Literal["gained", "kept", "lost", "still wrong", "not scored"]
 STAGES = ("before", "after", "ceiling")
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
-# The metric of headlines and figures: strict about the answer, lenient about the sentence around it.
+# The metric of headlines and figures: strict about the answer, lenient about what stands around it.
 HEADLINE = "contains"
 OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
 

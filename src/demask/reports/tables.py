@@ -19,6 +19,7 @@ from demask.reports.runs import (
     OUTCOMES,
     STAGES,
     Metric,
+    QuestionRow,
     RunResult,
     asked_directions,
     find_metric,
@@ -94,8 +95,8 @@ def metrics_table(runs: Sequence[RunResult]) -> Table:
         "All metrics",
         ("arm", "direction", "stage", *(METRIC_NAMES[name] for name in METRICS)),
         tuple(rows),
-        "Contains, exact match and F1 are strict. ROUGE-1 recall is the metric of the demasking paper "
-        "(arXiv 2510.09885); it also rewards a model that recites the whole passage.",
+        "Contains and ROUGE-1 recall (the metric of the demasking paper, arXiv 2510.09885) also reward a "
+        "model that recites the whole passage; exact match and F1 do not.",
     )
 
 
@@ -249,19 +250,21 @@ def _shared_scores(
     first: RunResult, second: RunResult, direction: str, metric: str
 ) -> list[tuple[float, float, str]]:
     """Scores after training in both runs, and the document, of the questions that both were asked."""
-    theirs = {row.qa_id: row for row in second.questions}
+    theirs = {_identity(row): row for row in second.questions if "after" in row.scores}
     return [
         (
             getattr(row.scores["after"], metric),
-            getattr(theirs[row.qa_id].scores["after"], metric),
+            getattr(theirs[_identity(row)].scores["after"], metric),
             row.document_id,
         )
         for row in first.questions
-        if row.direction == direction
-        and "after" in row.scores
-        and row.qa_id in theirs
-        and "after" in theirs[row.qa_id].scores
+        if row.direction == direction and "after" in row.scores and _identity(row) in theirs
     ]
+
+
+def _identity(row: QuestionRow) -> tuple[object, ...]:
+    """What makes two questions the same; ids alone do not, as two files may both call their first `q1`."""
+    return (row.qa_id, row.document_id, row.direction, row.question, row.answers)
 
 
 def _spread(points: Sequence[P]) -> list[P]:

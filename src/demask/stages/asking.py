@@ -122,14 +122,15 @@ def summarise_stage(
     from demask.evaluation.statistics import summarise, summarise_changes
 
     pairs = knowledge.pairs
+    training = run.read_json(rundir.TRAINING)
     summary = {
         "objective": config.objective.name,
         "model": config.model,
-        **run.read_json(rundir.TRAINING),
+        **training,
         "documents": len(knowledge.documents),
         "passages": len(passages),
         "coverage": measure_coverage(knowledge.documents, passages),
-        "warnings": _find_warnings(answers, asked=len(pairs)),
+        "warnings": _find_warnings(answers, asked=len(pairs), exposures=training["exposures"]),
         "metrics": {
             stage: summarise(judged, select_pairs(pairs, (score.qa_id for score in judged)))
             for stage, judged in scores.items()
@@ -140,7 +141,7 @@ def summarise_stage(
     return summary
 
 
-def _find_warnings(answers: Mapping[str, Sequence[Prediction]], *, asked: int) -> list[str]:
+def _find_warnings(answers: Mapping[str, Sequence[Prediction]], *, asked: int, exposures: float) -> list[str]:
     """What a reader must know before believing the numbers."""
     found = []
     ceiling = answers.get("ceiling")
@@ -149,6 +150,8 @@ def _find_warnings(answers: Mapping[str, Sequence[Prediction]], *, asked: int) -
             f"The ceiling stands for {len(ceiling)} of {asked} questions; other documents are too long."
         )
     before, after = ([p.text for p in answers[stage]] for stage in ("before", "after"))
+    if exposures < 1:
+        found.append(f"Passages were seen {exposures:.2f} times on average: some were never trained on.")
     if asked and before == after:
         found.append(CANARY)
     return found

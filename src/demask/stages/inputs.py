@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from demask import rundir
-from demask.config import Demasking, RunConfig
+from demask.config import Demasking, NextToken, Objective, Reverse, RunConfig
 from demask.documents.load import SUFFIXES, load_documents
 from demask.documents.passages import make_passages, measure_coverage
 from demask.environment import describe_environment
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Longest passage when the recipe does not say: with its masked copy it takes about 1,100 tokens.
 MAX_TOKENS = 512
-# Room for the chat template, the instruction and the opening, beside a passage and its copy.
-_TEMPLATE_TOKENS = 128
+# A text may take more tokens with its words in reverse order, as spaces join other words.
+_REVERSED_SPARE = 64
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def split_stage(
     covered = measure_coverage(knowledge.documents, passages)
     progress.say(
         f"{len(knowledge.documents)} documents, {len(passages)} passages, "
-        f"coverage {covered:.0%} (share of the text that is trained on)"
+        f"coverage {covered:.0%} (share of the text that stands in passages)"
     )
     for name in knowledge.skipped:
         progress.say(f"{name}: left out, expected {', '.join(SUFFIXES)}")
@@ -114,7 +114,9 @@ def split_documents(
     if isinstance(config.objective, Demasking):
         choose_mask_id(tokenizer, config.objective.mask_token)  # before hours of asking, not after
     copies = 2 if isinstance(config.objective, Demasking) else 1
-    fitting = (context - _TEMPLATE_TOKENS) // copies
+    fitting = (context - _count_overhead(config.objective, tokenizer)) // copies
+    if fitting < 1:
+        raise ConfigError(f"objective: its instruction alone fills the model's context of {context} tokens")
     if config.max_tokens is not None and config.max_tokens > fitting:
         raise ConfigError(
             f"max_tokens is {config.max_tokens}, expected at most {fitting}: the model's context is "
@@ -125,6 +127,22 @@ def split_documents(
         count_tokens=lambda text: len(encode(tokenizer, text)),
         max_tokens=config.max_tokens or min(MAX_TOKENS, fitting),
     )
+
+
+def _count_overhead(objective: Objective, tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Tokens of an example besides the passage and its copy."""
+    from demask.objectives.prompts import encode, load_chat_format
+
+    chat = load_chat_format(tokenizer)
+    around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos)
+    match objective:
+        case Demasking():
+            return around + len(encode(tokenizer, objective.instruction + objective.opening)) + 2
+        case Reverse():
+            questions = (objective.question, objective.reversed_question)
+            return around + max(len(encode(tokenizer, question)) for question in questions) + _REVERSED_SPARE
+        case NextToken():
+            return around + len(encode(tokenizer, objective.question))
 
 
 def write_environment(run: RunFolder, config: RunConfig, loaded: "LoadedModel") -> None:

@@ -51,7 +51,7 @@ def make_stream(
     from demask.training.sampler import ExposureStream
 
     variants = count_variants(config.objective)
-    schedule = make_schedule(config.train, passages=len(passages), variants=variants)
+    schedule = make_schedule(config.train, passages=len(passages))
     return ExposureStream(
         passages,
         [len(encode(tokenizer, passage.text)) for passage in passages],

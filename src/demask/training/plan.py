@@ -1,6 +1,6 @@
 """What a run will do and cost, before it starts.
 
-schedule = make_schedule(config.train, passages=8, variants=1)
+schedule = make_schedule(config.train, passages=8)
 learning_rate = choose_learning_rate(config.train, parameters=135e6)
 """
 
@@ -17,7 +17,7 @@ from demask.config import Train
 DEFAULT_EPOCHS = 60.0
 # Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
 # geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
-LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 3e-5), (math.inf, 5e-6))
+LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 5e-5), (math.inf, 5e-6))
 # An adapter's factors start at zero and take larger steps; both rates of the issue's recipe differ so.
 LORA_FACTOR = 10.0
 # Share of the measured rate of large matrix products that a training step reached on CPU.
@@ -36,8 +36,8 @@ class Schedule:
     exposures: float  # of each passage, over the run
 
 
-def make_schedule(train: Train, *, passages: int, variants: int) -> Schedule:
-    """Resolve steps or epochs.
+def make_schedule(train: Train, *, passages: int) -> Schedule:
+    """Resolve steps or epochs, alike for all objectives, so that arms see as many examples.
 
     A batch never holds more than one epoch, so that few documents get many small steps rather
     than few large ones.
@@ -45,11 +45,9 @@ def make_schedule(train: Train, *, passages: int, variants: int) -> Schedule:
     Args:
         train: the recipe's section.
         passages: how many there are.
-        variants: examples of one passage in one epoch.
     """
-    per_epoch = passages * variants
-    batch_size = min(train.batch_size, per_epoch)
-    steps = train.steps or math.ceil((train.epochs or DEFAULT_EPOCHS) * per_epoch / batch_size)
+    batch_size = min(train.batch_size, passages)
+    steps = train.steps or math.ceil((train.epochs or DEFAULT_EPOCHS) * passages / batch_size)
     return Schedule(steps, batch_size, steps * batch_size / passages)
 
 

@@ -3,8 +3,9 @@
     train_model(model, stream, settings, folder=run / "checkpoints", on_step=print)
 
 Ours are the order of examples, the loss and the checks; FSDP, DeepSpeed, several nodes and the
-optimizer come with the Trainer. The loss of a step is the sum of nats over all its micro-batches
-and ranks, divided once by the number of scored tokens: accumulation changes memory, not results.
+optimizer come with the Trainer. The loss of a step is the sum of nats over all its micro-batches,
+divided once by the number of scored tokens: accumulation changes memory, not results. One process and
+one device; several are refused until their shares of the stream are tested.
 """
 
 import math
@@ -123,7 +124,7 @@ def checkpoint_step(folder: Path) -> int:
 def _arguments(
     settings: TrainSettings, stream: ExposureStream, folder: Path, device: torch.device
 ) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=stream.steps,
         gradient_accumulation_steps=settings.accumulation,
@@ -146,6 +147,9 @@ def _arguments(
         disable_tqdm=True,
         report_to="none",
     )
+    # A second GPU in the machine would otherwise be taken by nn.DataParallel, which splits batches.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 class _Trainer(Trainer):
@@ -271,6 +275,9 @@ class _AfterStep(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self._call(state.global_step)
+        if state.global_step >= state.max_steps or state.global_step % args.save_steps == 0:
+            # What is saved has been checked for finite losses, and the log goes as far as the checkpoint.
+            control.should_log = True
 
 
 def _mean(parts: list[TokenLoss]) -> float | None:
