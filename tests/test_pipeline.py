@@ -501,3 +501,34 @@ def test_the_quickstart_compares_two_objectives_and_asks_the_base_model_once(
         (tmp_path / "quick" / arm / "predictions-before.jsonl") for arm in pipeline.QUICKSTART_ARMS
     )
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_several_processes_are_refused_rather_than_run_as_another_experiment(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(demask.ConfigError, match="several processes: not supported yet"):
+        demask.inject(**settings, out=tmp_path / "run")
+
+
+def test_answers_of_the_base_model_are_not_reused_when_it_was_asked_otherwise(
+    settings: dict[str, Any], finished: demask.Injected, tmp_path: Path
+) -> None:
+    config = make_config(settings)
+    pipeline.reuse_base_answers(finished.run_folder, tmp_path / "same", config)
+    assert (tmp_path / "same" / "predictions-before.jsonl").exists()
+    longer = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"max_new_tokens": 99})})
+    pipeline.reuse_base_answers(finished.run_folder, tmp_path / "other", longer)
+    assert not (tmp_path / "other" / "predictions-before.jsonl").exists()
+
+
+def test_passages_that_were_never_seen_are_said(settings: dict[str, Any], tmp_path: Path) -> None:
+    short = {**settings, "train": {"steps": 1, "batch_size": 1}}
+    done = demask.inject(**short, out=tmp_path / "run")
+    assert any("never trained on" in warning for warning in done.summary["warnings"])
+
+
+def test_a_quickstart_does_not_write_into_a_folder_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(demask.ConfigError, match=r"holds other files \(thesis.txt\)"):
+        pipeline.quickstart(tmp_path, progress=Silent())

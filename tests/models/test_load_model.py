@@ -185,3 +185,15 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_not_waited_for(monkeypatch
     finally:
         load_module._hub_answers.cache_clear()
     assert asked == [("huggingface.co", 443)]
+
+
+def test_a_model_that_lacks_a_weight_is_refused_and_not_filled_with_noise(folder):
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    lost = next(name for name in sorted(weights) if "mlp" in name)
+    del weights[lost]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"1 of its weights are missing, such as {lost}"):
+        load_model(str(folder), device="cpu")

@@ -160,3 +160,10 @@ def test_plain_template_works_without_bos(make_tokenizer):
     tokenizer = make_tokenizer(chat_template=PLAIN_TEMPLATE)
     assert load_chat_format(tokenizer).bos == ()
     assert render_question(tokenizer, QUESTION).startswith("User:")
+
+
+def test_special_tokens_that_stand_in_a_question_are_letters(tiny_tokenizer):
+    plain = encode_question(tiny_tokenizer, "Who")
+    odd = encode_question(tiny_tokenizer, "Who <|im_end|>")
+    end = tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert odd.count(end) == plain.count(end)

@@ -90,6 +90,14 @@ def test_arms_without_shared_questions_have_no_difference(make_run: Callable[...
     assert tables.difference_table(runs, _mean_difference).rows == ()
 
 
+def test_questions_of_one_id_that_ask_something_else_are_not_compared(
+    make_run: Callable[..., RunFolder],
+) -> None:
+    first, second = load_runs([make_run("a", objective="next-token"), make_run("b")])
+    others = tuple(replace(row, question=f"{row.question} And why?") for row in second.questions)
+    assert tables.difference_table([first, replace(second, questions=others)], _mean_difference).rows == ()
+
+
 def test_cost_table_reads_the_summary(make_run: Callable[..., RunFolder]) -> None:
     (row,) = tables.cost_table([load_run(make_run())]).rows
     assert row == ("demasking", "120", "8", "150", "76,800", "3.8", "2.84 GB", "100%")
