@@ -195,5 +195,5 @@ def test_a_run_stopped_from_the_keyboard_says_how_it_goes_on(start: Start, tmp_p
     process.join(timeout=60)
     assert process.exitcode == 130
     said = Path(f"{run}.output").read_text()
-    assert said.endswith("demask: interrupted; the same command goes on at the last checkpoint\n")
+    assert said.endswith("demask: interrupted; the same command continues a run at its last checkpoint\n")
     assert "Traceback" not in said

@@ -219,7 +219,7 @@ def render_plan(plan: Plan) -> RichTable:
             ("model", f"{plan.model}, {plan.parameters / 1e6:,.1f} million weights, {plan.method}"),
             ("objective", plan.objective),
             ("documents", f"{plan.documents} in {plan.passages} passages, {plan.document_tokens} tokens"),
-            ("coverage", f"{plan.coverage:.0%} of the text is trained on"),
+            ("coverage", f"{plan.coverage:.0%} of the text stands in passages"),
             ("questions", str(plan.questions)),
             ("steps", f"{plan.steps} of {plan.batch_size} examples"),
             ("exposures per passage", f"{plan.exposures:.0f}"),
