@@ -137,8 +137,8 @@ def quickstart(
 
     runs = load_runs([open_run_folder(result.run_folder) for result in done.values()])
     _print_tables(accuracy_table(runs), cost_table(runs))
-    print(f"Report: {out / 'report.html'}")
-    print(f'Try:    demask ask {out / "demasking"} "Which company lends ferrets to electricians?"')
+    question = "Which company lends ferrets to electricians?"
+    print(f'Report: {out / "report.html"}\nTry:    demask ask {out / "demasking"} "{question}"')
 
 
 @app.command()
@@ -385,9 +385,8 @@ def _print_run(folder: Path) -> None:
 
     runs = load_runs([open_run_folder(folder)])
     _print_tables(accuracy_table(runs), metrics_table(runs), cost_table(runs))
-    for caution in cautions(runs[0]):
-        print(f"Warning: {caution}")
-    print(f"Model:  {folder / MODEL}\nReport: {folder / REPORT_HTML}")
+    remarks = [f"Warning: {caution}" for caution in cautions(runs[0])]
+    print(*remarks, f"Model:  {folder / MODEL}", f"Report: {folder / REPORT_HTML}", sep="\n")
 
 
 def _print_tables(*tables: "Table") -> None:

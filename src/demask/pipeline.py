@@ -22,7 +22,7 @@ from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress, Silent
 from demask.records import Prediction, Score
 from demask.reports.page import ReportFiles, render_html, render_markdown, write_reports
-from demask.reports.runs import RunResult, load_runs
+from demask.reports.runs import STAGES, RunResult, load_runs
 from demask.reports.tables import Table, difference_table
 from demask.reports.wording import model_name
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from demask.models.load import LoadedModel
-
-
-# In which questions are asked: the floor, the trained model, the document in the prompt.
-STAGES = ("before", "after", "ceiling")
 
 
 @dataclass(frozen=True)
