@@ -382,7 +382,7 @@ def test_the_preview_shows_the_whole_text_and_counts_what_the_trainer_scores(
     settings: dict[str, Any], objective: str
 ) -> None:
     from demask.models.load import load_tokenizer
-    from demask.objectives.batches import collate
+    from demask.objectives.batches import pad
     from demask.objectives.prompts import load_chat_format
     from demask.records import IGNORE_INDEX, Passage
     from demask.stages.training import make_stream
@@ -392,7 +392,7 @@ def test_the_preview_shows_the_whole_text_and_counts_what_the_trainer_scores(
     passages = [Passage(Path(name).stem, Path(name).stem, text) for name, text in sorted(DOCUMENTS.items())]
     stream = make_stream(config, tokenizer, load_chat_format(tokenizer), passages)
     previews = preview_examples(config, count=4)
-    batch = collate([stream[place] for place in range(4)], pad_id=0)
+    batch = pad([stream[place] for place in range(4)], pad_id=0)
     for row, preview in enumerate(previews):
         ids = batch["input_ids"][row, : preview.tokens].tolist()
         pieces = preview.pieces

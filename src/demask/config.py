@@ -93,7 +93,9 @@ class Train(_Section):
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
     epochs: float | None = Field(None, gt=0, description="exposures per passage; none and no steps: 60")
     batch_size: int = Field(10, gt=0, description="examples per step; measured at 135M")
-    accumulation: int = Field(1, gt=0, description="micro-batches per step; changes memory, not results")
+    accumulation: int | None = Field(
+        None, gt=0, description="micro-batches per step, memory for time; none: as few as fit a token budget"
+    )
     method: Literal["full", "lora"] = Field("full", description="paper: full")
     lora_rank: int = Field(32, gt=0, description="on all linear layers")
     learning_rate: float | None = Field(None, gt=0, description="none: by model size, 10 times for lora")

@@ -221,7 +221,7 @@ def render_plan(plan: Plan) -> RichTable:
             ("documents", f"{plan.documents} in {plan.passages} passages, {plan.document_tokens} tokens"),
             ("coverage", f"{plan.coverage:.0%} of the text stands in passages"),
             ("questions", str(plan.questions)),
-            ("steps", f"{plan.steps} of {plan.batch_size} examples"),
+            ("steps", f"{plan.steps} of {plan.batch_size} examples, {plan.accumulation} micro-batches each"),
             ("exposures per passage", f"{plan.exposures:.0f}"),
             ("learning rate", f"{plan.learning_rate:g}"),
             ("tokens", f"{plan.tokens:,}, and {plan.padding:.0%} padding"),

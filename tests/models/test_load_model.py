@@ -12,10 +12,10 @@ from demask.models.load import (
     EMBEDDED,
     choose_device,
     context_length,
-    count_parameters,
     load_architecture,
     load_model,
     load_tokenizer,
+    outline_model,
 )
 from demask.objectives.prompts import PLAIN_TEMPLATE, load_chat_format
 
@@ -73,9 +73,10 @@ def test_base_model_without_a_template_gets_the_plain_one(make_model, make_token
     assert loaded.chat.end == (loaded.tokenizer.eos_token_id,)
 
 
-def test_parameters_are_counted_without_weights(tiny_model_folder, tiny_model):
-    counted = count_parameters(load_architecture(str(tiny_model_folder)))
-    assert counted == sum(weights.numel() for weights in tiny_model.parameters())
+def test_an_outline_has_the_shapes_of_a_model_and_no_weights(tiny_model_folder, tiny_model):
+    outline = outline_model(load_architecture(str(tiny_model_folder)))
+    assert all(weights.is_meta for weights in outline.parameters())
+    assert [w.shape for w in outline.parameters()] == [w.shape for w in tiny_model.parameters()]
 
 
 def test_context_is_2048_where_a_model_does_not_say():

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from demask.errors import ModelError
 from demask.models.target_logits import check_target_logits, score_targets
-from demask.objectives.batches import collate
+from demask.objectives.batches import pad
 from demask.records import IGNORE_INDEX, Example
 
 VOCABULARY = 50
@@ -71,7 +71,7 @@ def make_batch():
     ]
     first, second, third = ids
     gap = (*(IGNORE_INDEX,) * 6, *third[6:8], IGNORE_INDEX, *third[9:])
-    return collate(
+    return pad(
         [
             Example("a", first, (IGNORE_INDEX, *first[1:]), (False,) * 4 + (True,) * 5),
             Example("b", second, (*(IGNORE_INDEX,) * 3, *second[3:]), (False,) * 3 + (True, False)),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from demask.objectives.batches import collate, move_batch
+from demask.objectives.batches import move_batch, pack, pad
 from demask.records import IGNORE_INDEX, Example
 
 LONG = Example("long", (1, 2, 3, 4), (IGNORE_INDEX, IGNORE_INDEX, 3, 4), (False, False, True, False))
@@ -12,7 +12,7 @@ PAD = 99
 
 
 def test_padding_stands_on_the_right_and_carries_no_label_and_no_mask():
-    batch = collate([LONG, SHORT], pad_id=PAD)
+    batch = pad([LONG, SHORT], pad_id=PAD)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4], [5, 6, PAD, PAD]]
     assert batch["labels"].tolist() == [
         [IGNORE_INDEX, IGNORE_INDEX, 3, 4],
@@ -22,22 +22,22 @@ def test_padding_stands_on_the_right_and_carries_no_label_and_no_mask():
 
 
 def test_types_are_those_that_models_take():
-    batch = collate([SHORT], pad_id=PAD)
+    batch = pad([SHORT], pad_id=PAD)
     assert batch["input_ids"].dtype == batch["labels"].dtype == batch["lengths"].dtype == torch.int64
     assert batch["masked"].dtype == torch.bool
 
 
 def test_lengths_do_not_count_padding():
-    assert collate([LONG, SHORT], pad_id=PAD)["lengths"].tolist() == [4, 2]
+    assert pad([LONG, SHORT], pad_id=PAD)["lengths"].tolist() == [4, 2]
 
 
 def test_a_batch_of_one_has_no_padding():
-    assert PAD not in collate([LONG], pad_id=PAD)["input_ids"]
+    assert PAD not in pad([LONG], pad_id=PAD)["input_ids"]
 
 
 def test_pad_id_inside_an_example_keeps_its_label():
     example = Example("ends-with-pad", (5, PAD), (IGNORE_INDEX, PAD), (False, False))
-    assert collate([example, LONG], pad_id=PAD)["labels"][0].tolist() == [
+    assert pad([example, LONG], pad_id=PAD)["labels"][0].tolist() == [
         IGNORE_INDEX,
         PAD,
         IGNORE_INDEX,
@@ -46,23 +46,49 @@ def test_pad_id_inside_an_example_keeps_its_label():
 
 
 def test_order_of_examples_is_kept():
-    one, other = (collate(pair, pad_id=PAD)["input_ids"] for pair in ([LONG, SHORT], [SHORT, LONG]))
+    one, other = (pad(pair, pad_id=PAD)["input_ids"] for pair in ([LONG, SHORT], [SHORT, LONG]))
     assert torch.equal(one, other.flip(0))
 
 
 def test_no_examples_are_refused():
     with pytest.raises(ValueError, match="no examples"):
-        collate([], pad_id=PAD)
+        pad([], pad_id=PAD)
 
 
 def test_an_example_without_loss_is_refused_by_name():
     silent = Example("silent", (1, 2), (IGNORE_INDEX, IGNORE_INDEX), (False, False))
     with pytest.raises(ValueError, match="example silent has no token that carries loss"):
-        collate([LONG, silent], pad_id=PAD)
+        pad([LONG, silent], pad_id=PAD)
 
 
 def test_a_moved_batch_is_the_same_batch():
-    batch = collate([LONG, SHORT], pad_id=PAD)
+    batch = pad([LONG, SHORT], pad_id=PAD)
     moved = move_batch(batch, torch.device("cpu"))
     assert moved.keys() == batch.keys()
     assert all(torch.equal(moved[key], batch[key]) for key in batch)
+
+
+def test_packed_examples_stand_one_after_another_in_one_row():
+    batch = pack([LONG, SHORT])
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert batch["masked"].tolist() == [[False, False, True, False, False, True]]
+    assert (batch["lengths"].tolist(), batch["longest"]) == ([4, 2], 4)
+
+
+def test_no_label_of_a_packed_example_is_predicted_by_the_example_before_it():
+    raw = Example("raw", (7, 8, 9), (7, 8, 9), (False, False, False))
+    assert pack([raw, raw])["labels"].tolist() == [[IGNORE_INDEX, 8, 9, IGNORE_INDEX, 8, 9]]
+
+
+@pytest.mark.parametrize("examples", [[], [Example("silent", (1,), (IGNORE_INDEX,), (False,))]])
+def test_what_cannot_be_padded_cannot_be_packed(examples):
+    with pytest.raises(ValueError, match=r"no examples|no token that carries loss"):
+        pack(examples)
+
+
+def test_a_moved_packed_batch_is_the_same_batch():
+    batch = pack([LONG, SHORT])
+    moved = move_batch(batch, torch.device("cpu"))
+    assert moved.keys() == batch.keys()
+    assert moved["longest"] == 4

@@ -10,6 +10,7 @@ from demask.training.plan import (
     DEFAULT_EPOCHS,
     LEARNING_RATES,
     LORA_FACTOR,
+    choose_accumulation,
     choose_learning_rate,
     estimate_memory,
     estimate_seconds,
@@ -84,3 +85,18 @@ def test_seconds_are_operations_over_their_rate():
 
 def test_matrix_rate_is_measured_within_its_limit():
     assert measure_matrix_rate(torch.device("cpu"), torch.float32, size=64, limit=0.01) > 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "batch_size", "step_tokens", "cut"),
+    [
+        (None, 10, 2048, 1),  # all at once while it fits
+        (None, 10, 2049, 2),
+        (None, 10, 20_000, 10),  # an example is never cut
+        (3, 10, 100, 3),  # the recipe has the last word
+        (20, 8, 100, 8),
+    ],
+)
+def test_micro_batches_are_as_few_as_keep_within_the_token_budget(wanted, batch_size, step_tokens, cut):
+    train, cpu = Train(accumulation=wanted), torch.device("cpu")
+    assert choose_accumulation(train, batch_size=batch_size, step_tokens=step_tokens, device=cpu) == cut

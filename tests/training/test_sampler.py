@@ -115,3 +115,15 @@ def test_sizes_of_a_run():
     stream = make_stream(passages=6, batch_size=3, steps=20)
     assert len(stream) == 60
     assert stream.exposures == 10.0
+
+
+def test_the_largest_step_is_made_of_the_longest_passages():
+    passages = [Passage(f"p{i}", "d", "x" * i) for i in (3, 9, 1, 7)]
+
+    def make(passage, epoch, variant):
+        size = len(passage.text) + variant
+        return Example("e", (1,) * size, (1,) * size, (False,) * size)
+
+    sizes = [len(passage.text) for passage in passages]
+    stream = ExposureStream(passages, sizes, make, variants=2, batch_size=2, steps=1, seed=0)
+    assert stream.largest_step() == (9 + 1) + (7 + 1)

@@ -14,7 +14,7 @@ from torch import nn
 from demask.config import Demasking
 from demask.errors import RunError
 from demask.models.target_logits import score_targets
-from demask.objectives.batches import collate
+from demask.objectives.batches import pack, pad
 from demask.objectives.examples import example_maker
 from demask.objectives.prompts import load_chat_format
 from demask.records import IGNORE_INDEX, Passage
@@ -120,6 +120,35 @@ def train_by_hand(model, stream):
     return norms
 
 
+def test_packed_and_padded_examples_train_the_same_weights(make_model, make_stream, tmp_path, monkeypatch):
+    packed, padded = make_model(), make_model()
+    train(packed, make_stream(), tmp_path / "packed")
+    monkeypatch.setattr(trainer_module, "packing_is_exact", lambda *args, **settings: False)
+    train(padded, make_stream(), tmp_path / "padded")
+    assert largest_difference(weights_of(packed), weights_of(padded)) < 1e-5
+
+
+def test_examples_are_packed_where_that_is_exact_and_padded_elsewhere(make_model, make_stream, monkeypatch):
+    model, examples = make_model(), step_examples(make_stream(), 0)
+    settings = TrainSettings(learning_rate=RATE, accumulation=1, save_every=1, bf16=False, pad_id=0, seed=0)
+    assert trainer_module.choose_layout(model, examples, settings) is pack
+    monkeypatch.setattr(trainer_module, "packing_is_exact", lambda *args, **settings: False)
+    layout = trainer_module.choose_layout(model, examples, settings)
+    assert torch.equal(layout(examples)["input_ids"], pad(examples, pad_id=0)["input_ids"])
+
+
+def test_a_model_is_questioned_in_the_middle_with_the_attention_it_came_with(
+    make_model, make_stream, tmp_path
+):
+    model, seen = make_model(), []
+    usual = model.config._attn_implementation
+    train(
+        model, make_stream(), tmp_path, after_step=lambda step: seen.append(model.config._attn_implementation)
+    )
+    assert seen == [usual] * 3
+    assert model.config._attn_implementation == usual
+
+
 def weights_of(model):
     return {name: weights.detach().clone() for name, weights in model.named_parameters()}
 
@@ -205,7 +234,7 @@ def test_every_step_is_told_once_with_its_tokens(make_model, make_stream, tmp_pa
 def test_padding_does_not_change_the_loss(tiny_model, make_stream):
     examples = step_examples(make_stream(), 0)
     longest = max(examples, key=lambda example: len(example.token_ids))
-    batch, short = collate(examples, pad_id=0), [e for e in examples if e is not longest]
+    batch, short = pad(examples, pad_id=0), [e for e in examples if e is not longest]
     with torch.no_grad():
         total = score_targets(tiny_model, batch, head_of=tiny_model).nats_N.sum()
         parts = [full_loss(tiny_model, [example])[0] for example in (*short, longest)]

@@ -121,13 +121,13 @@ def context_length(config: "PretrainedConfig") -> int:
     return int(getattr(config, "max_position_embeddings", None) or 2048)
 
 
-def count_parameters(config: "PretrainedConfig") -> int:
-    """Weights of a model, without loading them."""
+def outline_model(config: "PretrainedConfig") -> "PreTrainedModel":
+    """A model without its weights: their shapes and its class, for plans."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return sum(weights.numel() for weights in model.parameters())
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
 
 
 def load_model(name: str, *, device: str = "auto") -> LoadedModel:

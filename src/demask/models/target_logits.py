@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from demask.errors import ModelError
+from demask.models.packing import PACKED, packed_inputs, using_attention
 from demask.objectives.batches import Batch
 from demask.objectives.token_loss import token_nats
 from demask.records import IGNORE_INDEX
@@ -39,13 +40,15 @@ def score_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> Ta
 
     Args:
         model: called for the logits; may be wrapped (DDP, FSDP, autocast).
-        batch: right-padded, hence without attention mask.
+        batch: packed, with the model's attention `PACKED`; or padded on the right, hence without
+            attention mask.
         head_of: the same model unwrapped; knows its output layer.
     """
     labels_BT = batch["labels"][:, 1:]
     predicts_BT = torch.nn.functional.pad(labels_BT != IGNORE_INDEX, (0, 1))
     with _only_at(head_of, predicts_BT):
-        logits_NV = model(input_ids=batch["input_ids"], use_cache=False).logits
+        inputs = packed_inputs(batch) if "position_ids" in batch else {"input_ids": batch["input_ids"]}
+        logits_NV = model(**inputs, use_cache=False).logits
     scored_BT = predicts_BT[:, :-1]
     return TargetNats(token_nats(logits_NV, labels_BT[scored_BT]), batch["masked"][:, 1:][scored_BT])
 
@@ -81,3 +84,25 @@ def check_target_logits(model: "PreTrainedModel", batch: Batch) -> None:
         raise problem from error
     if found.shape != expected.shape or (found - expected).abs().max() > _TOLERANCE:
         raise problem
+
+
+@torch.no_grad()
+def packing_is_exact(model: "PreTrainedModel", packed: Batch, padded: Batch, *, tolerance: float) -> bool:
+    """Whether a model scores examples in one row as it does each in a row of its own.
+
+    It does not when something but its attention mixes positions, or when its attention does more than
+    ours; then examples must be padded.
+
+    Args:
+        model: with the attention it came with.
+        packed: some examples, two at least.
+        padded: the same examples.
+        tolerance: largest difference in nats per token.
+    """
+    expected = score_targets(model, padded, head_of=model).nats_N
+    try:
+        with using_attention(model, PACKED):
+            found = score_targets(model, packed, head_of=model).nats_N
+    except (RuntimeError, TypeError, ValueError):  # an argument that this architecture does not know
+        return False
+    return bool((found - expected).abs().max() <= tolerance)

@@ -1,13 +1,15 @@
-"""Examples of different lengths as one batch of tensors.
+"""Examples side by side, as tensors.
 
-    batch = collate(examples, pad_id=0)
+    batch = pack(examples)                   # one row, nothing between the examples
+    batch = pad(examples, pad_id=0)          # a row each, filled up on the right
 
-B examples, T positions. Padding stands on the right and carries no label. A causal model never
-looks right, so no attention mask is needed, and attention keeps its fast path.
+A packed batch has no padding to compute; it needs an attention that keeps its examples apart
+(`models.packing`). In a padded one a causal model never looks right, so no attention mask is needed.
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from itertools import chain
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -16,43 +18,68 @@ from demask.records import IGNORE_INDEX, Example
 
 
 class Batch(TypedDict):
-    """What the trainer gets."""
+    """What the trainer gets; B rows of T positions, of a packed batch one row of all N tokens."""
 
-    input_ids: Tensor  # (B, T) int64
-    labels: Tensor  # (B, T) int64, IGNORE_INDEX where there is no loss
-    masked: Tensor  # (B, T) bool, scored and not shown in the prompt
-    lengths: Tensor  # (B,) int64, tokens of each example, padding aside
+    input_ids: Tensor  # (B, T) or (1, N) int64
+    labels: Tensor  # the same; IGNORE_INDEX where there is no loss
+    masked: Tensor  # the same, bool: scored and not shown in the prompt
+    lengths: Tensor  # one per example, int64: tokens, padding aside
+    position_ids: NotRequired[Tensor]  # (1, N) int64, packed only: counted anew in each example
+    longest: NotRequired[int]  # packed only: tokens of the longest example
 
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
     """The same batch on another device."""
-    return Batch(
-        input_ids=batch["input_ids"].to(device),
-        labels=batch["labels"].to(device),
-        masked=batch["masked"].to(device),
-        lengths=batch["lengths"].to(device),
-    )
+    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return cast("Batch", moved)
 
 
-def collate(examples: Sequence[Example], *, pad_id: int) -> Batch:
-    """Pad to the longest example.
+def pad(examples: Sequence[Example], *, pad_id: int) -> Batch:
+    """Fill up each example to the longest, on the right.
 
     Raises:
         ValueError: no example, or one without a scored token, whose loss would be the mean of nothing.
     """
+    _refuse_silence(examples)
+    length = max(len(example.token_ids) for example in examples)
+
+    def rows(values: list[Sequence[int]], filling: int, dtype: torch.dtype) -> Tensor:
+        return torch.tensor([[*row, *[filling] * (length - len(row))] for row in values], dtype=dtype)
+
+    return Batch(
+        input_ids=rows([e.token_ids for e in examples], pad_id, torch.int64),
+        labels=rows([e.labels for e in examples], IGNORE_INDEX, torch.int64),
+        masked=rows([e.masked for e in examples], 0, torch.bool),
+        lengths=torch.tensor([len(e.token_ids) for e in examples]),
+    )
+
+
+def pack(examples: Sequence[Example]) -> Batch:
+    """Put the examples one after another in one row; no label stands where an example begins.
+
+    Raises:
+        ValueError: no example, or one without a scored token, whose loss would be the mean of nothing.
+    """
+    _refuse_silence(examples)
+    lengths = [len(example.token_ids) for example in examples]
+
+    def row(values: list[Sequence[int]], dtype: torch.dtype) -> Tensor:
+        return torch.tensor([list(chain.from_iterable(values))], dtype=dtype)
+
+    return Batch(
+        input_ids=row([e.token_ids for e in examples], torch.int64),
+        # The first token of an example would be predicted by the last of the one before it.
+        labels=row([(IGNORE_INDEX, *e.labels[1:]) for e in examples], torch.int64),
+        masked=row([e.masked for e in examples], torch.bool),
+        lengths=torch.tensor(lengths),
+        position_ids=row([range(length) for length in lengths], torch.int64),
+        longest=max(lengths),
+    )
+
+
+def _refuse_silence(examples: Sequence[Example]) -> None:
     if not examples:
         raise ValueError("a batch of no examples")
     for example in examples:
         if all(label == IGNORE_INDEX for label in example.labels):
             raise ValueError(f"example {example.id} has no token that carries loss")
-    length = max(len(example.token_ids) for example in examples)
-
-    def pad(rows: list[Sequence[int]], value: int, dtype: torch.dtype) -> Tensor:
-        return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=dtype)
-
-    return Batch(
-        input_ids=pad([e.token_ids for e in examples], pad_id, torch.int64),
-        labels=pad([e.labels for e in examples], IGNORE_INDEX, torch.int64),
-        masked=pad([e.masked for e in examples], 0, torch.bool),
-        lengths=torch.tensor([len(e.token_ids) for e in examples]),
-    )

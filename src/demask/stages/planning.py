@@ -8,7 +8,7 @@ Both need the tokenizer, not the weights.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from demask.config import RunConfig
 from demask.records import IGNORE_INDEX, Example, Passage
@@ -43,6 +43,7 @@ class Plan:
     coverage: float
     steps: int
     batch_size: int
+    accumulation: int
     exposures: float
     learning_rate: float
     tokens: int
@@ -86,20 +87,21 @@ def make_plan(config: RunConfig) -> Plan:
     import torch
 
     from demask.documents.passages import measure_coverage
-    from demask.models.load import choose_device, count_parameters
+    from demask.models.load import choose_device, outline_model
+    from demask.models.packing import can_pack
     from demask.models.precision import choose_bf16
     from demask.training import plan
-    from demask.training.sampler import cut_micro_batches
 
     setting = _read(config)
     stream = setting.stream
-    parameters = count_parameters(setting.architecture)
+    outline = outline_model(setting.architecture)
+    parameters = sum(weights.numel() for weights in outline.parameters())
     device = choose_device(config.device)
     bf16 = choose_bf16(config.train.precision, device)
-    lengths = _count_tokens(stream)
-    tokens = sum(lengths)
-    micro_batches = cut_micro_batches(stream, accumulation=min(config.train.accumulation, stream.batch_size))
-    padded = [max(lengths[place] for place in batch) * len(batch) for batch in micro_batches]
+    accumulation = plan.choose_accumulation(
+        config.train, batch_size=stream.batch_size, step_tokens=stream.largest_step(), device=device
+    )
+    tokens, positions, largest = _count_tokens(stream, accumulation, packed=can_pack(outline))
     rate = plan.measure_matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)
     return Plan(
         model=config.model,
@@ -112,31 +114,44 @@ def make_plan(config: RunConfig) -> Plan:
         coverage=measure_coverage(setting.knowledge.documents, setting.passages),
         steps=stream.steps,
         batch_size=stream.batch_size,
+        accumulation=accumulation,
         exposures=stream.exposures,
         learning_rate=plan.choose_learning_rate(config.train, parameters=parameters),
         tokens=tokens,
-        padding=1 - tokens / sum(padded),
+        padding=1 - tokens / positions,
         parameters=parameters,
         device=str(device),
         precision="bf16" if bf16 else "fp32",
         seconds=plan.estimate_seconds(tokens=tokens, parameters=parameters, flops_per_second=rate),
-        memory_bytes=plan.estimate_memory(
-            config.train, parameters=parameters, micro_batch_tokens=max(padded)
-        ),
+        memory_bytes=plan.estimate_memory(config.train, parameters=parameters, micro_batch_tokens=largest),
     )
 
 
-def _count_tokens(stream: "ExposureStream") -> list[int]:
-    """Tokens of every exposure; masks change which tokens are hidden, never how many there are."""
+class _Tokens(NamedTuple):
+    real: int
+    positions: int  # with padding
+    largest: int  # positions of the largest micro-batch
+
+
+def _count_tokens(stream: "ExposureStream", accumulation: int, *, packed: bool) -> _Tokens:
+    """Over the whole run; masks change which tokens are hidden, never how many there are."""
+    from demask.training.sampler import cut_micro_batches
+
     known: dict[tuple[int, int], int] = {}
-    counts = []
-    for place in range(len(stream)):
+
+    def count(place: int) -> int:
         exposure = stream.exposure(place)
         key = (exposure.passage, exposure.variant)
         if key not in known:
             known[key] = len(stream[place].token_ids)
-        counts.append(known[key])
-    return counts
+        return known[key]
+
+    real = positions = largest = 0
+    for micro_batch in cut_micro_batches(stream, accumulation=accumulation):
+        lengths = [count(place) for place in micro_batch]
+        size = sum(lengths) if packed else max(lengths) * len(lengths)
+        real, positions, largest = real + sum(lengths), positions + size, max(largest, size)
+    return _Tokens(real, positions, largest)
 
 
 def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:

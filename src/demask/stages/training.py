@@ -111,7 +111,7 @@ def _train(
     parameters: int,
 ) -> dict[str, Any]:
     from demask.models.precision import choose_bf16
-    from demask.training.plan import choose_learning_rate
+    from demask.training.plan import choose_accumulation, choose_learning_rate
     from demask.training.trainer import TrainSettings, checkpoint_step, train_model
 
     folder = run.file(rundir.CHECKPOINTS)
@@ -121,7 +121,12 @@ def _train(
     progress.begin("Training", stream.steps, done=done)
     settings = TrainSettings(
         learning_rate=choose_learning_rate(config.train, parameters=parameters),
-        accumulation=min(config.train.accumulation, stream.batch_size),
+        accumulation=choose_accumulation(
+            config.train,
+            batch_size=stream.batch_size,
+            step_tokens=stream.largest_step(),
+            device=loaded.device,
+        ),
         save_every=config.train.save_every,
         bf16=choose_bf16(config.train.precision, loaded.device),
         pad_id=loaded.pad_id,
@@ -146,6 +151,7 @@ def _train(
     return {
         "steps": stream.steps,
         "batch_size": stream.batch_size,
+        "accumulation": settings.accumulation,
         "exposures": stream.exposures,
         "learning_rate": settings.learning_rate,
         "precision": "bf16" if settings.bf16 else "fp32",

@@ -20,6 +20,9 @@ DEFAULT_EPOCHS = 60.0
 LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 5e-5), (math.inf, 5e-6))
 # An adapter takes larger steps: 5e-3 at 135M (docs/benchmarks.md).
 LORA_FACTOR = 10.0
+# Tokens of a micro-batch at most, unless one example alone has more. On CPU products are as fast from 650
+# tokens on (docs/benchmarks.md), and this many take 4 GB of activations at 135M.
+MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
 # Share of the measured rate of large matrix products that training reached on CPU: 96 to 122 of 160 GFLOP/s.
 _EFFICIENCY = 0.7
 # Fitted to peaks of the embedded model on CPU: batches of 360, 760 and 880 positions took 3.4, 4.0 and
@@ -58,6 +61,19 @@ def choose_learning_rate(train: Train, *, parameters: float) -> float:
         return train.learning_rate
     full = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
     return full * (LORA_FACTOR if train.method == "lora" else 1.0)
+
+
+def choose_accumulation(train: Train, *, batch_size: int, step_tokens: int, device: torch.device) -> int:
+    """The recipe's micro-batches per step, or as few as keep each within `MICRO_BATCH_TOKENS`.
+
+    Args:
+        train: the recipe's section.
+        batch_size: examples per step.
+        step_tokens: of the largest step.
+        device: where it is trained.
+    """
+    wanted = train.accumulation or math.ceil(step_tokens / MICRO_BATCH_TOKENS[device.type])
+    return max(1, min(wanted, batch_size))
 
 
 def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -> int:

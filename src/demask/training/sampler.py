@@ -78,6 +78,15 @@ class ExposureStream:
         """How often each passage is seen, on average."""
         return len(self) / len(self._passages)
 
+    def largest_step(self) -> int:
+        """Tokens of a step of the longest passages; no step of the run has more."""
+        longest = sorted(range(len(self.lengths)), key=lambda passage: self.lengths[passage])
+        sizes = [
+            max(len(self._make(self._passages[p], 0, v).token_ids) for v in range(self._variants))
+            for p in longest[-self.batch_size :]
+        ]
+        return sum(sizes)
+
     def exposure(self, place: int) -> Exposure:
         """Which passage, epoch and variant stand at this place."""
         per_epoch = len(self._passages) * self._variants
@@ -110,7 +119,7 @@ def order_exposures(
     return [exposure for batch in batches for exposure in batch] + ordered[whole:]
 
 
-def cut_micro_batches(stream: ExposureStream, *, accumulation: int) -> list[list[int]]:
+def cut_micro_batches(stream: ExposureStream, *, accumulation: int) -> list[range]:
     """Places of the stream, `accumulation` micro-batches to a step, as even as can be.
 
     Raises:
@@ -121,7 +130,7 @@ def cut_micro_batches(stream: ExposureStream, *, accumulation: int) -> list[list
         raise ValueError(f"{accumulation} micro-batches of {size} examples")
     cuts = [round(part * size / accumulation) for part in range(accumulation + 1)]
     return [
-        list(range(step * size + low, step * size + high))
+        range(step * size + low, step * size + high)
         for step in range(stream.steps)
         for low, high in pairwise(cuts)
     ]
