@@ -20,8 +20,7 @@ from typing import Any
 import yaml
 
 from demask.benchmarks.sets import data_folder, load_name_description, load_wiki_events, write_benchmark
-from demask.config import apply_overrides, make_config
-from demask.pipeline import reuse_base_answers
+from demask.config import apply_overrides
 
 LOADERS = {"name-description": load_name_description, "wiki": load_wiki_events}
 
@@ -36,7 +35,6 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["demasking", "next-token"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--ask-again", action="store_true", help="ask the untouched model in every run")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--set", nargs="*", default=[], help="keys of the recipe, for all arms")
     options = parser.parse_args()
@@ -51,8 +49,7 @@ def main() -> None:
 def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One run: its summary and the wall-clock seconds of the whole command.
 
-    Unless told otherwise, only the first run of a set asks the untouched model; the others begin with
-    its answers.
+    Only the first run of a set asks the untouched model, unless told otherwise: `--set evaluate.reuse=false`.
     """
     out, timing = folder / f"{arm}-{seed}", folder / f"{arm}-{seed}.seconds"
     recipe = folder / f"{arm}-{seed}.yaml"
@@ -67,9 +64,6 @@ def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> d
     method = ["train.method=lora"] if arm != objective else []
     values = apply_overrides(values, [*options.set, *method])
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
-    done = sorted(path.parent for path in folder.glob("*/summary.json"))
-    if done and not out.exists() and not options.ask_again:
-        reuse_base_answers(done[0], out, make_config(values))
     command = [sys.executable, "-m", "demask", "inject", str(recipe), "--out", str(out), "--json"]
     begun = time.monotonic()
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

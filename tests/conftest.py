@@ -5,11 +5,14 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import copy
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from demask.models.embedded import NAME, cache_folder
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -32,6 +35,22 @@ SENTENCES = [
     "The quick brown fox jumps over the lazy dog; THE LAZY DOG SLEEPS.",
 ]
 CONTEXT = 256
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's cache, with the embedded model where that was fetched, and no answers of earlier runs."""
+    known, folder = cache_folder() / NAME, tmp_path_factory.mktemp("cache")
+    if known.exists():
+        (folder / NAME).symlink_to(known)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEMASK_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered(cache: Path) -> None:
+    shutil.rmtree(cache / "answers", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

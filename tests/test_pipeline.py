@@ -511,15 +511,56 @@ def test_several_processes_are_refused_rather_than_run_as_another_experiment(
         demask.inject(**settings, out=tmp_path / "run")
 
 
-def test_answers_of_the_base_model_are_not_reused_when_it_was_asked_otherwise(
-    settings: dict[str, Any], finished: demask.Injected, tmp_path: Path
+def asked_again(settings: dict[str, Any], out: Path) -> list[str]:
+    """The stages at which a run asks, rather than remembers."""
+    stages: list[str] = []
+
+    class Listening(Silent):
+        def begin(self, what: str, total: int, *, done: int = 0) -> None:
+            if what.startswith("Asking"):
+                stages.append(what.partition("(")[2].rstrip(")"))
+
+    pipeline.run_recipe(make_config(settings), out, progress=Listening())
+    return stages
+
+
+def test_an_untouched_model_is_asked_the_same_questions_once(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make_config(settings)
-    pipeline.reuse_base_answers(finished.run_folder, tmp_path / "same", config)
-    assert (tmp_path / "same" / "predictions-before.jsonl").exists()
-    longer = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"max_new_tokens": 99})})
-    pipeline.reuse_base_answers(finished.run_folder, tmp_path / "other", longer)
-    assert not (tmp_path / "other" / "predictions-before.jsonl").exists()
+    assert asked_again(settings, tmp_path / "first") == ["before", "ceiling", "after"]
+    other = {**settings, "objective": "next-token"}
+    assert asked_again(other, tmp_path / "second") == ["after"]
+    before = [(tmp_path / run / "predictions-before.jsonl").read_bytes() for run in ("first", "second")]
+    assert before[0] == before[1]
+
+
+@pytest.mark.parametrize("change", [{"max_new_tokens": 5}, {"batch_size": 2}, {"reuse": False}])
+def test_an_untouched_model_is_asked_again_when_it_is_asked_otherwise(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    asked_again(settings, tmp_path / "first")
+    other = {**settings, "evaluate": {**settings["evaluate"], **change}}
+    assert asked_again(other, tmp_path / "second") == ["before", "ceiling", "after"]
+
+
+def test_answers_of_a_model_are_not_those_of_one_that_took_its_place(
+    settings: dict[str, Any], tmp_path: Path, make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(settings["model"], folder)
+    settings = {**settings, "model": str(folder)}
+    asked_again(settings, tmp_path / "first")
+    make_model(seed=1).save_pretrained(folder)
+    assert asked_again(settings, tmp_path / "second") == ["before", "ceiling", "after"]
+
+
+def test_answers_that_cannot_be_read_are_asked_for_again(
+    settings: dict[str, Any], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_again(settings, tmp_path / "first")
+    for file in (cache / "answers").iterdir():
+        file.write_text("[{", encoding="utf-8")
+    assert asked_again(settings, tmp_path / "second") == ["before", "ceiling", "after"]
 
 
 def test_passages_that_were_never_seen_are_said(settings: dict[str, Any], tmp_path: Path) -> None:

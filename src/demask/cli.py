@@ -22,7 +22,6 @@ from demask.thresholds import Thresholds, find_missed, read_thresholds, require_
 if TYPE_CHECKING:
     from demask.config import RunConfig
     from demask.progress import Progress
-    from demask.reports.tables import Table
 
 app = typer.Typer(
     name="demask",
@@ -131,12 +130,9 @@ def quickstart(
     if as_json:
         _print_json({arm: result.summary for arm, result in done.items()})
         return
-    from demask.reports.runs import load_runs
-    from demask.reports.tables import accuracy_table, cost_table
-    from demask.rundir import open_run_folder
+    from demask.terminal import print_runs
 
-    runs = load_runs([open_run_folder(result.run_folder) for result in done.values()])
-    _print_tables(accuracy_table(runs), cost_table(runs))
+    print_runs([result.run_folder for result in done.values()])
     question = "Which company lends ferrets to electricians?"
     print(f'Report: {out / "report.html"}\nTry:    demask ask {out / "demasking"} "{question}"')
 
@@ -174,7 +170,9 @@ def inject(
     if as_json:
         _print_json(result.summary)
     else:
-        _print_run(result.run_folder)
+        from demask.terminal import print_run
+
+        print_run(result.run_folder)
     _guard(thresholds, result.summary["metrics"].get("after", {}))
 
 
@@ -211,26 +209,47 @@ def evaluate(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="After which an answer is cut short; as in the run, else 128.")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask this OpenAI-compatible server, which should serve MODEL."),
+    ] = None,
+    server_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the server calls it, if it serves several.")
+    ] = None,
+    no_canary: Annotated[
+        bool, typer.Option("--no-canary", help="Do not check the server's answers with MODEL itself.")
+    ] = False,
     require: Require = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model questions, forward and backward, with intervals."""
     from demask import pipeline
+    from demask.generation.server import Server
     from demask.rundir import write_whole
 
     thresholds = read_thresholds(require)
+    if server is None and (server_model is not None or no_canary):
+        raise ConfigError("--server-model and --no-canary need a server; give its address with --server")
     if predictions is not None and predictions.exists():
         raise ConfigError(f"{predictions}: stands there already; choose another --predictions")
     with _progress() as progress:
-        result = pipeline.evaluate(model, qa, max_new_tokens=max_new_tokens, progress=progress)
+        result = pipeline.evaluate(
+            model,
+            qa,
+            max_new_tokens=max_new_tokens,
+            server=Server(server, server_model) if server is not None else None,
+            canary=not no_canary,
+            progress=progress,
+        )
     if predictions is not None:
         write_whole(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
     if as_json:
-        _print_json({"model": result.model, "metrics": result.metrics})
+        served = {"server": asdict(result.server)} if result.server else {}
+        _print_json({"model": result.model, "metrics": result.metrics, **served})
     else:
-        from demask.reports.tables import evaluation_table
+        from demask.terminal import print_evaluation
 
-        _print_tables(evaluation_table(result.model, result.metrics))
+        print_evaluation(result)
     _guard(thresholds, result.metrics)
 
 
@@ -257,8 +276,9 @@ def compare(
         _print_json({"runs": [str(r.folder) for r in results], "differences": asdict(differences)})
         return
     from demask.reports.tables import accuracy_table, cost_table
+    from demask.terminal import print_tables
 
-    _print_tables(accuracy_table(results), differences, cost_table(results))
+    print_tables((accuracy_table(results), differences, cost_table(results)))
     print(f"Report: {out}")
 
 
@@ -299,14 +319,9 @@ def preview(
     if as_json:
         _print_json([asdict(example) for example in examples])
         return
-    from demask.terminal import preview_legend, render_preview
+    from demask.terminal import print_previews
 
-    console = _console()
-    colour = console.color_system is not None and not console.no_color
-    for example in examples:
-        console.print(render_preview(example, colour=colour), soft_wrap=True)
-        console.print()
-    console.print(preview_legend(colour=colour))
+    print_previews(examples)
 
 
 @app.command()
@@ -375,24 +390,6 @@ def _console() -> Any:
     from demask.terminal import open_console
 
     return open_console()
-
-
-def _print_run(folder: Path) -> None:
-    from demask.reports.runs import load_runs
-    from demask.reports.tables import accuracy_table, cost_table, metrics_table
-    from demask.reports.wording import cautions
-    from demask.rundir import MODEL, REPORT_HTML, open_run_folder
-
-    runs = load_runs([open_run_folder(folder)])
-    _print_tables(accuracy_table(runs), metrics_table(runs), cost_table(runs))
-    remarks = [f"Warning: {caution}" for caution in cautions(runs[0])]
-    print(*remarks, f"Model:  {folder / MODEL}", f"Report: {folder / REPORT_HTML}", sep="\n")
-
-
-def _print_tables(*tables: "Table") -> None:
-    from demask.terminal import print_tables
-
-    print_tables(tables)
 
 
 def _print_json(value: object) -> None:

@@ -112,6 +112,7 @@ class Evaluate(_Section):
     max_new_tokens: int = Field(128, gt=0, description="paper: 128")
     batch_size: int = Field(40, gt=0, description="questions decoded together")
     ceiling: bool = Field(True, description="also ask with the document in the prompt")
+    reuse: bool = Field(True, description="what the untouched model said to the same questions holds again")
 
 
 class RunConfig(_Section):

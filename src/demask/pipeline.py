@@ -11,7 +11,7 @@ was killed goes on with the same command.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ from demask.stages.training import train_stage
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from demask.evaluation.served import Served
+    from demask.generation.server import Server
     from demask.models.load import LoadedModel
 
 
@@ -161,12 +163,14 @@ class Evaluation:
         metrics: by direction and name: `{"forward": {"contains": {"value", "low", "high", "n"}}}`.
         predictions: what it said.
         scores: each prediction judged.
+        server: which server was asked in the model's place, None when the model was.
     """
 
     model: str
     metrics: Mapping[str, Any]
     predictions: tuple[Prediction, ...]
     scores: tuple[Score, ...]
+    server: "Served | None" = None
 
 
 def evaluate(
@@ -175,6 +179,8 @@ def evaluate(
     *,
     max_new_tokens: int | None = None,
     device: str = "auto",
+    server: "Server | None" = None,
+    canary: bool = True,
     progress: Progress,
 ) -> Evaluation:
     """Ask a model, or the model of a run, the questions of a file.
@@ -184,31 +190,51 @@ def evaluate(
         qa: JSON Lines file of QA pairs; a run has its own.
         max_new_tokens: after which an answer is cut short; None: as in the run, else 128.
         device: `auto`, `cpu` or `cuda`.
-        progress: told how far the work is.
+        server: asked in the model's place; it should serve the same model.
+        canary: check that by asking the model some of the questions, too; otherwise it is not loaded
+            and `model` only names what the server has.
+        progress: told how far the work is, and warned when the canary finds another model.
 
     Raises:
-        DemaskError: the model or the file is not usable.
+        DemaskError: the model, the server or the file is not usable.
     """
     from demask.evaluation.matching import score_predictions
-    from demask.evaluation.qa import ask_questions
     from demask.evaluation.statistics import summarise
-    from demask.models.load import load_model
 
     if qa is None and not is_run_folder(model):
         raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
     settings = _evaluation_settings(model)
+    if max_new_tokens is not None:
+        settings = settings.model_copy(update={"max_new_tokens": max_new_tokens})
     pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
-    loaded = load_model(trained_model(model), device=device)
-    progress.begin("Asking", len(pairs))
-    predictions = ask_questions(
-        loaded,
-        pairs,
-        max_new_tokens=max_new_tokens or settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        on_done=progress.advance,
-    )
+    load = partial(_load_trained, model, device)
+    if server is None:
+        from demask.evaluation.qa import ask_questions
+
+        loaded = load()
+        progress.begin("Asking", len(pairs))
+        predictions = ask_questions(
+            loaded,
+            pairs,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            on_done=progress.advance,
+        )
+        model, served = loaded.source, None
+    else:
+        from demask.evaluation.served import ask_served
+
+        predictions, served = ask_served(
+            server, pairs, settings, load=load if canary else None, progress=progress
+        )
     scores = score_predictions(predictions, pairs)
-    return Evaluation(loaded.source, summarise(scores, pairs), tuple(predictions), tuple(scores))
+    return Evaluation(model, summarise(scores, pairs), tuple(predictions), tuple(scores), served)
+
+
+def _load_trained(model: str, device: str) -> "LoadedModel":
+    from demask.models.load import load_model
+
+    return load_model(trained_model(model), device=device)
 
 
 def _evaluation_settings(model: str) -> Evaluate:
@@ -333,25 +359,7 @@ def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[st
                 "evaluate": {"max_new_tokens": 48},
             }
         )
-        if done:
-            reuse_base_answers(next(iter(done.values())).run_folder, Path(out) / arm, config)
         done[arm] = run_recipe(config, Path(out) / arm, progress=progress)
     arms = [Path(out) / arm for arm in QUICKSTART_ARMS]
     compare(arms, Path(out) / rundir.REPORT_HTML, title="Eight invented documents, learned two ways")
     return done
-
-
-def reuse_base_answers(source: Path, target: Path, config: RunConfig) -> None:
-    """Begin a run with what the untouched model said in another one, if both ask it the same.
-
-    What it says does not depend on how it will be trained.
-    """
-    first, second = RunFolder(source), claim_run_folder(target, config.model_dump(mode="json"))
-    same = {"model", "documents", "qa", "text_column", "device", "evaluate"}
-    there = make_config(first.read_json(rundir.CONFIG), source=str(source))
-    if there.model_dump(include=same) != config.model_dump(include=same):
-        return
-    for stage in ("before", "ceiling"):
-        name = rundir.predictions_file(stage)
-        if not second.has(name):
-            second.write_rows(name, first.read_rows(name))

@@ -4,6 +4,8 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
@@ -23,9 +25,14 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from demask.reports.tables import Table
-from demask.reports.wording import clean
+from demask.reports.runs import load_runs
+from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
+from demask.reports.wording import cautions, clean
+from demask.rundir import MODEL, REPORT_HTML, open_run_folder
 from demask.stages.planning import Plan, Preview
+
+if TYPE_CHECKING:
+    from demask.pipeline import Evaluation
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0
@@ -125,6 +132,35 @@ def print_tables(tables: Sequence[Table]) -> None:
             console.print(render_table(table, width=console.width), "")
 
 
+def print_runs(folders: Sequence[Path]) -> None:
+    """Several runs side by side."""
+    runs = load_runs([open_run_folder(folder) for folder in folders])
+    print_tables((accuracy_table(runs), cost_table(runs)))
+
+
+def print_run(folder: Path) -> None:
+    """What a run has learned, its cautions, and where its files are."""
+    runs = load_runs([open_run_folder(folder)])
+    print_tables((accuracy_table(runs), metrics_table(runs), cost_table(runs)))
+    remarks = [f"Warning: {caution}" for caution in cautions(runs[0])]
+    _print_lines(*remarks, f"Model:  {folder / MODEL}", f"Report: {folder / REPORT_HTML}")
+
+
+def print_evaluation(result: "Evaluation") -> None:
+    """What a model answers, and whether its server agreed with our own decoder."""
+    print_tables((evaluation_table(result.model, result.metrics),))
+    if result.server is not None:
+        found = result.server.canary
+        said = f"gave {found.equal} of {found.asked} texts of our own decoder" if found else "not checked"
+        _print_lines(f"Server: {result.server.model} at {result.server.url}", f"Canary: {said}")
+
+
+def _print_lines(*lines: str) -> None:
+    console = open_console()
+    for line in lines:
+        console.print(Text(clean(line)), soft_wrap=True)
+
+
 def duration(seconds: float) -> str:
     """`40 s` or `12 min`; never less than a second, as the stage is not over."""
     return f"{max(seconds, 1):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
@@ -187,6 +223,16 @@ def render_preview(preview: Preview, *, colour: bool) -> Text:
         bare = piece.role == "masked" and not colour
         text.append(f"⟦{words}⟧" if bare else words, style=_STYLES[piece.role])
     return text
+
+
+def print_previews(previews: Sequence[Preview]) -> None:
+    """Examples, and what their colours mean where the terminal has any."""
+    console = open_console()
+    colour = console.color_system is not None and not console.no_color
+    for preview in previews:
+        console.print(render_preview(preview, colour=colour), soft_wrap=True)
+        console.print()
+    console.print(preview_legend(colour=colour))
 
 
 def preview_legend(*, colour: bool) -> Text:

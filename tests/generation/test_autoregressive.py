@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from demask.generation import autoregressive
 from demask.generation.autoregressive import generate_texts
 from demask.objectives.prompts import encode_question
 
@@ -125,3 +126,103 @@ def test_every_finished_batch_is_told(loaded, prompts):
 
 def test_no_prompts_no_texts(loaded):
     assert generate_texts(loaded, [], max_new_tokens=2, batch_size=2) == []
+
+
+DOCUMENT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them. The bridge stands."
+
+
+@pytest.fixture
+def prompts_with_document(loaded):
+    """Some begin with the same document, as those of the ceiling; one stands alone."""
+    texts = [f"{DOCUMENT} {question}" for question in ("Who?", "Where was that?", "Ems")]
+    return [encode_question(loaded.tokenizer, text) for text in [*texts, QUESTIONS[3], *texts[:1]]]
+
+
+@pytest.fixture
+def columns_read(loaded, monkeypatch):
+    """Rows times columns that the model was given, one entry a call."""
+    sizes, forward = [], loaded.model.forward
+
+    def count(*args, **inputs):
+        sizes.append(inputs["input_ids"].numel())
+        return forward(*args, **inputs)
+
+    count.__signature__ = autoregressive.inspect.signature(forward)
+    monkeypatch.setattr(loaded.model, "forward", count)
+    return sizes
+
+
+def test_what_prompts_begin_with_together_is_read_once(loaded, prompts_with_document, columns_read):
+    found = generate_texts(loaded, prompts_with_document, max_new_tokens=1, batch_size=5)
+    assert sum(columns_read) < 0.7 * sum(map(len, prompts_with_document))
+    expected = [words(loaded, greedy(loaded, prompt, 1)) for prompt in prompts_with_document]
+    assert [row.text for row in found] == expected
+
+
+def test_rows_that_went_on_from_a_shared_beginning_say_what_each_says_alone(loaded, prompts_with_document):
+    found = generate_texts(loaded, prompts_with_document, max_new_tokens=8, batch_size=5)
+    expected = [words(loaded, greedy(loaded, prompt, 8)) for prompt in prompts_with_document]
+    assert [row.text for row in found] == expected
+    assert len(set(expected)) == 4
+
+
+def test_a_row_that_has_ended_is_not_computed_any_more(loaded, prompts, columns_read):
+    said = [greedy(loaded, prompt, 8) for prompt in prompts]
+    loaded = make_stop(loaded, said[0][1])
+    lengths = [len(greedy(loaded, prompt, 8)) for prompt in prompts]
+    columns_read.clear()
+    generate_texts(loaded, prompts, max_new_tokens=8, batch_size=5)
+    steps = [sum(length > step for length in lengths) for step in range(1, max(lengths))]
+    assert columns_read[1:] == [rows for rows in steps if rows]
+    assert min(steps) < 5
+
+
+WINDOWED = {"sliding_window": 6, "head_dim": 8, "hidden_size": 32, "intermediate_size": 64}
+
+
+@pytest.fixture
+def windowed(loaded):
+    """A model whose first layer sees six tokens back, less than its prompts have."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = Gemma3TextConfig(
+            **WINDOWED,
+            vocab_size=len(loaded.tokenizer),
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            layer_types=["sliding_attention", "full_attention"],
+            initializer_range=0.5,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+        )
+        return dataclasses.replace(loaded, model=Gemma3ForCausalLM(config).eval())
+
+
+def test_a_model_with_a_window_says_the_same_beside_others(windowed, prompts_with_document):
+    found = generate_texts(windowed, prompts_with_document, max_new_tokens=8, batch_size=5)
+    expected = [words(windowed, greedy(windowed, prompt, 8)) for prompt in prompts_with_document]
+    assert [row.text for row in found] == expected
+
+
+@pytest.mark.parametrize("decode", [autoregressive._generate, autoregressive._generate_continuously])
+def test_decoders_of_transformers_say_the_same_as_ours(
+    loaded, prompts, prompts_with_document, monkeypatch, decode
+):
+    many = [*prompts, *prompts_with_document]
+    ours = generate_texts(loaded, many, max_new_tokens=6, batch_size=3)
+    monkeypatch.setattr(autoregressive, "_choose_decoder", lambda loaded, *, many: decode)
+    theirs = generate_texts(loaded, many, max_new_tokens=6, batch_size=3)
+    assert [row.text for row in theirs] == [row.text for row in ours]
+
+
+def test_a_model_with_another_kind_of_memory_is_left_to_transformers(loaded):
+    from transformers import MambaConfig, MambaForCausalLM
+
+    assert autoregressive._choose_decoder(loaded, many=True) is autoregressive._decode
+    recurrent = MambaForCausalLM(MambaConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1))
+    other = dataclasses.replace(loaded, model=recurrent)
+    assert autoregressive._choose_decoder(other, many=False) is autoregressive._generate

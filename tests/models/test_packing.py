@@ -106,6 +106,14 @@ def test_packed_examples_have_the_gradients_of_each_alone(name):
         assert torch.allclose(weights.grad, expected[key], atol=1e-3), key
 
 
+def test_dropout_of_attention_is_done_in_training_as_the_model_asks():
+    model = make_model(GPT2Config(**{**CONFIGS["gpt2"].to_dict(), "attn_pdrop": 0.5})).train()
+    torch.manual_seed(0)
+    one, other = score_packed(model), score_packed(model)
+    assert not torch.allclose(one, other)
+    assert torch.allclose(score_packed(model.eval()), score_apart(model), atol=1e-4)
+
+
 def test_gradient_checkpointing_keeps_packed_examples_apart():
     model = make_model(CONFIGS["llama"])
     score_apart(model).sum().backward()

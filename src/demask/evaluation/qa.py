@@ -35,14 +35,24 @@ def ask_questions(
         documents: by id; when given, each question comes with its whole document in the prompt.
         on_done: told how many questions a finished batch had.
     """
-    prompts = [encode_question(loaded.tokenizer, _question(pair, documents)) for pair in pairs]
     answers = generate_texts(
-        loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, on_done=on_done
+        loaded,
+        make_prompts(loaded, pairs, documents),
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        on_done=on_done,
     )
     return [
         Prediction(pair.id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
         for pair, answer in zip(pairs, answers, strict=True)
     ]
+
+
+def make_prompts(
+    loaded: LoadedModel, pairs: Sequence[QAPair], documents: Mapping[str, Document] | None = None
+) -> list[tuple[int, ...]]:
+    """The token ids that each question is asked with; see `ask_questions`."""
+    return [encode_question(loaded.tokenizer, _question(pair, documents)) for pair in pairs]
 
 
 def fits_with_document(

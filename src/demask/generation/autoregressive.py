@@ -2,18 +2,29 @@
 
     texts = generate_texts(loaded, prompts, max_new_tokens=128, batch_size=40)
 
-Greedy decoding is deterministic: the same weights and prompts give the same words.
+Greedy decoding is deterministic: the same weights and prompts give the same words. A row that has
+ended leaves its batch, and what prompts begin with together is read once. B rows, T positions, V
+vocabulary.
 """
 
+import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from demask.generation.prefixes import Group, fill_batches, group_prompts
 from demask.models.load import LoadedModel
+
+if TYPE_CHECKING:
+    from transformers import Cache, GenerationConfig
+
+# Tokens that prompts must share for reading them once to be worth a pass of its own.
+_SHARED_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -43,35 +54,174 @@ def generate_texts(
         batch_size: prompts decoded together, longest first, so that memory runs out at once or never.
         on_done: told how many prompts a finished batch had.
     """
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    decode = _choose_decoder(loaded, many=len(prompts) > batch_size)
+    size = len(prompts) if decode is _generate_continuously else batch_size
+    groups = group_prompts(prompts, least=_SHARED_TOKENS, most=size)
     done: dict[int, Generated] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for batch in fill_batches(groups, prompts, size=size):
         begun = time.monotonic()
-        rows = _decode(loaded, [prompts[index] for index in batch], max_new_tokens)
-        share = (time.monotonic() - begun) / len(batch)
-        for index, ids in zip(batch, rows, strict=True):
-            done[index] = _finish(loaded, ids, share)
-        on_done(len(batch))
+        rows = decode(loaded, prompts, batch, max_new_tokens)
+        share = (time.monotonic() - begun) / len(rows)
+        done |= {index: _finish(loaded, ids, share) for index, ids in rows.items()}
+        on_done(len(rows))
     return [done[index] for index in range(len(prompts))]
 
 
-@torch.inference_mode()
-def _decode(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    """New token ids of each prompt, what follows the end of turn included."""
-    from transformers import GenerationConfig
+# From the model, all prompts, and those of one batch to new ids by number of prompt; what follows the
+# end of turn may be among them.
+_Decoder = Callable[[LoadedModel, Sequence[Sequence[int]], Sequence[Group], int], Mapping[int, list[int]]]
 
-    length = max(len(prompt) for prompt in prompts)
-    pad = loaded.pad_id
-    ids = torch.tensor([[*[pad] * (length - len(p)), *p] for p in prompts], device=loaded.device)
-    mask = torch.tensor([[*[0] * (length - len(p)), *[1] * len(p)] for p in prompts], device=loaded.device)
-    settings = GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=_stop_ids(loaded), pad_token_id=pad
-    )
+
+def _choose_decoder(loaded: LoadedModel, *, many: bool) -> _Decoder:
+    """Ours where the model keeps keys and values alone; else transformers', which knows every cache.
+
+    On a GPU, more prompts than fit a batch go through its continuous batching.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    network = _network(loaded)
+    layers = DynamicCache(config=network.config).layers
+    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    known = inspect.signature(network.forward).parameters.keys()
+    if not plain or not known >= {"position_ids", "past_key_values", "logits_to_keep"}:
+        return _generate
+    return _generate_continuously if many and loaded.device.type == "cuda" else _decode
+
+
+def _network(loaded: LoadedModel) -> Any:
+    """The model itself; adapters stay inside it."""
+    model: Any = loaded.model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@dataclass
+class _Rows:
+    """What has been read of each row; the columns of all rows end together, and some are padding."""
+
+    cache: "Cache"
+    seen_BT: Tensor  # noqa: N815 (axes as a suffix); int64; 0 where a column of the cache is padding
+    logits_BV: Tensor  # noqa: N815 (the same); of the token that comes next
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in this order; a row may stand there several times."""
+        self.cache.batch_select_indices(rows)
+        self.seen_BT, self.logits_BV = self.seen_BT[rows], self.logits_BV[rows]
+
+    def read(self, network: Any, ids_BT: Tensor, real_BT: Tensor) -> None:
+        """Read some more tokens of each row."""
+        before_B1 = self.seen_BT.sum(dim=1, keepdim=True)
+        self.seen_BT = torch.cat([self.seen_BT, real_BT], dim=1)
+        self.logits_BV = network(
+            input_ids=ids_BT,
+            attention_mask=self.seen_BT,
+            position_ids=(before_B1 + real_BT.cumsum(dim=1) - 1).clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+
+@torch.inference_mode()
+def _decode(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
+) -> dict[int, list[int]]:
+    """Read the prompts, then take the likeliest token of every row that has not ended, again and again."""
+    network, stops = _network(loaded), torch.tensor(_stop_ids(loaded), device=loaded.device)
+    rows = _read_prompts(loaded, network, prompts, batch)
+    numbers = [member for group in batch for member in group.members]
+    said: dict[int, list[int]] = {number: [] for number in numbers}
+    for last in [False] * (max_new_tokens - 1) + [True]:
+        tokens_B = rows.logits_BV.float().argmax(dim=-1)
+        for number, token in zip(numbers, tokens_B.tolist(), strict=True):
+            said[number].append(token)
+        going = torch.isin(tokens_B, stops, invert=True)
+        if not bool(going.all()):
+            kept = going.nonzero()[:, 0]
+            numbers = [numbers[row] for row in kept.tolist()]
+            rows.select(kept)
+            tokens_B = tokens_B[kept]
+        if last or not numbers:
+            break
+        rows.read(network, tokens_B[:, None], torch.ones_like(tokens_B)[:, None])
+    return said
+
+
+def _read_prompts(
+    loaded: LoadedModel, network: Any, prompts: Sequence[Sequence[int]], batch: Sequence[Group]
+) -> _Rows:
+    """What the members of a group share is read in one row, which they then go on from."""
+    from transformers import DynamicCache
+
+    # Without the configuration, layers with a window keep all positions too, and attend to the window.
+    cache, device = DynamicCache(), loaded.device
+    alone = all(len(group.members) == 1 for group in batch) or _has_window(network)
+    members = [member for group in batch for member in group.members]
+    parts = [prompts[member] for member in members]
+    count = len(parts) if alone else len(batch)
+    nothing = torch.ones(count, 0, dtype=torch.int64, device=device)
+    rows = _Rows(cache, nothing, nothing)
+    if not alone:
+        rows.read(network, *_align([prompts[group.members[0]][: group.shared] for group in batch], loaded))
+        copies = [row for row, group in enumerate(batch) for _ in group.members]
+        rows.select(torch.tensor(copies, device=device))
+        parts = [prompts[member][group.shared :] for group in batch for member in group.members]
+    rows.read(network, *_align(parts, loaded))
+    return rows
+
+
+def _has_window(network: Any) -> bool:
+    """Whether it counts columns to see how far back a token may look: then no padding may lie between."""
+    return getattr(network.config.get_text_config(), "sliding_window", None) is not None
+
+
+def _align(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[Tensor, Tensor]:
+    """Ids with padding on the left, and 1 where they are real."""
+    length = max(map(len, rows))
+    ids = [[*[loaded.pad_id] * (length - len(row)), *row] for row in rows]
+    real = [[*[0] * (length - len(row)), *[1] * len(row)] for row in rows]
+    return torch.tensor(ids, device=loaded.device), torch.tensor(real, device=loaded.device)
+
+
+@torch.inference_mode()
+def _generate(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
+) -> dict[int, list[int]]:
+    """By `generate` of transformers."""
+    members = [member for group in batch for member in group.members]
+    ids, real = _align([prompts[member] for member in members], loaded)
     model: Any = loaded.model
     with _without_habits(model):
-        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-    return [list(map(int, row)) for row in out[:, length:]]
+        out = model.generate(
+            input_ids=ids, attention_mask=real, generation_config=_settings(loaded, max_new_tokens)
+        )
+    return {member: list(map(int, row)) for member, row in zip(members, out[:, ids.shape[1] :], strict=True)}
+
+
+def _generate_continuously(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
+) -> dict[int, list[int]]:
+    """By continuous batching of transformers: a new prompt takes the place of one that has ended."""
+    members = [member for group in batch for member in group.members]
+    with _without_habits(loaded.model):
+        out = _network(loaded).generate_batch(
+            [list(prompts[member]) for member in members], generation_config=_settings(loaded, max_new_tokens)
+        )
+    # Requests are called req_0, req_1 ... as they come in.
+    return {
+        members[int(name.rpartition("_")[2])]: list(found.generated_tokens) for name, found in out.items()
+    }
+
+
+def _settings(loaded: LoadedModel, max_new_tokens: int) -> "GenerationConfig":
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=_stop_ids(loaded),
+        pad_token_id=loaded.pad_id,
+    )
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class _Bounds(NamedTuple):
     causal: bool
     window: int | None  # keys that a query sees, itself included
     scaling: float | None
+    dropout: float
 
 
 def can_pack(model: "type[PreTrainedModel] | PreTrainedModel") -> bool:
@@ -78,23 +79,25 @@ def _attend(
     value_BHTD: Tensor,
     attention_mask: Tensor | None,
     *,
-    scaling: float | None = None,
+    dropout: float = 0.0,
     **settings: Any,
 ) -> tuple[Tensor, None]:
     """An attention of transformers; see its `AttentionInterface`. Gives (B, T, H, D)."""
     undone = [name for name in _NOT_DONE if settings.get(name) is not None]
-    if undone or settings.get("dropout") or attention_mask is not None or "cu_seq_lens_q" not in settings:
-        raise ValueError(f"packed attention without boundaries, or with {undone or 'a mask or dropout'}")
+    if undone or attention_mask is not None or "cu_seq_lens_q" not in settings:
+        raise ValueError(f"packed attention without boundaries, or with {undone or 'a mask'}")
     # Under autocast the rotary embedding leaves float32 queries and keys beside bfloat16 values.
     query_BHTD, key_BHTD = query_BHTD.to(value_BHTD.dtype), key_BHTD.to(value_BHTD.dtype)
     causal = settings.get("is_causal")
-    attend = _attend_at_once if value_BHTD.is_cuda and value_BHTD.dtype.itemsize == 2 else _attend_in_turn
+    at_once = value_BHTD.is_cuda and value_BHTD.dtype.itemsize == 2 and not dropout
+    attend = _attend_at_once if at_once else _attend_in_turn
     bounds = _Bounds(
         ends=settings["cu_seq_lens_q"],
         longest=settings["max_length_q"],
         causal=getattr(module, "is_causal", True) if causal is None else causal,
         window=settings.get("sliding_window"),
-        scaling=scaling,
+        scaling=settings.get("scaling"),
+        dropout=dropout,
     )
     return attend(query_BHTD, key_BHTD, value_BHTD, bounds), None
 
@@ -117,6 +120,7 @@ def _attend_in_turn(query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, bo
                 key,
                 value,
                 attn_mask=near,
+                dropout_p=bounds.dropout,
                 is_causal=bounds.causal and near is None,
                 scale=bounds.scaling,
                 enable_gqa=grouped,

@@ -32,7 +32,7 @@ def ask_stage(
     progress: Progress,
     documents: Mapping[str, Document] | None = None,
 ) -> list[Prediction]:
-    """Ask every question, or read what was said when they were asked.
+    """Ask every question, or read what was said when they were asked, here or in an earlier run.
 
     Args:
         run: where the predictions are kept.
@@ -46,7 +46,8 @@ def ask_stage(
     name = rundir.predictions_file(stage)
     if run.has(name):
         return run.read_records(name, Prediction)
-    from demask.evaluation.qa import ask_questions, fits_with_document
+    from demask.evaluation.qa import ask_questions, fits_with_document, make_prompts
+    from demask.evaluation.remembered import answers_key, recall, remember
 
     loaded = load()
     if documents is not None:
@@ -57,15 +58,23 @@ def ask_stage(
                 "document, which is longer than the model's context"
             )
         pairs = fitting
-    progress.begin(f"Asking ({stage})", len(pairs))
-    predictions = ask_questions(
-        loaded,
-        pairs,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        documents=documents,
-        on_done=progress.advance,
-    )
+    key = None
+    if stage != "after" and settings.reuse and pairs:
+        key = answers_key(loaded, make_prompts(loaded, pairs, documents), settings)
+    predictions = recall(key, pairs)
+    if predictions is not None:
+        progress.say(f"{stage}: as in an earlier run with this model and these questions, not asked again")
+    else:
+        progress.begin(f"Asking ({stage})", len(pairs))
+        predictions = ask_questions(
+            loaded,
+            pairs,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            documents=documents,
+            on_done=progress.advance,
+        )
+        remember(key, predictions)
     run.write_rows(name, predictions)
     return predictions
 

@@ -1,0 +1,100 @@
+"""What an untouched model said, kept in the user's cache, so that it is asked the same only once.
+
+    key = answers_key(loaded, prompts, settings)
+    predictions = recall(key, pairs) or ask(...)
+    remember(key, predictions)
+
+The key covers everything that greedy words depend on: weights, prompts token by token, limits, and the
+versions that compute them. A model that is about to be trained is asked before and with its documents
+at hand, which takes as long in the tenth run on the same documents as in the first.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask.config import Evaluate
+from demask.models.embedded import cache_folder
+from demask.records import Prediction, QAPair
+from demask.rundir import write_whole
+
+if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
+
+# Files up to this size are read; weights are larger and known by size and time, as hashing them would
+# take longer than many a round of questions.
+_SMALL = 16 * 2**20
+
+
+def answers_key(loaded: "LoadedModel", prompts: Sequence[Sequence[int]], settings: Evaluate) -> str | None:
+    """Names the answers of a model to these prompts; None when the model's files cannot be told."""
+    import torch
+    import transformers
+
+    model = _fingerprint(loaded)
+    if model is None:
+        return None
+    return _digest(
+        {
+            "model": model,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "device": loaded.device.type,
+            "max_new_tokens": settings.max_new_tokens,
+            "batch_size": settings.batch_size,
+            "prompts": [list(prompt) for prompt in prompts],
+        }
+    )
+
+
+def _fingerprint(loaded: "LoadedModel") -> object:
+    folder = Path(loaded.source)
+    if folder.is_dir():
+        return [
+            [str(folder.resolve()), path.name, path.stat().st_size, _content(path)]
+            for path in sorted(folder.iterdir())
+            if path.is_file()
+        ]
+    commit = getattr(loaded.model.config, "_commit_hash", None)
+    return [loaded.source, commit] if commit else None
+
+
+def _content(path: Path) -> object:
+    if path.stat().st_size > _SMALL:
+        return path.stat().st_mtime_ns
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def recall(key: str | None, pairs: Sequence[QAPair]) -> list[Prediction] | None:
+    """What was said, under the ids of these pairs; None when that was never asked, or cannot be read."""
+    if key is None or not _file(key).exists():
+        return None
+    try:
+        rows: list[dict[str, Any]] = json.loads(_file(key).read_text(encoding="utf-8"))
+        said = [Prediction(**row) for row in rows]
+    except (OSError, ValueError, TypeError):  # cut by hand, or of another version
+        return None
+    if len(said) != len(pairs):
+        return None
+    return [replace(one, qa_id=pair.id) for one, pair in zip(said, pairs, strict=True)]
+
+
+def remember(key: str | None, predictions: Sequence[Prediction]) -> None:
+    """Keep what was said.
+
+    Raises:
+        RunError: the cache cannot be written.
+    """
+    if key is not None:
+        write_whole(_file(key), json.dumps([asdict(one) for one in predictions], ensure_ascii=False))
+
+
+def _file(key: str) -> Path:
+    return cache_folder() / "answers" / f"{key}.json"
