@@ -154,7 +154,7 @@ def columns_read(loaded, monkeypatch):
 
 def test_what_prompts_begin_with_together_is_read_once(loaded, prompts_with_document, columns_read):
     found = generate_texts(loaded, prompts_with_document, max_new_tokens=1, batch_size=5)
-    assert sum(columns_read) < 0.7 * sum(map(len, prompts_with_document))
+    assert sum(columns_read) < 0.75 * sum(map(len, prompts_with_document))
     expected = [words(loaded, greedy(loaded, prompt, 1)) for prompt in prompts_with_document]
     assert [row.text for row in found] == expected
 
