@@ -1,6 +1,7 @@
 # Needs only make and Python >= 3.11. Everything is installed into .venv, which is reused.
 #   make quickstart     set up, then run `demask quickstart`      make test      set up, then run all tests
 #   make check          all static checks                          make format    let ruff rewrite the code
+#   make perf           measure speed and memory, say what moved against perf/recorded.json (half an hour)
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is handed on to `demask quickstart` or pytest.
 
 PYTHON ?= python3
@@ -11,9 +12,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 USE := .venv/.demask-installed
 DEV := .venv/.demask-dev-installed
+PERF := .venv/.demask-perf-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check format clean
+.PHONY: help quickstart test check perf format clean
 
 help:
 	@sed -n 's/^#   /  /p; s/^# PYTHON/  PYTHON/p' Makefile
@@ -30,6 +32,9 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_sizes.py
+
+perf: $(PERF)
+	@$(BIN)/python perf/guard.py $(ARGS)
 
 format: $(DEV)
 	$(BIN)/ruff check --fix --quiet . || true
@@ -74,4 +79,10 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(install_torch)
 	@echo "Installing demask, what it needs and the tools to check it, a minute or two ..."
 	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@ $(USE)
+
+$(PERF): pyproject.toml constraints.txt | $(BIN)/python
+	$(install_torch)
+	@echo "Installing demask and what it is measured against, a minute or two ..."
+	@$(PIP) -c constraints.txt -e '.[perf]'
 	@touch $@ $(USE)

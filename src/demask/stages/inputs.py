@@ -109,7 +109,7 @@ def split_documents(
         ModelError: there is no usable mask token.
     """
     from demask.models.families import choose_mask_id
-    from demask.objectives.prompts import encode
+    from demask.objectives.prompts import count_tokens
 
     if isinstance(config.objective, Demasking):
         choose_mask_id(tokenizer, config.objective.mask_token)  # before hours of asking, not after
@@ -122,9 +122,11 @@ def split_documents(
             f"max_tokens is {config.max_tokens}, expected at most {fitting}: the model's context is "
             f"{context} tokens, and an example holds its text {'twice' if copies == 2 else 'once'}"
         )
+    texts = [document.text for document in documents]
+    whole = dict(zip(texts, count_tokens(tokenizer, texts), strict=True))
     return make_passages(
         documents,
-        count_tokens=lambda text: len(encode(tokenizer, text)),
+        count_tokens=lambda text: whole[text] if text in whole else count_tokens(tokenizer, [text])[0],
         max_tokens=config.max_tokens or min(MAX_TOKENS, fitting),
     )
 

@@ -46,7 +46,7 @@ def make_stream(
 ) -> "ExposureStream":
     """Every exposure of the run, in order."""
     from demask.objectives.examples import count_variants
-    from demask.objectives.prompts import encode
+    from demask.objectives.prompts import count_tokens
     from demask.training.plan import make_schedule
     from demask.training.sampler import ExposureStream
 
@@ -54,7 +54,7 @@ def make_stream(
     schedule = make_schedule(config.train, passages=len(passages))
     return ExposureStream(
         passages,
-        [len(encode(tokenizer, passage.text)) for passage in passages],
+        count_tokens(tokenizer, [passage.text for passage in passages]),
         example_maker_for(config, tokenizer, chat),
         variants=variants,
         batch_size=schedule.batch_size,

@@ -1,0 +1,74 @@
+"""The measurements count what they say they count; their timings are not tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PERF = Path(__file__).parents[1] / "perf"
+SCRIPTS = ("training.py", "generation.py", "preparation.py", "startup.py", "curves.py", "guard.py")
+
+
+@pytest.fixture(autouse=True)
+def _perf_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PERF))
+
+
+def test_every_measurement_has_a_help_page_and_a_json_form() -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(PERF / script), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for script in SCRIPTS
+    ]
+    for script, process in zip(SCRIPTS, running, strict=True):
+        out, errors = process.communicate()
+        assert process.returncode == 0, f"{script}: {errors.decode()}"
+        assert b"--json" in out
+
+
+def test_a_ratio_has_moved_when_it_differs_by_more_than_fifteen_percent_or_is_gone() -> None:
+    from guard import find_moved
+
+    recorded = {"same": 2.0, "a little": 2.0, "slower": 2.0, "faster": 2.0, "gone": 1.0}
+    found = {"same": 2.0, "a little": 2.2, "slower": 1.6, "faster": 2.5, "new": 1.0}
+    assert find_moved(recorded, found) == ["slower", "faster", "gone", "new"]
+
+
+def test_the_record_holds_ratios_and_where_they_were_measured() -> None:
+    record = json.loads((PERF / "recorded.json").read_text(encoding="utf-8"))
+    assert record["machine"]["processor"]
+    assert {"full: speed over TRL", "full: memory over TRL", "bare question: speed over generate"} <= set(
+        record["ratios"]
+    )
+
+
+@pytest.mark.parametrize(("method", "passes"), [("full", 3), ("lora", 2)])
+def test_operations_are_those_of_a_model_counted_by_pytorch(method: str, passes: int) -> None:
+    import torch
+    from shapes import SHAPES, count_flops
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    width, layers, heads, kv_heads, mlp, vocabulary = 24, 2, 4, 2, 40, 60
+    SHAPES["tiny"] = (width, layers, heads, kv_heads, mlp, vocabulary)
+    config = LlamaConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        intermediate_size=mlp,
+        vocab_size=vocabulary,
+        attn_implementation="eager",
+    )
+    length = 10
+    sample = {"input_ids": [1] * length, "labels": [-100, *[1] * (length - 1)]}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        LlamaForCausalLM(config)(input_ids=torch.tensor([sample["input_ids"]]))
+    forward = counter.get_total_flops()
+    # PyTorch counts all of the attention, of which half is seen, and the output layer at the last position.
+    attention = 2 * 2 * layers * width * length**2
+    expected = passes * (forward - attention - 2 * width * vocabulary) + 3 * attention / 2
+    assert count_flops([sample], shape="tiny", method=method) == pytest.approx(expected, rel=1e-6)
