@@ -64,21 +64,22 @@ def make_model(config):
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-def make_batch():
+def make_examples():
     """Three examples of different length; loss begins at the start, in the middle and with a gap."""
     ids = [
         tuple((7 * row + 3 * place) % VOCABULARY for place in range(n)) for row, n in enumerate((9, 5, 12))
     ]
     first, second, third = ids
     gap = (*(IGNORE_INDEX,) * 6, *third[6:8], IGNORE_INDEX, *third[9:])
-    return pad(
-        [
-            Example("a", first, (IGNORE_INDEX, *first[1:]), (False,) * 4 + (True,) * 5),
-            Example("b", second, (*(IGNORE_INDEX,) * 3, *second[3:]), (False,) * 3 + (True, False)),
-            Example("c", third, gap, (False,) * 7 + (True,) + (False,) * 4),
-        ],
-        pad_id=0,
-    )
+    return [
+        Example("a", first, (IGNORE_INDEX, *first[1:]), (False,) * 4 + (True,) * 5),
+        Example("b", second, (*(IGNORE_INDEX,) * 3, *second[3:]), (False,) * 3 + (True, False)),
+        Example("c", third, gap, (False,) * 7 + (True,) + (False,) * 4),
+    ]
+
+
+def make_batch():
+    return pad(make_examples(), pad_id=0)
 
 
 def full_loss(model, batch):
@@ -116,11 +117,8 @@ def test_gradients_are_those_of_the_full_logits(name):
 def test_no_attention_mask_is_needed_for_padding_on_the_right(name):
     model, batch = make_model(CONFIGS[name]), make_batch()
     together = score_targets(model, batch, head_of=model).nats_N
-    alone = []
-    for row, length in enumerate((9, 5, 12)):
-        keys = ("input_ids", "labels", "masked")
-        single = {key: batch[key][row : row + 1, :length] for key in keys}
-        alone.append(score_targets(model, single, head_of=model).nats_N)
+    singles = [pad([example], pad_id=0) for example in make_examples()]
+    alone = [score_targets(model, single, head_of=model).nats_N for single in singles]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 

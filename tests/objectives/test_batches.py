@@ -92,3 +92,15 @@ def test_a_moved_packed_batch_is_the_same_batch():
     moved = move_batch(batch, torch.device("cpu"))
     assert moved.keys() == batch.keys()
     assert moved["longest"] == 4
+
+
+RAW = Example("raw", (7, 8, 9), (7, 8, 9), (False, False, False))  # a label at its very beginning
+
+
+@pytest.mark.parametrize("layout", [pack, lambda examples: pad(examples, pad_id=PAD)])
+def test_the_places_that_predict_are_those_before_labels_of_the_same_example(layout):
+    batch = layout([RAW, SHORT, LONG, RAW])
+    tokens, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
+    places = batch["predicting"]
+    assert labels[places + 1].tolist() == [8, 9, 6, 3, 4, 8, 9]
+    assert tokens[places].tolist() == [7, 8, 5, 2, 3, 7, 8]

@@ -137,6 +137,17 @@ def test_examples_are_packed_where_that_is_exact_and_padded_elsewhere(make_model
     assert torch.equal(layout(examples)["input_ids"], pad(examples, pad_id=0)["input_ids"])
 
 
+def test_packed_examples_are_trained_in_bfloat16(make_model, make_stream, tmp_path):
+    settings = TrainSettings(learning_rate=RATE, accumulation=1, save_every=9, bf16=True, pad_id=0, seed=0)
+    exact, rounded, rough = make_model(), make_model(), []
+    examples = step_examples(make_stream(), 0)
+    assert trainer_module.choose_layout(rounded, examples, settings) is pack
+    train_model(rounded, make_stream(), settings, folder=tmp_path / "bf16", on_step=rough.append)
+    rows = train(exact, make_stream(), tmp_path / "fp32")
+    assert [row.loss for row in rough] == pytest.approx([row.loss for row in rows], rel=1e-2)
+    assert all(weights.dtype == torch.float32 for weights in rounded.parameters())
+
+
 def test_a_model_is_questioned_in_the_middle_with_the_attention_it_came_with(
     make_model, make_stream, tmp_path
 ):

@@ -44,19 +44,20 @@ def score_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> Ta
             attention mask.
         head_of: the same model unwrapped; knows its output layer.
     """
-    labels_BT = batch["labels"][:, 1:]
-    predicts_BT = torch.nn.functional.pad(labels_BT != IGNORE_INDEX, (0, 1))
-    with _only_at(head_of, predicts_BT):
+    predicting_N = batch["predicting"]
+    with _only_at(head_of, predicting_N):
         inputs = packed_inputs(batch) if "position_ids" in batch else {"input_ids": batch["input_ids"]}
         logits_NV = model(**inputs, use_cache=False).logits
-    scored_BT = predicts_BT[:, :-1]
-    return TargetNats(token_nats(logits_NV, labels_BT[scored_BT]), batch["masked"][:, 1:][scored_BT])
+    labels_N, masked_N = (batch[key].flatten()[predicting_N + 1] for key in ("labels", "masked"))
+    return TargetNats(token_nats(logits_NV, labels_N), masked_N)
 
 
 @contextmanager
-def _only_at(model: "PreTrainedModel", positions_BT: Tensor) -> Iterator[None]:
+def _only_at(model: "PreTrainedModel", places_N: Tensor) -> Iterator[None]:
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions_BT], *inputs[1:]))
+    hook = head.register_forward_pre_hook(
+        lambda _, inputs: (inputs[0].flatten(0, 1).index_select(0, places_N), *inputs[1:])
+    )
     try:
         yield
     finally:

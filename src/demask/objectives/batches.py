@@ -8,7 +8,7 @@ A packed batch has no padding to compute; it needs an attention that keeps its e
 """
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import NotRequired, TypedDict, cast
 
 import torch
@@ -24,6 +24,9 @@ class Batch(TypedDict):
     labels: Tensor  # the same; IGNORE_INDEX where there is no loss
     masked: Tensor  # the same, bool: scored and not shown in the prompt
     lengths: Tensor  # one per example, int64: tokens, padding aside
+    # Flat places, int64, that predict a scored token: the one at the next place. Known here and not on the
+    # device, so that no step has to wait for a GPU to count them.
+    predicting: Tensor
     position_ids: NotRequired[Tensor]  # (1, N) int64, packed only: counted anew in each example
     longest: NotRequired[int]  # packed only: tokens of the longest example
 
@@ -51,6 +54,7 @@ def pad(examples: Sequence[Example], *, pad_id: int) -> Batch:
         labels=rows([e.labels for e in examples], IGNORE_INDEX, torch.int64),
         masked=rows([e.masked for e in examples], 0, torch.bool),
         lengths=torch.tensor([len(e.token_ids) for e in examples]),
+        predicting=_find_predicting(examples, [length * row for row in range(len(examples))]),
     )
 
 
@@ -72,9 +76,21 @@ def pack(examples: Sequence[Example]) -> Batch:
         labels=row([(IGNORE_INDEX, *e.labels[1:]) for e in examples], torch.int64),
         masked=row([e.masked for e in examples], torch.bool),
         lengths=torch.tensor(lengths),
+        predicting=_find_predicting(examples, [0, *accumulate(lengths)]),
         position_ids=row([range(length) for length in lengths], torch.int64),
         longest=max(lengths),
     )
+
+
+def _find_predicting(examples: Sequence[Example], starts: Sequence[int]) -> Tensor:
+    """Where each example starts is given; its first token is predicted by nothing."""
+    places = [
+        start + place
+        for start, example in zip(starts, examples, strict=False)
+        for place, label in enumerate(example.labels[1:])
+        if label != IGNORE_INDEX
+    ]
+    return torch.tensor(places, dtype=torch.int64)
 
 
 def _refuse_silence(examples: Sequence[Example]) -> None:
