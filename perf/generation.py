@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from measuring import describe_machine, make_parser, own_peak_memory, print_machine, print_table, spread
@@ -62,8 +63,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "kinds": kinds,
         "peak_memory_bytes": own_peak_memory(),
         "ratios": {
-            f"{kind}: speed over generate": sorted(numbers["speed_ratios"])[len(numbers["speed_ratios"]) // 2]
-            for kind, numbers in kinds.items()
+            f"{kind}: speed over generate": median(numbers["speed_ratios"]) for kind, numbers in kinds.items()
         },
     }
 
