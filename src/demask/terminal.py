@@ -259,6 +259,7 @@ def render_rows(title: str, rows: Sequence[tuple[str, str]]) -> RichTable:
 
 def render_plan(plan: Plan) -> RichTable:
     """What a run will train and cost."""
+    parts = f" in {plan.accumulation} micro-batches" if plan.accumulation > 1 else ""
     return render_rows(
         "Plan",
         [
@@ -267,7 +268,7 @@ def render_plan(plan: Plan) -> RichTable:
             ("documents", f"{plan.documents} in {plan.passages} passages, {plan.document_tokens} tokens"),
             ("coverage", f"{plan.coverage:.0%} of the text stands in passages"),
             ("questions", str(plan.questions)),
-            ("steps", f"{plan.steps} of {plan.batch_size} examples, {plan.accumulation} micro-batches each"),
+            ("steps", f"{plan.steps} of {plan.batch_size} examples{parts}"),
             ("exposures per passage", f"{plan.exposures:.0f}"),
             ("learning rate", f"{plan.learning_rate:g}"),
             ("tokens", f"{plan.tokens:,}, and {plan.padding:.0%} padding"),
