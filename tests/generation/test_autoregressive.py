@@ -208,6 +208,27 @@ def test_a_model_with_a_window_says_the_same_beside_others(windowed, prompts_wit
     assert [row.text for row in found] == expected
 
 
+def test_a_model_that_knows_absolute_positions_says_the_same_beside_others(loaded, prompts_with_document):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = GPT2Config(
+            vocab_size=len(loaded.tokenizer),
+            n_positions=256,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            initializer_range=0.5,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        absolute = dataclasses.replace(loaded, model=GPT2LMHeadModel(config).eval())
+    found = generate_texts(absolute, prompts_with_document, max_new_tokens=8, batch_size=5)
+    expected = [words(absolute, greedy(absolute, prompt, 8)) for prompt in prompts_with_document]
+    assert [row.text for row in found] == expected
+
+
 @pytest.mark.parametrize("decode", [autoregressive._generate, autoregressive._generate_continuously])
 def test_decoders_of_transformers_say_the_same_as_ours(
     loaded, prompts, prompts_with_document, monkeypatch, decode
