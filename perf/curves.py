@@ -111,7 +111,7 @@ def train(curve: str, value: str) -> dict[str, float]:
     settings = TrainSettings(
         learning_rate=1e-5,
         accumulation=choose_accumulation(
-            make_train(), batch_size=batch, step_tokens=stream.largest_step(), device=device
+            make_train(), batch_size=batch, longest=stream.longest_example(), device=device
         ),
         save_every=10**6,
         bf16=choose_bf16("auto", device),

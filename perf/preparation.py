@@ -108,7 +108,7 @@ def prepare_demask(options: argparse.Namespace) -> dict[str, float]:
     knowledge = load_knowledge(config)
     passages = split_documents(config, knowledge.documents, tokenizer, context)
     stream = make_stream(config, tokenizer, load_chat_format(tokenizer), passages)
-    stream.largest_step()
+    stream.longest_example()
     micro_batches = cut_micro_batches(stream, accumulation=1)
     pack([stream[place] for place in micro_batches[0]])
     seconds = time.perf_counter() - begun

@@ -563,6 +563,24 @@ def test_answers_that_cannot_be_read_are_asked_for_again(
     assert asked_again(settings, tmp_path / "second") == ["before", "ceiling", "after"]
 
 
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    (cache / "answers").write_text("a file where a folder is wanted")
+    said: list[str] = []
+
+    class Listening(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    try:
+        done = pipeline.run_recipe(make_config(settings), tmp_path / "run", progress=Listening())
+    finally:
+        (cache / "answers").unlink()
+    assert done.summary["metrics"]["after"]
+    assert any("before: these answers are asked for again" in line for line in said)
+
+
 def test_passages_that_were_never_seen_are_said(settings: dict[str, Any], tmp_path: Path) -> None:
     short = {**settings, "train": {"steps": 1, "batch_size": 1}}
     done = demask.inject(**short, out=tmp_path / "run")

@@ -1,6 +1,7 @@
 """Steps, learning rates and costs follow from the recipe."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from demask.training.plan import (
     DEFAULT_EPOCHS,
     LEARNING_RATES,
     LORA_FACTOR,
+    MICRO_BATCH_TOKENS,
     choose_accumulation,
     choose_learning_rate,
     estimate_memory,
@@ -88,15 +90,23 @@ def test_matrix_rate_is_measured_within_its_limit():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "batch_size", "step_tokens", "cut"),
+    ("wanted", "batch_size", "longest", "cut"),
     [
-        (None, 10, 2048, 1),  # all at once while it fits
-        (None, 10, 2049, 2),
-        (None, 10, 20_000, 10),  # an example is never cut
-        (3, 10, 100, 3),  # the recipe has the last word
-        (20, 8, 100, 8),
+        (None, 10, 204, 1),  # all at once while it fits
+        (None, 10, 205, 2),
+        (None, 10, 5000, 10),  # an example is never cut
+        (3, 10, 10, 3),  # the recipe has the last word
+        (20, 8, 10, 8),
     ],
 )
-def test_micro_batches_are_as_few_as_keep_within_the_token_budget(wanted, batch_size, step_tokens, cut):
+def test_micro_batches_are_as_few_as_keep_within_the_token_budget(wanted, batch_size, longest, cut):
     train, cpu = Train(accumulation=wanted), torch.device("cpu")
-    assert choose_accumulation(train, batch_size=batch_size, step_tokens=step_tokens, device=cpu) == cut
+    assert choose_accumulation(train, batch_size=batch_size, longest=longest, device=cpu) == cut
+
+
+@pytest.mark.parametrize("longest", [1, 100, 300, 1024, 2048])
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+def test_no_micro_batch_has_more_tokens_than_the_budget_whatever_it_is_made_of(batch_size, longest):
+    parts = choose_accumulation(Train(), batch_size=batch_size, longest=longest, device=torch.device("cpu"))
+    cuts = [round(part * batch_size / parts) for part in range(parts + 1)]
+    assert max(high - low for low, high in pairwise(cuts)) * longest <= MICRO_BATCH_TOKENS["cpu"]

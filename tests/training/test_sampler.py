@@ -117,7 +117,7 @@ def test_sizes_of_a_run():
     assert stream.exposures == 10.0
 
 
-def test_the_largest_step_is_made_of_the_longest_passages():
+def test_the_longest_example_is_the_longest_variant_of_the_longest_passage():
     passages = [Passage(f"p{i}", "d", "x" * i) for i in (3, 9, 1, 7)]
 
     def make(passage, epoch, variant):
@@ -125,5 +125,6 @@ def test_the_largest_step_is_made_of_the_longest_passages():
         return Example("e", (1,) * size, (1,) * size, (False,) * size)
 
     sizes = [len(passage.text) for passage in passages]
-    stream = ExposureStream(passages, sizes, make, variants=2, batch_size=2, steps=1, seed=0)
-    assert stream.largest_step() == (9 + 1) + (7 + 1)
+    stream = ExposureStream(passages, sizes, make, variants=2, batch_size=2, steps=9, seed=0)
+    assert stream.longest_example() == 9 + 1
+    assert max(len(stream[place].token_ids) for place in range(len(stream))) == 9 + 1

@@ -4,8 +4,9 @@
     predictions = recall(key, pairs) or ask(...)
     remember(key, predictions)
 
-The key covers everything that greedy words depend on: weights, prompts token by token, limits, and the
-versions that compute them. A model that is about to be trained is asked before and with its documents
+The key covers what greedy words depend on: the model's files, prompts token by token, limits, and the
+versions that compute them. Large files of weights are told apart by place, size and time, not by
+content. A model that is about to be trained is asked before and with its documents
 at hand, which takes as long in the tenth run on the same documents as in the first.
 """
 
@@ -24,8 +25,7 @@ from demask.rundir import write_whole
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
 
-# Files up to this size are read; weights are larger and known by size and time, as hashing them would
-# take longer than many a round of questions.
+# Files up to this size are read; weights are larger, and reading gigabytes anew would take long.
 _SMALL = 16 * 2**20
 
 

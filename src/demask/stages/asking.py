@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from demask import rundir
 from demask.config import Evaluate, RunConfig
 from demask.documents.passages import measure_coverage
+from demask.errors import RunError
 from demask.progress import Progress
 from demask.records import Document, Passage, Prediction, QAPair, Score
 from demask.reports.wording import CANARY
@@ -74,7 +75,10 @@ def ask_stage(
             documents=documents,
             on_done=progress.advance,
         )
-        remember(key, predictions)
+        try:
+            remember(key, predictions)
+        except RunError as error:  # the run goes on without it
+            progress.say(f"{stage}: these answers are asked for again in the next run ({error})")
     run.write_rows(name, predictions)
     return predictions
 

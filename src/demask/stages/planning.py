@@ -99,7 +99,7 @@ def make_plan(config: RunConfig) -> Plan:
     device = choose_device(config.device)
     bf16 = choose_bf16(config.train.precision, device)
     accumulation = plan.choose_accumulation(
-        config.train, batch_size=stream.batch_size, step_tokens=stream.largest_step(), device=device
+        config.train, batch_size=stream.batch_size, longest=stream.longest_example(), device=device
     )
     tokens, positions, largest = _count_tokens(stream, accumulation, packed=can_pack(outline))
     rate = plan.measure_matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)

@@ -124,7 +124,7 @@ def _train(
         accumulation=choose_accumulation(
             config.train,
             batch_size=stream.batch_size,
-            step_tokens=stream.largest_step(),
+            longest=stream.longest_example(),
             device=loaded.device,
         ),
         save_every=config.train.save_every,

@@ -20,11 +20,12 @@ DEFAULT_EPOCHS = 60.0
 LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 5e-5), (math.inf, 5e-6))
 # An adapter takes larger steps: 5e-3 at 135M (docs/benchmarks.md).
 LORA_FACTOR = 10.0
-# Tokens of a micro-batch at most, unless one example alone has more. On CPU products are as fast from 650
-# tokens on (docs/benchmarks.md), and this many take 4 GB of activations at 135M.
+# Tokens of a micro-batch at most, unless one example alone has more. On CPU at 135M training was as fast
+# in micro-batches of 1,488 tokens as of more, and a token takes 1.7 MB (docs/benchmarks.md, cost curves).
+# For CUDA ours, not measured.
 MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
-# Operations by the formula below, as a share of the measured rate of large matrix products: training on CPU
-# reached 0.8 to 0.9 (0.7 of the rate in earnest: the formula counts the output layer at every position).
+# Operations by the formula below, as a share of the measured rate of large matrix products. The formula
+# counts the output layer at every position; of the operations really asked for it is 0.76 (docs/benchmarks.md).
 _EFFICIENCY = 0.85
 # Fitted to peaks of the embedded model on CPU: batches of 360, 760 and 880 positions took 3.4, 4.0 and
 # 4.3 GB. With LoRA the fit is low: 2.7 GB for a run that took 3.5.
@@ -64,17 +65,17 @@ def choose_learning_rate(train: Train, *, parameters: float) -> float:
     return full * (LORA_FACTOR if train.method == "lora" else 1.0)
 
 
-def choose_accumulation(train: Train, *, batch_size: int, step_tokens: int, device: torch.device) -> int:
+def choose_accumulation(train: Train, *, batch_size: int, longest: int, device: torch.device) -> int:
     """The recipe's micro-batches per step, or as few as keep each within `MICRO_BATCH_TOKENS`.
 
     Args:
         train: the recipe's section.
         batch_size: examples per step.
-        step_tokens: of the largest step.
+        longest: tokens of the longest example; any step may be made of such.
         device: where it is trained.
     """
-    wanted = train.accumulation or math.ceil(step_tokens / MICRO_BATCH_TOKENS[device.type])
-    return max(1, min(wanted, batch_size))
+    fitting = max(1, MICRO_BATCH_TOKENS[device.type] // longest)
+    return min(train.accumulation or math.ceil(batch_size / fitting), batch_size)
 
 
 def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -> int:

@@ -78,14 +78,10 @@ class ExposureStream:
         """How often each passage is seen, on average."""
         return len(self) / len(self._passages)
 
-    def largest_step(self) -> int:
-        """Tokens of a step of the longest passages; no step of the run has more."""
-        longest = sorted(range(len(self.lengths)), key=lambda passage: self.lengths[passage])
-        sizes = [
-            max(len(self._make(self._passages[p], 0, v).token_ids) for v in range(self._variants))
-            for p in longest[-self.batch_size :]
-        ]
-        return sum(sizes)
+    def longest_example(self) -> int:
+        """Tokens of the longest passage's example; a passage may stand in one step more than once."""
+        passage = self._passages[max(range(len(self.lengths)), key=lambda number: self.lengths[number])]
+        return max(len(self._make(passage, 0, variant).token_ids) for variant in range(self._variants))
 
     def exposure(self, place: int) -> Exposure:
         """Which passage, epoch and variant stand at this place."""
