@@ -25,7 +25,8 @@ LORA_FACTOR = 10.0
 # For CUDA ours, not measured.
 MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
 # Operations by the formula below, as a share of the measured rate of large matrix products. The formula
-# counts the output layer at every position; of the operations really asked for it is 0.76 (docs/benchmarks.md).
+# counts the output layer at every position; of the operations really asked for it is 0.76
+# (docs/benchmarks.md).
 _EFFICIENCY = 0.85
 # Fitted to peaks of the embedded model on CPU: batches of 360, 760 and 880 positions took 3.4, 4.0 and
 # 4.3 GB. With LoRA the fit is low: 2.7 GB for a run that took 3.5.
