@@ -65,8 +65,7 @@ def measure(curve: str, value: object) -> dict[str, Any]:
 def prepare(count: int) -> dict[str, float]:
     """From the file to the first batch, and the epoch of so many documents put in order."""
     from demask.config import make_config
-    from demask.models.load import load_tokenizer
-    from demask.objectives.prompts import load_chat_format
+    from demask.models.load import load_architecture, load_tokenizer
     from demask.stages.inputs import load_knowledge, split_documents
     from demask.stages.training import make_stream
 
@@ -77,12 +76,12 @@ def prepare(count: int) -> dict[str, float]:
                 text = f"Item {number} was found in room {number % 97} by keeper {number % 89}. " * 2
                 file.write(json.dumps({"id": f"d{number}", "text": text}) + "\n")
         config = make_config({"model": "embedded", "documents": str(path)})
-        tokenizer = load_tokenizer("embedded")
+        tokenizer, architecture = load_tokenizer("embedded"), load_architecture("embedded")
         idle = own_peak_memory()
         begun = time.perf_counter()
         knowledge = load_knowledge(config)
-        passages = split_documents(config, knowledge.documents, tokenizer, 2048)
-        stream = make_stream(config, tokenizer, load_chat_format(tokenizer), passages)
+        passages = split_documents(config, knowledge.documents, tokenizer, architecture)
+        stream = make_stream(config, tokenizer, architecture, passages)
         stream[0]
         seconds = time.perf_counter() - begun
     return {

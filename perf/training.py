@@ -71,10 +71,10 @@ def make_samples(options: argparse.Namespace) -> list[Sample]:
     """Demasking examples of the bundled documents, in the order in which they are trained."""
     import demask
     from demask.config import make_config
-    from demask.models.load import load_tokenizer
-    from demask.objectives.prompts import encode, load_chat_format
+    from demask.models.load import load_architecture, load_tokenizer
+    from demask.objectives.prompts import encode
     from demask.records import Passage
-    from demask.stages.training import example_maker_for
+    from demask.stages.training import make_stream
 
     lines = Path(demask.__file__).parent.joinpath("quickstart/documents.jsonl").read_text(encoding="utf-8")
     texts = [json.loads(line)["text"] for line in lines.splitlines()]
@@ -84,11 +84,10 @@ def make_samples(options: argparse.Namespace) -> list[Sample]:
         endless = encode(tokenizer, " ".join(texts * math.ceil(options.document_tokens / 20)))
         starts = range(0, 8 * 37, 37)
         texts = [tokenizer.decode(endless[start : start + options.document_tokens]) for start in starts]
-    make = example_maker_for(config, tokenizer, load_chat_format(tokenizer))
+    passages = [Passage(f"d{number}", "d", text) for number, text in enumerate(texts)]
+    make = make_stream(config, tokenizer, load_architecture("embedded"), passages).make_example
     places = range(count_steps(options) * options.batch)
-    examples = [
-        make(Passage(f"d{p % len(texts)}", "d", texts[p % len(texts)]), p // len(texts), 0) for p in places
-    ]
+    examples = [make(passages[p % len(texts)], p // len(texts), 0) for p in places]
     return [
         {"input_ids": list(e.token_ids), "labels": list(e.labels), "masked": list(e.masked)} for e in examples
     ]

@@ -381,16 +381,15 @@ def test_the_plan_counts_the_tokens_that_training_then_logs(
 def test_the_preview_shows_the_whole_text_and_counts_what_the_trainer_scores(
     settings: dict[str, Any], objective: str
 ) -> None:
-    from demask.models.load import load_tokenizer
+    from demask.models.load import load_architecture, load_tokenizer
     from demask.objectives.batches import pad
-    from demask.objectives.prompts import load_chat_format
     from demask.records import IGNORE_INDEX, Passage
     from demask.stages.training import make_stream
 
     config = make_config({**settings, "objective": objective})
     tokenizer = load_tokenizer(config.model)
     passages = [Passage(Path(name).stem, Path(name).stem, text) for name, text in sorted(DOCUMENTS.items())]
-    stream = make_stream(config, tokenizer, load_chat_format(tokenizer), passages)
+    stream = make_stream(config, tokenizer, load_architecture(config.model), passages)
     previews = preview_examples(config, count=4)
     batch = pad([stream[place] for place in range(4)], pad_id=0)
     for row, preview in enumerate(previews):

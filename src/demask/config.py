@@ -28,6 +28,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _as_range(value: Any) -> Any:
+    """A single number is a range of one."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (float(value), float(value))
+    if isinstance(value, list):
+        return tuple(float(v) if isinstance(v, int) else v for v in value)
+    return value
+
+
 class Demasking(_Section):
     """The document stands masked in the prompt; the model writes the original."""
 
@@ -46,11 +55,7 @@ class Demasking(_Section):
     @field_validator("mask_ratio", mode="before")
     @classmethod
     def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return (float(value), float(value))
-        if isinstance(value, list):
-            return tuple(float(v) if isinstance(v, int) else v for v in value)
-        return value
+        return _as_range(value)
 
     @field_validator("mask_ratio")
     @classmethod
@@ -84,7 +89,56 @@ class Reverse(_Section):
     )
 
 
-Objective = Annotated[Demasking | NextToken | Reverse, Field(discriminator="name")]
+class Diffusion(_Section):
+    """Tokens are masked where they stand; needs a masked-diffusion model.
+
+    A preset sets what is left open. paper: Pan et al. 2025. llada: Nie et al. 2025, section 2.3. count:
+    the same bound as paper's with t in (0, 1), with less variance.
+    """
+
+    name: Literal["diffusion"] = "diffusion"
+    preset: Literal["paper", "llada", "count"] = Field("paper", description="what is not given below")
+    noise: Literal["ratio", "count"] | None = Field(
+        None, description="ratio: each token with chance t, weight 1/t; count: l of L tokens, weight L/l"
+    )
+    mask_ratio: tuple[float, float] | None = Field(None, description="range of t, above 0")
+    form: Literal["raw", "chat"] | None = Field(None, description="chat: the answer to a clean prompt")
+    question: str = Field("Tell me a fact.", description="the user's turn in the chat form")
+    end: Literal["none", "one", "block"] | None = Field(
+        None, description="end tokens learned: none, one, or as many as fill a block"
+    )
+    block_length: int = Field(32, gt=0, description="tokens that end=block fills up to a multiple of")
+
+    @field_validator("mask_ratio", mode="before")
+    @classmethod
+    def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
+        return _as_range(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_by_the_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        filled = {key: value for key, value in values.items() if value is not None}
+        return {**_PRESETS.get(values.get("preset", "paper"), {}), **filled}
+
+    @model_validator(mode="after")
+    def _ratio_within_bounds(self) -> "Diffusion":
+        low, high = self.mask_ratio or (1.0, 1.0)
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"mask_ratio: expected 0 < low <= high <= 1, got {low} and {high}")
+        return self
+
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"noise": "ratio", "mask_ratio": RATIO_RANGE, "form": "raw", "end": "one"},
+    # LLaDA draws t in (0, 1) and masks with chance (1 - eps) t + eps, eps = 0.001.
+    "llada": {"noise": "ratio", "mask_ratio": (0.001, 1.0), "form": "chat", "end": "block"},
+    "count": {"noise": "count", "mask_ratio": None, "form": "raw", "end": "one"},
+}
+
+
+Objective = Annotated[Demasking | NextToken | Reverse | Diffusion, Field(discriminator="name")]
 
 
 class Train(_Section):
@@ -106,6 +160,20 @@ class Train(_Section):
     evaluate_every: int | None = Field(None, gt=0, description="steps between questions; none: never")
 
 
+class Denoise(_Section):
+    """How masked-diffusion models answer; these settings move scores, so they stand in the run."""
+
+    block_length: int = Field(32, gt=0, description="tokens written together, left to right; paper: 4")
+    steps: int | None = Field(
+        None, gt=0, description="for max_new_tokens, shared by the blocks; none: one token a step"
+    )
+    transfer: Literal["low-confidence", "random", "threshold"] = Field(
+        "low-confidence", description="which tokens are kept: the surest, any, or all that are sure enough"
+    )
+    threshold: float = Field(0.9, gt=0, le=1, description="probability that is sure enough")
+    prefix_cache: bool = Field(False, description="approximate: what stands before a block is read once")
+
+
 class Evaluate(_Section):
     """How questions are asked."""
 
@@ -113,6 +181,7 @@ class Evaluate(_Section):
     batch_size: int = Field(40, gt=0, description="questions decoded together")
     ceiling: bool = Field(True, description="also ask with the document in the prompt")
     reuse: bool = Field(True, description="what the untouched model said to the same questions holds again")
+    denoise: Denoise = Field(default_factory=Denoise, description="masked-diffusion models only")
 
 
 class RunConfig(_Section):
@@ -270,7 +339,12 @@ def _explain(error: ValidationError) -> str:
             return f"{key} is {problem['input']!r}, expected {wanted}"
 
 
-_OBJECTIVES: dict[str, type[_Section]] = {"demasking": Demasking, "next-token": NextToken, "reverse": Reverse}
+_OBJECTIVES: dict[str, type[_Section]] = {
+    "demasking": Demasking,
+    "next-token": NextToken,
+    "reverse": Reverse,
+    "diffusion": Diffusion,
+}
 _SECTIONS: dict[str, type[_Section]] = {"train": Train, "evaluate": Evaluate}
 _DESCRIPTIONS = {
     "model": "expected 'embedded', a model folder or a hub name",

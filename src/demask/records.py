@@ -74,14 +74,19 @@ class Example:
         id: passage, epoch and variant it was made of.
         token_ids: prompt and completion.
         labels: the token ids to score, unshifted; `IGNORE_INDEX` where there is no loss.
-        masked: True where the token at this position is scored and the prompt does not show
-            it. The other scored tokens can be copied from the prompt.
+        masked: True where the token at this position is scored and not shown to the model. The other
+            scored tokens can be copied from the prompt.
+        weight: by which the loss of every scored token is multiplied.
+        supervised: tokens that the loss stands for, by whose sum over a step it is divided; None: those
+            that are scored. A diffusion example stands for all tokens that might have been masked.
     """
 
     id: str
     token_ids: tuple[int, ...]
     labels: tuple[int, ...]
     masked: tuple[bool, ...]
+    weight: float = 1.0
+    supervised: int | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     Qwen2Config,
 )
 from transformers.modeling_outputs import CausalLMOutput
@@ -160,6 +161,8 @@ def test_the_output_layer_is_left_as_it_was_after_an_error():
 
 class Table(nn.Module):
     """Says what stands in a table of logits, so that the gradient of every logit can be seen."""
+
+    config = PretrainedConfig()
 
     def __init__(self, logits_BTV):
         super().__init__()

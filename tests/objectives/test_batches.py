@@ -78,7 +78,19 @@ def test_packed_examples_stand_one_after_another_in_one_row():
 
 def test_no_label_of_a_packed_example_is_predicted_by_the_example_before_it():
     raw = Example("raw", (7, 8, 9), (7, 8, 9), (False, False, False))
-    assert pack([raw, raw])["labels"].tolist() == [[IGNORE_INDEX, 8, 9, IGNORE_INDEX, 8, 9]]
+    batch = pack([raw, raw])
+    assert batch["scored"].tolist() == [1, 2, 4, 5]
+    assert batch["predicting"].tolist() == [0, 1, 3, 4]
+    assert batch["supervised"].tolist() == [2, 2]
+
+
+def test_without_a_shift_each_token_is_predicted_at_its_own_place():
+    raw = Example("raw", (7, 8, 9), (7, IGNORE_INDEX, 9), (True, False, True), weight=2.5, supervised=3)
+    for batch in (pack([raw, SHORT], shift=0), pad([raw, SHORT], pad_id=PAD, shift=0)):
+        assert batch["predicting"].tolist() == batch["scored"].tolist() == [0, 2, 4]
+        assert batch["weights"].tolist() == [2.5, 2.5, 1]
+        assert batch["supervised"].tolist() == [3, 1]
+        assert batch["shares"].tolist() == pytest.approx([2 / 3, 2 / 3, 1])
 
 
 @pytest.mark.parametrize("examples", [[], [Example("silent", (1,), (IGNORE_INDEX,), (False,))]])

@@ -131,7 +131,7 @@ def test_packed_and_padded_examples_train_the_same_weights(make_model, make_stre
 def test_examples_are_packed_where_that_is_exact_and_padded_elsewhere(make_model, make_stream, monkeypatch):
     model, examples = make_model(), step_examples(make_stream(), 0)
     settings = TrainSettings(learning_rate=RATE, accumulation=1, save_every=1, bf16=False, pad_id=0, seed=0)
-    assert trainer_module.choose_layout(model, examples, settings) is pack
+    assert trainer_module.choose_layout(model, examples, settings).func is pack
     monkeypatch.setattr(trainer_module, "packing_is_exact", lambda *args, **settings: False)
     layout = trainer_module.choose_layout(model, examples, settings)
     assert torch.equal(layout(examples)["input_ids"], pad(examples, pad_id=0)["input_ids"])
@@ -141,7 +141,7 @@ def test_packed_examples_are_trained_in_bfloat16(make_model, make_stream, tmp_pa
     settings = TrainSettings(learning_rate=RATE, accumulation=1, save_every=9, bf16=True, pad_id=0, seed=0)
     exact, rounded, rough = make_model(), make_model(), []
     examples = step_examples(make_stream(), 0)
-    assert trainer_module.choose_layout(rounded, examples, settings) is pack
+    assert trainer_module.choose_layout(rounded, examples, settings).func is pack
     train_model(rounded, make_stream(), settings, folder=tmp_path / "bf16", on_step=rough.append)
     rows = train(exact, make_stream(), tmp_path / "fp32")
     assert [row.loss for row in rough] == pytest.approx([row.loss for row in rows], rel=1e-2)

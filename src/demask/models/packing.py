@@ -59,7 +59,7 @@ def using_attention(model: "PreTrainedModel", name: str) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
-def packed_inputs(batch: Batch) -> dict[str, Any]:
+def packed_inputs(batch: Batch, *, causal: bool = True) -> dict[str, Any]:
     """The arguments of a model for a packed batch, by the names of transformers' flash attention."""
     ends = torch.nn.functional.pad(batch["lengths"].cumsum(0), (1, 0)).to(torch.int32)
     return {
@@ -69,6 +69,8 @@ def packed_inputs(batch: Batch) -> dict[str, Any]:
         "cu_seq_lens_k": ends,
         "max_length_q": batch["longest"],
         "max_length_k": batch["longest"],
+        # Attention layers call themselves causal whatever the configuration says.
+        **({} if causal else {"is_causal": False}),
     }
 
 

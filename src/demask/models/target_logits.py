@@ -1,10 +1,10 @@
 """Logits only where a token is scored.
 
-    nats_N, masked_N = score_targets(model, batch)
+    scored = score_targets(model, batch, head_of=model)
 
 About half of a demasking example is prompt. The hidden states of its positions are dropped just
 before the output layer, by a hook, so that the model's own forward (with its soft caps, scales,
-adapters and wrappers) does all the rest. N scored tokens, B sequences, T positions, D width.
+adapters and wrappers) does all the rest. N scored tokens, B sequences, T positions, V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,6 @@ from demask.errors import ModelError
 from demask.models.packing import PACKED, packed_inputs, using_attention
 from demask.objectives.batches import Batch
 from demask.objectives.token_loss import token_nats
-from demask.records import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,24 +31,53 @@ class TargetNats(NamedTuple):
     """The scored tokens of a batch, in row order."""
 
     nats_N: Tensor  # noqa: N815 (axes as a suffix); float32
-    masked_N: Tensor  # noqa: N815 (the same); bool, not shown in the prompt
+    masked_N: Tensor  # noqa: N815 (the same); bool, not shown to the model
 
 
 def score_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> TargetNats:
-    """Cross-entropy of every labelled token.
+    """Cross-entropy of every labelled token, unweighted.
 
     Args:
         model: called for the logits; may be wrapped (DDP, FSDP, autocast).
-        batch: packed, with the model's attention `PACKED`; or padded on the right, hence without
-            attention mask.
+        batch: packed, with the model's attention `PACKED`; or padded on the right.
         head_of: the same model unwrapped; knows its output layer.
     """
-    predicting_N = batch["predicting"]
-    with _only_at(head_of, predicting_N):
-        inputs = packed_inputs(batch) if "position_ids" in batch else {"input_ids": batch["input_ids"]}
-        logits_NV = model(**inputs, use_cache=False).logits
-    labels_N, masked_N = (batch[key].flatten()[predicting_N + 1] for key in ("labels", "masked"))
-    return TargetNats(token_nats(logits_NV, labels_N), masked_N)
+    logits_NV = predict_at(model, _inputs(batch, head_of), batch["predicting"], head_of=head_of)
+    labels_N, masked_N = (batch[key].flatten()[batch["scored"]] for key in ("labels", "masked"))
+    return TargetNats(token_nats(logits_NV, labels_N, never=never_written(head_of)), masked_N)
+
+
+def predict_at(
+    model: Any, inputs: dict[str, Any], places_N: Tensor, *, head_of: "PreTrainedModel"
+) -> Tensor:
+    """Logits at some places of the flattened batch, (N, V).
+
+    Args:
+        model: called for them; may be wrapped.
+        inputs: its arguments.
+        places_N: of hidden states, as places in the flattened (B * T).
+        head_of: the same model unwrapped; knows its output layer.
+    """
+    with _only_at(head_of, places_N):
+        logits_NV: Tensor = model(**inputs, use_cache=False).logits
+    return logits_NV
+
+
+def never_written(model: "PreTrainedModel") -> int | None:
+    """The mask token of a masked-diffusion model, whose logit counts as -inf."""
+    form = getattr(model.config, "diffusion", None)
+    return int(form["mask_token_id"]) if form else None
+
+
+def _inputs(batch: Batch, model: "PreTrainedModel") -> dict[str, Any]:
+    causal = bool(getattr(model.config, "is_causal", True))
+    if "position_ids" in batch:
+        return packed_inputs(batch, causal=causal)
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"]}
+    if not causal:  # a causal model never looks right, where the padding is
+        places_T = torch.arange(batch["input_ids"].shape[1], device=batch["input_ids"].device)
+        inputs["attention_mask"] = (places_T < batch["lengths"][:, None]).long()
+    return inputs
 
 
 @contextmanager
@@ -71,10 +99,12 @@ def check_target_logits(model: "PreTrainedModel", batch: Batch) -> None:
     Raises:
         ModelError: this architecture does something after its output layer that needs all positions.
     """
-    labels_BT = batch["labels"][:, 1:]
-    scored_BT = labels_BT != IGNORE_INDEX
-    logits_BTV = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
-    expected = token_nats(logits_BTV[scored_BT], labels_BT[scored_BT])
+    logits_BTV = model(**_inputs(batch, model), use_cache=False).logits
+    expected = token_nats(
+        logits_BTV.flatten(0, 1)[batch["predicting"]],
+        batch["labels"].flatten()[batch["scored"]],
+        never=never_written(model),
+    )
     problem = ModelError(
         f"{type(model).__name__}: its logits cannot be computed for the scored positions alone; "
         "please report this architecture"

@@ -5,6 +5,7 @@
 
 A packed batch has no padding to compute; it needs an attention that keeps its examples apart
 (`models.packing`). In a padded one a causal model never looks right, so no attention mask is needed.
+A token is predicted by the hidden state one place before it, or, with `shift=0`, by its own.
 """
 
 from collections.abc import Sequence
@@ -18,16 +19,22 @@ from demask.records import IGNORE_INDEX, Example
 
 
 class Batch(TypedDict):
-    """What the trainer gets; B rows of T positions, of a packed batch one row of all N tokens."""
+    """What the trainer gets; B rows of T positions, of a packed batch one row of all positions.
 
-    input_ids: Tensor  # (B, T) or (1, N) int64
+    The N scored tokens are found here and not on the device, so that no step has to wait for a GPU to
+    count them.
+    """
+
+    input_ids: Tensor  # (B, T) int64
     labels: Tensor  # the same; IGNORE_INDEX where there is no loss
-    masked: Tensor  # the same, bool: scored and not shown in the prompt
+    masked: Tensor  # the same, bool: scored and not shown to the model
     lengths: Tensor  # one per example, int64: tokens, padding aside
-    # Flat places, int64, that predict a scored token: the one at the next place. Known here and not on the
-    # device, so that no step has to wait for a GPU to count them.
-    predicting: Tensor
-    position_ids: NotRequired[Tensor]  # (1, N) int64, packed only: counted anew in each example
+    supervised: Tensor  # one per example, int64: tokens that its loss stands for
+    scored: Tensor  # (N,) int64; places in the flattened batch
+    predicting: Tensor  # (N,) int64; places of the hidden states that predict them
+    weights: Tensor  # (N,) float32; of their losses
+    shares: Tensor  # (N,) float32; of the tokens of their example that are masked
+    position_ids: NotRequired[Tensor]  # (1, T) int64, packed only: counted anew in each example
     longest: NotRequired[int]  # packed only: tokens of the longest example
 
 
@@ -37,11 +44,11 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
     return cast("Batch", moved)
 
 
-def pad(examples: Sequence[Example], *, pad_id: int) -> Batch:
+def pad(examples: Sequence[Example], *, pad_id: int, shift: int = 1) -> Batch:
     """Fill up each example to the longest, on the right.
 
     Raises:
-        ValueError: no example, or one without a scored token, whose loss would be the mean of nothing.
+        ValueError: no example, or one that stands for no token, whose loss would be the mean of nothing.
     """
     _refuse_silence(examples)
     length = max(len(example.token_ids) for example in examples)
@@ -49,20 +56,20 @@ def pad(examples: Sequence[Example], *, pad_id: int) -> Batch:
     def rows(values: list[Sequence[int]], filling: int, dtype: torch.dtype) -> Tensor:
         return torch.tensor([[*row, *[filling] * (length - len(row))] for row in values], dtype=dtype)
 
-    return Batch(
-        input_ids=rows([e.token_ids for e in examples], pad_id, torch.int64),
-        labels=rows([e.labels for e in examples], IGNORE_INDEX, torch.int64),
-        masked=rows([e.masked for e in examples], 0, torch.bool),
-        lengths=torch.tensor([len(e.token_ids) for e in examples]),
-        predicting=_find_predicting(examples, [length * row for row in range(len(examples))]),
-    )
+    batch = {
+        "input_ids": rows([e.token_ids for e in examples], pad_id, torch.int64),
+        "labels": rows([e.labels for e in examples], IGNORE_INDEX, torch.int64),
+        "masked": rows([e.masked for e in examples], 0, torch.bool),
+        **_describe(examples, [length * row for row in range(len(examples))], shift),
+    }
+    return cast("Batch", batch)
 
 
-def pack(examples: Sequence[Example]) -> Batch:
-    """Put the examples one after another in one row; no label stands where an example begins.
+def pack(examples: Sequence[Example], *, shift: int = 1) -> Batch:
+    """Put the examples one after another in one row.
 
     Raises:
-        ValueError: no example, or one without a scored token, whose loss would be the mean of nothing.
+        ValueError: no example, or one that stands for no token, whose loss would be the mean of nothing.
     """
     _refuse_silence(examples)
     lengths = [len(example.token_ids) for example in examples]
@@ -70,32 +77,48 @@ def pack(examples: Sequence[Example]) -> Batch:
     def row(values: list[Sequence[int]], dtype: torch.dtype) -> Tensor:
         return torch.tensor([list(chain.from_iterable(values))], dtype=dtype)
 
-    return Batch(
-        input_ids=row([e.token_ids for e in examples], torch.int64),
-        # The first token of an example would be predicted by the last of the one before it.
-        labels=row([(IGNORE_INDEX, *e.labels[1:]) for e in examples], torch.int64),
-        masked=row([e.masked for e in examples], torch.bool),
-        lengths=torch.tensor(lengths),
-        predicting=_find_predicting(examples, [0, *accumulate(lengths)]),
-        position_ids=row([range(length) for length in lengths], torch.int64),
-        longest=max(lengths),
-    )
+    batch = {
+        "input_ids": row([e.token_ids for e in examples], torch.int64),
+        "labels": row([e.labels for e in examples], torch.int64),
+        "masked": row([e.masked for e in examples], torch.bool),
+        "position_ids": row([range(length) for length in lengths], torch.int64),
+        "longest": max(lengths),
+        **_describe(examples, [0, *accumulate(lengths)], shift),
+    }
+    return cast("Batch", batch)
 
 
-def _find_predicting(examples: Sequence[Example], starts: Sequence[int]) -> Tensor:
-    """Where each example starts is given; its first token is predicted by nothing."""
-    places = [
-        start + place
-        for start, example in zip(starts, examples, strict=False)
-        for place, label in enumerate(example.labels[1:])
-        if label != IGNORE_INDEX
-    ]
-    return torch.tensor(places, dtype=torch.int64)
+def _describe(examples: Sequence[Example], starts: Sequence[int], shift: int) -> dict[str, Tensor]:
+    """What is scored; each example's start is given, and no token before it predicts one of its own."""
+    places: list[int] = []
+    weights: list[float] = []
+    shares: list[float] = []
+    for start, example in zip(starts, examples, strict=False):
+        mine = [start + p for p, label in enumerate(example.labels) if label != IGNORE_INDEX and p >= shift]
+        places += mine
+        weights += [example.weight] * len(mine)
+        shares += [sum(example.masked) / count_supervised(example)] * len(mine)
+    scored = torch.tensor(places, dtype=torch.int64)
+    return {
+        "lengths": torch.tensor([len(example.token_ids) for example in examples]),
+        "supervised": torch.tensor([count_supervised(example) for example in examples]),
+        "scored": scored,
+        "predicting": scored - shift,
+        "weights": torch.tensor(weights, dtype=torch.float32),
+        "shares": torch.tensor(shares, dtype=torch.float32),
+    }
+
+
+def count_supervised(example: Example) -> int:
+    """Tokens that the loss of an example stands for."""
+    if example.supervised is not None:
+        return example.supervised
+    return sum(label != IGNORE_INDEX for label in example.labels[1:])
 
 
 def _refuse_silence(examples: Sequence[Example]) -> None:
     if not examples:
         raise ValueError("a batch of no examples")
     for example in examples:
-        if all(label == IGNORE_INDEX for label in example.labels):
+        if not count_supervised(example):
             raise ValueError(f"example {example.id} has no token that carries loss")

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from demask.config import Demasking, NextToken, Objective, Reverse
+from demask.config import Demasking, Diffusion, NextToken, Objective, Reverse
 from demask.objectives.demasking import DemaskingForm, make_demasking_example
+from demask.objectives.diffusion import Noise, draw_noise, end_answer, make_diffusion_example
 from demask.objectives.masking import draw_masking, draw_ratio, keyed_rng, word_groups
 from demask.objectives.next_token import make_next_token_example
 from demask.objectives.prompts import ChatFormat, encode
@@ -48,14 +49,14 @@ def example_maker(
         objective: which one, with its options.
         tokenizer: of the model that is trained.
         chat: its chat format.
-        mask_id: the mask token; only demasking needs it.
+        mask_id: the mask token; only demasking and diffusion need it.
         seed: keys the masks, together with passage, epoch and variant.
     """
     match objective:
         case Demasking():
-            if mask_id is None:
-                raise ValueError("demasking needs a mask token")
-            return _demasking_maker(objective, tokenizer, chat, mask_id, seed)
+            return _demasking_maker(objective, tokenizer, chat, _given(mask_id), seed)
+        case Diffusion():
+            return _diffusion_maker(objective, tokenizer, chat, _given(mask_id), seed)
         case NextToken():
             return _text_maker(tokenizer, chat, objective, [(objective.question, lambda text: text)])
         case Reverse():
@@ -69,6 +70,12 @@ def example_maker(
                     (objective.reversed_question, lambda text: reverse_words(text, keep_entities=keep)),
                 ],
             )
+
+
+def _given(mask_id: int | None) -> int:
+    if mask_id is None:
+        raise ValueError("this objective needs a mask token")
+    return mask_id
 
 
 def _demasking_maker(
@@ -92,6 +99,42 @@ def _demasking_maker(
             id=_name(passage, epoch, variant),
             form=form,
             loss_on=objective.loss_on,
+        )
+
+    return make
+
+
+def _diffusion_maker(
+    objective: Diffusion, tokenizer: "PreTrainedTokenizerBase", chat: ChatFormat, mask_id: int, seed: int
+) -> ExampleMaker:
+    noise = Noise(objective.mask_ratio if objective.noise == "ratio" else None)
+    eos = tokenizer.eos_token_id
+    fill = int(eos) if isinstance(eos, int) else chat.end[-1]
+    if objective.form == "chat":
+        context, end = (*chat.user, *encode(tokenizer, objective.question), *chat.assistant), chat.end
+    else:
+        # Where a model has no BOS the end token stands in, as between texts in pre-training: the first
+        # token needs something before it in models that predict one place ahead.
+        context, end = chat.bos or (fill,), (fill,)
+
+    @lru_cache(maxsize=_KEPT)
+    def prepare(text: str) -> tuple[int, ...]:
+        return end_answer(
+            encode(tokenizer, text),
+            end=() if objective.end == "none" else end,
+            fill=fill,
+            block=objective.block_length if objective.end == "block" else None,
+        )
+
+    def make(passage: Passage, epoch: int, variant: int) -> Example:
+        answer = prepare(passage.text)
+        rng = keyed_rng(seed, passage.id, epoch, variant)
+        return make_diffusion_example(
+            context,
+            answer,
+            draw_noise(rng, length=len(answer), noise=noise),
+            id=_name(passage, epoch, variant),
+            mask_id=mask_id,
         )
 
     return make

@@ -23,12 +23,24 @@ class TokenLoss(NamedTuple):
     tokens: Tensor  # () int64; the tokens that `nats` stands for
 
 
-def token_nats(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
+def token_nats(logits_NV: Tensor, labels_N: Tensor, *, never: int | None = None) -> Tensor:
     """Cross-entropy of each token in nats, float32 of shape (N,).
 
     In float32, because the mean over many tokens hides what bfloat16 rounds away in each.
+
+    Args:
+        logits_NV: of the vocabulary.
+        labels_N: the tokens that are scored.
+        never: a token that the model cannot write; its logit counts as -inf.
     """
+    if never is not None:
+        logits_NV = silence(logits_NV, never)
     return torch.nn.functional.cross_entropy(logits_NV.float(), labels_N, reduction="none")
+
+
+def silence(logits_NV: Tensor, token_id: int) -> Tensor:
+    """The same logits with one token impossible."""
+    return logits_NV.index_fill(1, torch.tensor([token_id], device=logits_NV.device), -torch.inf)
 
 
 def sum_loss(nats_N: Tensor, chosen_N: Tensor) -> TokenLoss:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from demask import rundir
-from demask.config import Demasking, NextToken, Objective, Reverse, RunConfig
+from demask.config import Demasking, Diffusion, NextToken, Objective, Reverse, RunConfig
 from demask.documents.load import SUFFIXES, load_documents
 from demask.documents.passages import make_passages, measure_coverage
 from demask.environment import describe_environment
@@ -21,7 +21,7 @@ from demask.records import Document, Passage, QAPair
 from demask.rundir import RunFolder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from demask.models.load import LoadedModel
 
@@ -85,7 +85,8 @@ def split_stage(
         loaded = load()
         write_environment(run, config, loaded)
         run.write_rows(
-            rundir.PASSAGES, split_documents(config, knowledge.documents, loaded.tokenizer, loaded.context)
+            rundir.PASSAGES,
+            split_documents(config, knowledge.documents, loaded.tokenizer, loaded.model.config),
         )
     passages = run.read_records(rundir.PASSAGES, Passage)
     covered = measure_coverage(knowledge.documents, passages)
@@ -99,20 +100,24 @@ def split_stage(
 
 
 def split_documents(
-    config: RunConfig, documents: Sequence[Document], tokenizer: "PreTrainedTokenizerBase", context: int
+    config: RunConfig,
+    documents: Sequence[Document],
+    tokenizer: "PreTrainedTokenizerBase",
+    architecture: "PretrainedConfig",
 ) -> list[Passage]:
-    """Passages that fit `context` tokens together with their masked copy.
+    """Passages that fit the model's context, where the objective asks for it with their masked copy.
 
     Raises:
         DataError: a sentence is longer than a passage may be.
-        ConfigError: the recipe asks for longer passages than fit.
+        ConfigError: the recipe asks for longer passages than fit, or for an objective that this kind of
+            model cannot be trained with.
         ModelError: there is no usable mask token.
     """
-    from demask.models.families import choose_mask_id
+    from demask.models.load import context_length
     from demask.objectives.prompts import count_tokens
 
-    if isinstance(config.objective, Demasking):
-        choose_mask_id(tokenizer, config.objective.mask_token)  # before hours of asking, not after
+    find_mask_id(config, tokenizer, architecture)  # before hours of asking, not after
+    context = context_length(architecture)
     copies = 2 if isinstance(config.objective, Demasking) else 1
     fitting = (context - _count_overhead(config.objective, tokenizer)) // copies
     if fitting < 1:
@@ -131,6 +136,34 @@ def split_documents(
     )
 
 
+def find_mask_id(
+    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", architecture: "PretrainedConfig"
+) -> int | None:
+    """The token that stands for a masked one; None where the objective masks nothing.
+
+    Raises:
+        ConfigError: the objective cannot train this kind of model.
+        ModelError: there is no usable mask token.
+    """
+    from demask.models.diffusion import diffusion_form
+    from demask.models.families import choose_mask_id
+
+    form, objective = diffusion_form(architecture), config.objective
+    if isinstance(objective, Diffusion):
+        if form is None:
+            raise ConfigError(
+                f"objective 'diffusion': {config.model} is autoregressive, expected a masked-diffusion "
+                f"model; make one with 'demask convert {config.model} --to diffusion --out FOLDER'"
+            )
+        return form.mask_token_id
+    if form is not None:
+        raise ConfigError(
+            f"objective {objective.name!r}: {config.model} is a masked-diffusion model, expected an "
+            "autoregressive one; train it with 'objective: diffusion'"
+        )
+    return choose_mask_id(tokenizer, objective.mask_token) if isinstance(objective, Demasking) else None
+
+
 def _count_overhead(objective: Objective, tokenizer: "PreTrainedTokenizerBase") -> int:
     """Tokens of an example besides the passage and its copy."""
     from demask.objectives.prompts import encode, load_chat_format
@@ -143,6 +176,9 @@ def _count_overhead(objective: Objective, tokenizer: "PreTrainedTokenizerBase") 
         case Reverse():
             questions = (objective.question, objective.reversed_question)
             return around + max(len(encode(tokenizer, question)) for question in questions) + _REVERSED_SPARE
+        case Diffusion():
+            filled = objective.block_length if objective.end == "block" else 0
+            return around + len(encode(tokenizer, objective.question)) + filled
         case NextToken():
             return around + len(encode(tokenizer, objective.question))
 

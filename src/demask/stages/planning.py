@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from demask.config import RunConfig
 from demask.records import IGNORE_INDEX, Example, Passage
-from demask.stages.inputs import Knowledge, load_knowledge, split_documents
+from demask.stages.inputs import Knowledge, find_mask_id, load_knowledge, split_documents
 from demask.stages.training import make_stream
 
 if TYPE_CHECKING:
@@ -156,13 +156,8 @@ def _count_tokens(stream: "ExposureStream", accumulation: int, *, packed: bool) 
 
 def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
-    from demask.models.families import choose_mask_id
-
     setting = _read(config)
-    objective = config.objective
-    mask_id = (
-        choose_mask_id(setting.tokenizer, objective.mask_token) if objective.name == "demasking" else None
-    )
+    mask_id = find_mask_id(config, setting.tokenizer, setting.architecture)
     return [
         _preview(setting.tokenizer, setting.stream[place], mask_id)
         for place in range(min(count, len(setting.stream)))
@@ -170,14 +165,13 @@ def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
 
 
 def _read(config: RunConfig) -> _Setting:
-    from demask.models.load import context_length, load_architecture, load_tokenizer
-    from demask.objectives.prompts import load_chat_format
+    from demask.models.load import load_architecture, load_tokenizer
 
     knowledge = load_knowledge(config)
     tokenizer = load_tokenizer(config.model)
     architecture = load_architecture(config.model)
-    passages = split_documents(config, knowledge.documents, tokenizer, context_length(architecture))
-    stream = make_stream(config, tokenizer, load_chat_format(tokenizer), passages)
+    passages = split_documents(config, knowledge.documents, tokenizer, architecture)
+    stream = make_stream(config, tokenizer, architecture, passages)
     return _Setting(knowledge, passages, tokenizer, architecture, stream)
 
 

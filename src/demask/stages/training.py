@@ -10,43 +10,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demask import rundir
-from demask.config import Demasking, Evaluate, RunConfig
+from demask.config import Evaluate, RunConfig
 from demask.environment import peak_memory
 from demask.progress import Progress
 from demask.records import Passage, QAPair
 from demask.rundir import RunFolder
+from demask.stages.inputs import find_mask_id
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from demask.models.load import LoadedModel
-    from demask.objectives.examples import ExampleMaker
-    from demask.objectives.prompts import ChatFormat
     from demask.training.sampler import ExposureStream
     from demask.training.trainer import StepMetrics
-
-
-def example_maker_for(
-    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", chat: "ChatFormat"
-) -> "ExampleMaker":
-    """The recipe's objective as a function, with the mask token of this tokenizer."""
-    from demask.models.families import choose_mask_id
-    from demask.objectives.examples import example_maker
-
-    objective = config.objective
-    mask_id = choose_mask_id(tokenizer, objective.mask_token) if isinstance(objective, Demasking) else None
-    return example_maker(objective, tokenizer=tokenizer, chat=chat, mask_id=mask_id, seed=config.seed)
 
 
 def make_stream(
     config: RunConfig,
     tokenizer: "PreTrainedTokenizerBase",
-    chat: "ChatFormat",
+    architecture: "PretrainedConfig",
     passages: Sequence[Passage],
 ) -> "ExposureStream":
     """Every exposure of the run, in order."""
-    from demask.objectives.examples import count_variants
-    from demask.objectives.prompts import count_tokens
+    from demask.objectives.examples import count_variants, example_maker
+    from demask.objectives.prompts import count_tokens, load_chat_format
     from demask.training.plan import make_schedule
     from demask.training.sampler import ExposureStream
 
@@ -55,7 +42,13 @@ def make_stream(
     return ExposureStream(
         passages,
         count_tokens(tokenizer, [passage.text for passage in passages]),
-        example_maker_for(config, tokenizer, chat),
+        example_maker(
+            config.objective,
+            tokenizer=tokenizer,
+            chat=load_chat_format(tokenizer),
+            mask_id=find_mask_id(config, tokenizer, architecture),
+            seed=config.seed,
+        ),
         variants=variants,
         batch_size=schedule.batch_size,
         steps=schedule.steps,
@@ -81,7 +74,7 @@ def train_stage(
 
     loaded = load()
     parameters = loaded.parameters
-    stream = make_stream(config, loaded.tokenizer, loaded.chat, passages)
+    stream = make_stream(config, loaded.tokenizer, loaded.model.config, passages)
     trained = loaded
     if config.train.method == "lora":
         adapter = add_adapter(loaded.model, rank=config.train.lora_rank, seed=config.seed)

@@ -57,7 +57,7 @@ class ExposureStream:
         """
         self._passages = passages
         self.lengths = lengths
-        self._make = make_example
+        self.make_example = make_example
         self._variants = variants
         self._seed = seed
         self.batch_size = batch_size
@@ -71,7 +71,7 @@ class ExposureStream:
     def __getitem__(self, place: int) -> Example:
         """The example of one exposure."""
         exposure = self.exposure(place)
-        return self._make(self._passages[exposure.passage], exposure.epoch, exposure.variant)
+        return self.make_example(self._passages[exposure.passage], exposure.epoch, exposure.variant)
 
     @property
     def exposures(self) -> float:
@@ -81,7 +81,7 @@ class ExposureStream:
     def longest_example(self) -> int:
         """Tokens of the longest passage's example; a passage may stand in one step more than once."""
         passage = self._passages[max(range(len(self.lengths)), key=lambda number: self.lengths[number])]
-        return max(len(self._make(passage, 0, variant).token_ids) for variant in range(self._variants))
+        return max(len(self.make_example(passage, 0, variant).token_ids) for variant in range(self._variants))
 
     def exposure(self, place: int) -> Exposure:
         """Which passage, epoch and variant stand at this place."""

@@ -3,19 +3,20 @@
     train_model(model, stream, settings, folder=run / "checkpoints", on_step=print)
 
 Ours are the order of examples, the loss and the checks; FSDP, DeepSpeed, several nodes and the
-optimizer come with the Trainer. The loss of a step is the sum of nats over all its micro-batches,
-divided once by the number of scored tokens: accumulation changes memory, not results. One process and
-one device; several are refused until their shares of the stream are tested.
+optimizer come with the Trainer. The loss of a step is the sum of weighted nats over all its
+micro-batches, divided once by the number of tokens that it stands for: accumulation changes memory, not
+results. One process and one device; several are refused until their shares of the stream are tested.
 """
 
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +24,9 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from demask.errors import RunError
+from demask.models.diffusion import diffusion_form
 from demask.models.packing import PACKED, using_attention
-from demask.models.target_logits import check_target_logits, packing_is_exact, score_targets
+from demask.models.target_logits import TargetNats, check_target_logits, packing_is_exact, score_targets
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.objectives.token_loss import TokenLoss, sum_loss
 from demask.records import Example
@@ -41,6 +43,7 @@ CLIP_NORM = 1.0
 # Nats per token by which packed and padded examples may differ: by the order of sums in float32, by
 # rounding in bfloat16. Ours, with room; an example that sees another differs by far more than the first.
 PACKING_TOLERANCE = {False: 1e-2, True: 0.25}
+_RATIO_BINS = 5
 # Written last into a checkpoint: one without it was cut short by a crash.
 COMPLETE = "complete"
 
@@ -50,7 +53,16 @@ Collate = Callable[[Sequence[Example]], Batch]
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What is logged of a step; losses in nats per token, None where no such token was scored."""
+    """What is logged of a step; losses in nats per token, None where no such token was scored.
+
+    Attributes:
+        loss: what is minimised; in diffusion weighted, and over all tokens that might have been masked:
+            the bound on -log p per token.
+        loss_masked: of masked tokens, unweighted.
+        loss_copied: of the tokens that the prompt shows.
+        loss_by_ratio: of masked tokens, unweighted, by the share of their example that is masked, in
+            fifths; diffusion only.
+    """
 
     step: int
     steps: int  # since the line before
@@ -61,6 +73,7 @@ class StepMetrics:
     loss_copied: float | None
     learning_rate: float
     gradient_norm: float
+    loss_by_ratio: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class TrainSettings:
     bf16: bool
     pad_id: int
     seed: int
+    decay: float = 0.0  # share of the steps, at their end, over which the learning rate falls to zero
 
 
 def train_model(
@@ -97,7 +111,7 @@ def train_model(
     Raises:
         RunError: the loss is not finite, or a checkpoint cannot be written.
     """
-    collate = choose_layout(model, [stream[place] for place in range(min(2, len(stream)))], settings)
+    collate = choose_layout(model, _first_scored(stream), settings)
     usual = model.config._attn_implementation
 
     def at_rest(step: int) -> None:
@@ -111,28 +125,39 @@ def train_model(
         settings=settings,
         collate=collate,
         on_step=on_step,
+        denoises=diffusion_form(model.config) is not None,
         callbacks=[_AfterStep(at_rest)],
     )
     checkpoint = find_checkpoint(folder)
     trainer.resume_at(checkpoint_step(folder))
-    with using_attention(model, PACKED if collate is pack else usual):
+    with using_attention(model, PACKED if collate.func is pack else usual):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
 
 
-def choose_layout(model: "PreTrainedModel", examples: Sequence[Example], settings: TrainSettings) -> Collate:
+def _first_scored(stream: ExposureStream) -> list[Example]:
+    """Two examples to try the model with; a diffusion example may by chance have nothing masked."""
+    first = (stream[place] for place in range(min(100, len(stream))))
+    return list(islice((example for example in first if any(example.masked)), 2)) or [stream[0]]
+
+
+def choose_layout(
+    model: "PreTrainedModel", examples: Sequence[Example], settings: TrainSettings
+) -> "partial[Batch]":
     """Pack examples where this model scores them so exactly as it does apart, else pad them.
 
     Raises:
         ModelError: logits cannot be computed for the scored positions alone.
     """
-    padded, packed = (
-        move_batch(batch, model.device) for batch in (pad(examples, pad_id=settings.pad_id), pack(examples))
-    )
+    form = diffusion_form(model.config)
+    shift = form.alignment if form else 1
+    in_rows = partial(pad, pad_id=settings.pad_id, shift=shift)
+    in_one_row = partial(pack, shift=shift)
+    padded, packed = (move_batch(put(examples), model.device) for put in (in_rows, in_one_row))
     check_target_logits(model, padded)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.bf16):
         exact = packing_is_exact(model, packed, padded, tolerance=PACKING_TOLERANCE[settings.bf16])
-    return pack if exact else partial(pad, pad_id=settings.pad_id)
+    return in_one_row if exact else in_rows
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -193,16 +218,18 @@ class _Trainer(Trainer):
         settings: TrainSettings,
         collate: Collate,
         on_step: Callable[[StepMetrics], None],
+        denoises: bool,
         **rest: Any,
     ) -> None:
         super().__init__(**rest, train_dataset=stream)
-        self.model_accepts_loss_kwargs = True  # have the scored tokens of all micro-batches counted
+        self.model_accepts_loss_kwargs = True  # the loss is divided here, not by accumulation
         self._stream = stream
         self._settings = settings
         self._on_step = on_step
         self._collate = collate
         self._begun = time.monotonic()
-        self._tally: list[tuple[TokenLoss, TokenLoss, torch.Tensor]] = []
+        self._tally: list[_Tally] = []
+        self._bins = _RATIO_BINS if denoises else 0
         self._tokens = 0
         self._logged = 0
 
@@ -226,9 +253,14 @@ class _Trainer(Trainer):
         """Constant after a linear warm-up, whose first step already moves (transformers' own does not)."""
         if self.lr_scheduler is None:
             warmup = max(1, round(WARMUP_SHARE * num_training_steps))
+            decay = max(1, round(self._settings.decay * num_training_steps))
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 cast("torch.optim.Optimizer", optimizer or self.optimizer),
-                lambda step: min(1.0, (step + 1) / warmup),
+                lambda step: min(
+                    1.0,
+                    (step + 1) / warmup,
+                    (num_training_steps - step) / decay if self._settings.decay else 1.0,
+                ),
             )
         return self.lr_scheduler
 
@@ -239,42 +271,43 @@ class _Trainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        head_of = self.accelerator.unwrap_model(model)
         batch = cast("Batch", inputs)
-        scored = score_targets(model, batch, head_of=head_of)
-        nats_N = scored.nats_N.detach()
-        self._tally.append(
-            (
-                sum_loss(nats_N, scored.masked_N),
-                sum_loss(nats_N, ~scored.masked_N),
-                batch["lengths"].sum(),
-            )
-        )
-        tokens = scored.nats_N.numel() if num_items_in_batch is None else num_items_in_batch
+        scored = score_targets(model, batch, head_of=self.accelerator.unwrap_model(model))
+        weighted = (scored.nats_N * batch["weights"]).sum()
+        self._tally.append(_count(scored, batch, weighted, bins=self._bins))
+        tokens = batch["supervised"].sum() if num_items_in_batch is None else num_items_in_batch
         # The Trainer averages gradients over ranks, and `tokens` counts those of all ranks.
-        ranks = self.accelerator.num_processes
-        loss: torch.Tensor = scored.nats_N.sum() / tokens * ranks
+        loss: torch.Tensor = weighted / tokens * self.accelerator.num_processes
         return loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The micro-batches of a step, and how many tokens its loss stands for, over all ranks."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, None
+        tokens = torch.stack([batch["supervised"].sum() for batch in batches]).sum().to(device)
+        return batches, self.accelerator.gather(tokens).sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._tally:
             self._report(logs)
 
     def _report(self, logs: Mapping[str, float]) -> None:
-        masked = [m for m, _, _ in self._tally]
-        copied = [c for _, c, _ in self._tally]
-        self._tokens += sum(int(n) for _, _, n in self._tally)
-        self._tally = []
+        tally, self._tally = self._tally, []
+        self._tokens += sum(int(part.tokens) for part in tally)
         step = StepMetrics(
             step=self.state.global_step,
             steps=self.state.global_step - self._logged,
             seconds=round(time.monotonic() - self._begun, 3),
             tokens=self._tokens,
-            loss=_mean([*masked, *copied]) or 0.0,
-            loss_masked=_mean(masked),
-            loss_copied=_mean(copied),
+            loss=_mean([part.whole for part in tally]) or 0.0,
+            loss_masked=_mean([part.masked for part in tally]),
+            loss_copied=_mean([part.copied for part in tally]),
             learning_rate=float(logs.get("learning_rate", 0.0)),
             gradient_norm=float(logs.get("grad_norm", 0.0)),
+            loss_by_ratio=tuple(map(_mean, zip(*(part.by_ratio for part in tally), strict=True))) or None,
         )
         if not math.isfinite(step.loss):
             raise RunError(
@@ -308,7 +341,30 @@ class _AfterStep(TrainerCallback):
             control.should_log = True
 
 
-def _mean(parts: list[TokenLoss]) -> float | None:
+class _Tally(NamedTuple):
+    """What a micro-batch adds to the log."""
+
+    whole: TokenLoss  # weighted, and for all tokens that it stands for
+    masked: TokenLoss
+    copied: TokenLoss
+    by_ratio: tuple[TokenLoss, ...]
+    tokens: torch.Tensor
+
+
+def _count(scored: TargetNats, batch: Batch, weighted: torch.Tensor, *, bins: int) -> _Tally:
+    nats_N = scored.nats_N.detach()
+    bin_N = (batch["shares"] * bins).long().clamp(max=bins - 1)
+    return _Tally(
+        whole=TokenLoss(weighted.detach(), batch["supervised"].sum()),
+        masked=sum_loss(nats_N, scored.masked_N),
+        copied=sum_loss(nats_N, ~scored.masked_N),
+        by_ratio=tuple(sum_loss(nats_N, scored.masked_N & (bin_N == number)) for number in range(bins)),
+        tokens=batch["lengths"].sum(),
+    )
+
+
+def _mean(parts: Iterable[TokenLoss]) -> float | None:
+    parts = list(parts)
     nats = sum(float(part.nats) for part in parts)
     tokens = sum(int(part.tokens) for part in parts)
     return nats / tokens if tokens else None
