@@ -17,10 +17,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from demask.errors import ConfigError, DemaskError
+from demask.options import (
+    QA,
+    Documents,
+    Json,
+    Model,
+    Objective,
+    Recipe,
+    Require,
+    Set,
+    read_config,
+)
 from demask.thresholds import Thresholds, find_missed, read_thresholds, require_questions
 
 if TYPE_CHECKING:
-    from demask.config import RunConfig
     from demask.progress import Progress
 
 app = typer.Typer(
@@ -38,27 +48,6 @@ app.add_typer(data, name="data")
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 _INTERRUPTED = 130
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-Recipe = Annotated[Path | None, typer.Argument(help="A YAML recipe; options below override it.")]
-Model = Annotated[
-    str | None, typer.Option(metavar="NAME", help="'embedded', a model folder, or a Hugging Face name.")
-]
-Documents = Annotated[
-    list[str] | None, typer.Option(metavar="PATH", help="File or folder of documents; may be repeated.")
-]
-QA = Annotated[str | None, typer.Option("--qa", metavar="FILE", help="JSON Lines file of questions.")]
-Objective = Annotated[
-    str | None, typer.Option(metavar="NAME", help="demasking (default), next-token or reverse.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, as train.steps=200."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Require = Annotated[
-    str | None,
-    typer.Option(help="Exit with 5 unless reached, as forward=0.9,backward.f1=0.8 (metric: contains)."),
-]
 
 
 def main() -> None:
@@ -157,7 +146,7 @@ def inject(
     from demask import pipeline
     from demask.knowledge.qa_pairs import load_qa_pairs
 
-    config = _config(recipe, model, documents, qa, objective, overrides)
+    config = read_config(recipe, model, documents, qa, objective, overrides)
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
     thresholds = read_thresholds(require)
@@ -192,7 +181,7 @@ def plan(
     """
     from demask.stages.planning import make_plan
 
-    made = make_plan(_config(recipe, model, documents, qa, objective, overrides))
+    made = make_plan(read_config(recipe, model, documents, qa, objective, overrides))
     if as_json:
         _print_json(asdict(made))
         return
@@ -315,7 +304,7 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.stages.planning import preview_examples
 
-    examples = preview_examples(_config(recipe, model, documents, qa, objective, overrides), count=count)
+    examples = preview_examples(read_config(recipe, model, documents, qa, objective, overrides), count=count)
     if as_json:
         _print_json([asdict(example) for example in examples])
         return
@@ -351,24 +340,6 @@ def doctor(as_json: Json = False) -> None:
     from demask.terminal import render_rows
 
     _console().print(render_rows("demask doctor", findings.rows()))
-
-
-def _config(
-    recipe: Path | None,
-    model: str | None,
-    documents: list[str] | None,
-    qa: str | None,
-    objective: str | None,
-    overrides: list[str] | None,
-) -> "RunConfig":
-    """A recipe, with the options that were given put over it."""
-    from demask.config import apply_overrides, load_recipe, make_config
-
-    values: dict[str, Any] = load_recipe(recipe) if recipe else {}
-    given = {"model": model, "documents": documents, "qa": qa, "objective": objective}
-    values |= {key: value for key, value in given.items() if value is not None}
-    values = apply_overrides(values, overrides or [])
-    return make_config(values, source=str(recipe) if recipe else "options")
 
 
 def _guard(thresholds: Thresholds, metrics: Mapping[str, Any]) -> None:

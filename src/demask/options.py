@@ -1,0 +1,55 @@
+"""Options that several commands share, and the recipe that they make.
+
+def plan(recipe: Recipe = None, model: Model = None, ...): config = read_config(recipe, model, ...)
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from demask.config import RunConfig
+
+Recipe = Annotated[Path | None, typer.Argument(help="A YAML recipe; options below override it.")]
+Model = Annotated[
+    str | None, typer.Option(metavar="NAME", help="'embedded', a model folder, or a Hugging Face name.")
+]
+Documents = Annotated[
+    list[str] | None, typer.Option(metavar="PATH", help="File or folder of documents; may be repeated.")
+]
+QA = Annotated[str | None, typer.Option("--qa", metavar="FILE", help="JSON Lines file of questions.")]
+Objective = Annotated[
+    str | None, typer.Option(metavar="NAME", help="demasking (default), next-token, reverse or diffusion.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, as train.steps=200."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Require = Annotated[
+    str | None,
+    typer.Option(help="Exit with 5 unless reached, as forward=0.9,backward.f1=0.8 (metric: contains)."),
+]
+
+
+def read_config(
+    recipe: Path | None,
+    model: str | None,
+    documents: list[str] | None,
+    qa: str | None,
+    objective: str | None,
+    overrides: list[str] | None,
+) -> "RunConfig":
+    """A recipe, with the options that were given put over it.
+
+    Raises:
+        ConfigError: the recipe cannot be read, or a value is not what was expected.
+    """
+    from demask.config import apply_overrides, load_recipe, make_config
+
+    values: dict[str, Any] = load_recipe(recipe) if recipe else {}
+    given = {"model": model, "documents": documents, "qa": qa, "objective": objective}
+    values |= {key: value for key, value in given.items() if value is not None}
+    values = apply_overrides(values, overrides or [])
+    return make_config(values, source=str(recipe) if recipe else "options")
