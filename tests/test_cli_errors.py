@@ -221,7 +221,7 @@ def test_an_unknown_objective_names_those_that_are(demask: Callable[..., Finishe
     done = inject(demask, "--objective", "demaskin")
     assert (done.code, done.error) == (
         CONFIG,
-        "demask: options: objective is 'demaskin', expected one of demasking, next-token, reverse",
+        "demask: options: objective is 'demaskin', expected one of demasking, diffusion, next-token, reverse",
     )
 
 

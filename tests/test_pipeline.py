@@ -352,7 +352,7 @@ def test_asking_a_run_gives_the_answers_of_the_base_model_and_of_the_trained_one
     finished: demask.Injected,
 ) -> None:
     question = PAIRS[1][1]
-    (answer,) = pipeline.ask(finished.run_folder, [question], max_new_tokens=4)
+    (answer,) = pipeline.ask(finished.run_folder, [question])
     pairs = {row["question"]: row["id"] for row in rows(finished.run_folder / "qa_pairs.jsonl")}
     for stage, said in (("before", answer.before), ("after", answer.after)):
         kept = rows(finished.run_folder / f"predictions-{stage}.jsonl")

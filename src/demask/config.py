@@ -271,7 +271,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     Raises:
         ConfigError: an override is not of this form, or goes into something that has no keys.
     """
-    changed = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    changed = dict(values)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -280,17 +280,29 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override!r}: the value is not YAML") from error
-        section, dot, name = key.rpartition(".")
-        if not dot:
-            changed[name] = value
-            continue
-        inner = changed.setdefault(section, {})
-        if section == "objective" and isinstance(inner, str):
-            inner = changed[section] = {"name": inner}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override!r}: {section} has no keys of its own")
+        *sections, name = key.split(".")
+        inner = changed
+        for section in sections:
+            below = inner.get(section) or {}
+            if section == "objective" and isinstance(below, str):
+                below = {"name": below}
+            if not isinstance(below, dict):
+                raise ConfigError(f"--set {override!r}: {section} has no keys of its own")
+            inner[section] = dict(below)
+            inner = inner[section]
         inner[name] = value
     return changed
+
+
+def merge_values(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the changes put over them, section by section."""
+    both = {
+        key: merge_values(values[key], change)
+        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping)
+        else change
+        for key, change in changes.items()
+    }
+    return {**values, **both}
 
 
 def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConfig:
@@ -345,7 +357,7 @@ _OBJECTIVES: dict[str, type[_Section]] = {
     "reverse": Reverse,
     "diffusion": Diffusion,
 }
-_SECTIONS: dict[str, type[_Section]] = {"train": Train, "evaluate": Evaluate}
+_SECTIONS: dict[str, type[_Section]] = {"train": Train, "evaluate": Evaluate, "denoise": Denoise}
 _DESCRIPTIONS = {
     "model": "expected 'embedded', a model folder or a hub name",
     "documents": "expected files and folders of documents",

@@ -33,3 +33,9 @@ class RunError(DemaskError, RuntimeError):
     """The machine refuses: disk full, folder read-only, memory out, package missing."""
 
     exit_code = 4
+
+
+class ThresholdError(DemaskError):
+    """A threshold that the user gave is not met."""
+
+    exit_code = 5

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from demask import rundir
-from demask.config import Evaluate, RunConfig, make_config
-from demask.errors import ConfigError, RunError
+from demask.config import Evaluate, RunConfig, make_config, merge_values
+from demask.errors import ConfigError
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress, Silent
 from demask.records import Prediction, Score
@@ -25,7 +25,7 @@ from demask.reports.page import ReportFiles, render_html, render_markdown, write
 from demask.reports.runs import STAGES, RunResult, load_runs
 from demask.reports.tables import Table, difference_table
 from demask.reports.wording import model_name
-from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder
+from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
 from demask.stages.asking import ask_base, ask_stage, score_stage, summarise_stage
 from demask.stages.inputs import load_knowledge, split_stage, write_knowledge
 from demask.stages.training import train_stage
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from demask.evaluation.served import Served
     from demask.generation.server import Server
+    from demask.models.diffusion import Layout
     from demask.models.load import LoadedModel
 
 
@@ -177,7 +178,7 @@ def evaluate(
     model: str,
     qa: str | Path | None = None,
     *,
-    max_new_tokens: int | None = None,
+    settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     server: "Server | None" = None,
     canary: bool = True,
@@ -188,7 +189,7 @@ def evaluate(
     Args:
         model: a run folder, a model folder, a hub name or `embedded`.
         qa: JSON Lines file of QA pairs; a run has its own.
-        max_new_tokens: after which an answer is cut short; None: as in the run, else 128.
+        settings: keys of a recipe's section `evaluate`, put over those of the run or the defaults.
         device: `auto`, `cpu` or `cuda`.
         server: asked in the model's place; it should serve the same model.
         canary: check that by asking the model some of the questions, too; otherwise it is not loaded
@@ -203,9 +204,7 @@ def evaluate(
 
     if qa is None and not is_run_folder(model):
         raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
-    settings = _evaluation_settings(model)
-    if max_new_tokens is not None:
-        settings = settings.model_copy(update={"max_new_tokens": max_new_tokens})
+    how = _evaluation_settings(model, settings or {})
     pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
     load = partial(_load_trained, model, device)
     if server is None:
@@ -213,20 +212,12 @@ def evaluate(
 
         loaded = load()
         progress.begin("Asking", len(pairs))
-        predictions = ask_questions(
-            loaded,
-            pairs,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
-            on_done=progress.advance,
-        )
+        predictions = ask_questions(loaded, pairs, how, on_done=progress.advance)
         model, served = loaded.source, None
     else:
         from demask.evaluation.served import ask_served
 
-        predictions, served = ask_served(
-            server, pairs, settings, load=load if canary else None, progress=progress
-        )
+        predictions, served = ask_served(server, pairs, how, load=load if canary else None, progress=progress)
     scores = score_predictions(predictions, pairs)
     return Evaluation(model, summarise(scores, pairs), tuple(predictions), tuple(scores), served)
 
@@ -237,29 +228,56 @@ def _load_trained(model: str, device: str) -> "LoadedModel":
     return load_model(trained_model(model), device=device)
 
 
-def _evaluation_settings(model: str) -> Evaluate:
+def _evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
     """As the run asked, so that its numbers come out again; the defaults for any other model."""
-    if not is_run_folder(model):
-        return Evaluate()
-    return make_config(
-        RunFolder(Path(model)).read_json(rundir.CONFIG), source=f"{model}/{rundir.CONFIG}"
-    ).evaluate
+    if is_run_folder(model):
+        values, source = RunFolder(Path(model)).read_json(rundir.CONFIG), f"{model}/{rundir.CONFIG}"
+    else:
+        values, source = {"model": model, "documents": ["none"]}, "options"
+    made = make_config(values, source=source)
+    evaluate = merge_values(made.evaluate.model_dump(), changes)
+    return make_config({**values, "evaluate": evaluate}, source="options").evaluate
 
 
-def trained_model(name: str) -> str:
-    """The model folder of a run; any other name stays as it is.
+def convert(
+    model: str,
+    out: str | Path,
+    *,
+    to: str,
+    alignment: Literal[0, 1] = 1,
+    mask_token: str | None = None,
+    progress: Progress,
+) -> Path:
+    """Write a model as another: an autoregressive one as masked diffusion, or weights in another layout.
+
+    Args:
+        model: a run folder, a model folder, a hub name or `embedded`.
+        out: the model folder; must not be there.
+        to: `diffusion`; or the layout of a diffusion model's files, `native` (transformers), `llada`
+            or `dream`.
+        alignment: of a model that becomes one of masked diffusion: the prediction for position i is read
+            at i - alignment.
+        mask_token: of such a model; None: by family.
+        progress: told what is going on.
 
     Raises:
-        RunError: the run has not finished training.
+        ConfigError: `out` is there, or `to` is something else.
+        ModelError: the model cannot be loaded, or cannot become what is asked for.
     """
-    if not is_run_folder(name):
-        return name
-    folder = Path(name) / rundir.MODEL
-    if not folder.exists():
-        raise RunError(
-            f"{name}: this run has no trained model yet; start its 'demask inject' again to finish it"
-        )
-    return str(folder)
+    from demask.models.convert import convert_to_diffusion
+    from demask.training.export import save_model
+
+    layouts: dict[str, Layout] = {"native": "native", "llada": "llada", "dream": "dream"}
+    if to != "diffusion" and to not in layouts:
+        raise ConfigError(f"--to: {to!r}, expected 'diffusion', or a layout: {', '.join(layouts)}")
+    if Path(out).exists():
+        raise ConfigError(f"{out}: stands there already; choose another --out")
+    progress.begin(f"Converting {model}", 1)
+    loaded = _load_trained(model, "cpu")
+    if to == "diffusion":
+        loaded = convert_to_diffusion(loaded, alignment=alignment, mask_token=mask_token)
+    save_model(loaded, Path(out), layout=layouts.get(to))
+    return Path(out)
 
 
 @dataclass(frozen=True)
@@ -271,23 +289,25 @@ class Answer:
     after: str
 
 
-def ask(folder: str | Path, questions: Sequence[str], *, max_new_tokens: int = 128) -> list[Answer]:
+def ask(
+    folder: str | Path, questions: Sequence[str], *, settings: Mapping[str, Any] | None = None
+) -> list[Answer]:
     """Ask the model of a run, and the model it was made of.
 
     Raises:
         RunError: this is no finished run.
         ModelError: a model cannot be loaded.
     """
-    from demask.generation.autoregressive import generate_texts
+    from demask.generation.answers import generate_answers
     from demask.models.load import load_model
     from demask.objectives.prompts import encode_question
 
     run = open_run_folder(folder)
-    said = []
+    how, said = _evaluation_settings(str(folder), settings or {}), []
     for name in (run.read_json(rundir.CONFIG)["model"], trained_model(str(folder))):
         loaded = load_model(name)
         prompts = [encode_question(loaded.tokenizer, question) for question in questions]
-        said.append(generate_texts(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=len(prompts)))
+        said.append(generate_answers(loaded, prompts, how))
     return [
         Answer(question, before.text, after.text)
         for question, before, after in zip(questions, *said, strict=True)

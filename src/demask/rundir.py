@@ -211,6 +211,22 @@ def is_run_folder(path: str | Path) -> bool:
     return isinstance(config, dict) and {"model", "documents", "objective"} <= set(config)
 
 
+def trained_model(name: str) -> str:
+    """The model folder of a run; any other name stays as it is.
+
+    Raises:
+        RunError: the run has not finished training.
+    """
+    if not is_run_folder(name):
+        return name
+    folder = Path(name) / MODEL
+    if not folder.exists():
+        raise RunError(
+            f"{name}: this run has no trained model yet; start its 'demask inject' again to finish it"
+        )
+    return str(folder)
+
+
 def claim_run_folder(path: str | Path, config: Mapping[str, object]) -> RunFolder:
     """A new run folder, or the one that this very recipe has begun.
 

@@ -484,7 +484,7 @@ def served_by_our_decoder(loaded: Any, wrong: Sequence[str]) -> Callable[[str, i
     from demask.evaluation.qa import ask_questions
 
     pairs = make_pairs(60)
-    own = ask_questions(loaded, pairs, max_new_tokens=4, batch_size=40)
+    own = ask_questions(loaded, pairs, Evaluate(max_new_tokens=4))
     known = {pair.question: prediction.text for pair, prediction in zip(pairs, own, strict=True)}
     return lambda question, _: Reply(completion("wrong" if question in wrong else f"{known[question]} "))
 

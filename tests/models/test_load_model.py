@@ -56,6 +56,35 @@ def test_weights_are_float32_whatever_is_stored(make_model, tiny_tokenizer, tmp_
     assert loaded.stored_dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+def test_weights_are_as_stored_on_request(make_model, tiny_tokenizer, tmp_path, stored):
+    make_model().to(stored).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path), device="cpu", dtype=None)
+    assert {weights.dtype for weights in loaded.model.parameters()} == {stored}
+    assert loaded.stored_dtype == stored
+
+
+def test_weights_are_in_the_wanted_format(folder):
+    loaded = load_model(str(folder), device="cpu", dtype=torch.bfloat16)
+    assert {weights.dtype for weights in loaded.model.parameters()} == {torch.bfloat16}
+    assert loaded.stored_dtype == torch.float32
+
+
+def test_an_autoregressive_model_denoises_not(folder):
+    assert load_model(str(folder), device="cpu").diffusion is None
+
+
+def test_a_broken_description_of_diffusion_is_refused(folder):
+    settings = json.loads((folder / "config.json").read_text())
+    settings["diffusion"] = {"mask_token_id": 3, "alignment": 3, "layout": "native"}
+    (folder / "config.json").write_text(json.dumps({**settings, "is_causal": False}))
+    for load in (load_architecture, load_model):
+        with pytest.raises(ModelError, match=r"config\.json: diffusion has alignment 3") as caught:
+            load(str(folder))
+        assert_one_line(caught)
+
+
 def test_padding_is_the_end_of_turn_where_the_tokenizer_has_none(folder):
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     del settings["pad_token"]

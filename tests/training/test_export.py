@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from demask.errors import RunError
+from demask.errors import ModelError, RunError
 from demask.models.load import load_model
 from demask.training.export import add_adapter, round_weights, save_adapter, save_model
 
@@ -135,6 +135,65 @@ def test_a_stored_adapter_says_the_same_on_its_base_model(make_model, tmp_path):
     save_adapter(adapter, tmp_path / "adapter")
     again = PeftModel.from_pretrained(make_model(), tmp_path / "adapter").eval()
     assert torch.equal(logits_of(again), logits_of(adapter))
+
+
+MASK = 3
+
+
+def rows_of(model):
+    return model.get_input_embeddings().weight.detach().clone()
+
+
+def train_a_little(adapter):
+    """Some steps that reach every weight that is trained."""
+    trained = [weights for weights in adapter.parameters() if weights.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.1)
+    ids = torch.tensor([[5, MASK, 7, MASK, 9]])
+    for _ in range(3):
+        optimizer.zero_grad()
+        adapter(input_ids=ids, labels=torch.tensor([[5, 6, 7, 8, 9]])).loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_row_of_one_token_learns_with_an_adapter_and_no_other(tiny_loaded, make_model, tmp_path, tied):
+    model = make_model(tie_word_embeddings=tied)
+    before, head = rows_of(model), model.get_output_embeddings().weight.detach().clone()
+    adapter = add_adapter(model, rank=4, seed=0, trained_token=MASK)
+    trained = {name for name, weights in adapter.named_parameters() if weights.requires_grad}
+    assert sum("lora_" not in name for name in trained) == 1
+    train_a_little(adapter)
+    wanted = logits_of(adapter.eval())
+    merged = adapter.merge_and_unload()
+    others = torch.arange(len(before)) != MASK
+    after = rows_of(merged)
+    assert torch.equal(after[others], before[others])
+    assert not torch.allclose(after[MASK], before[MASK], atol=1e-3)
+    output = merged.get_output_embeddings().weight
+    assert torch.equal(output, after if tied else head)
+    loaded = dataclasses.replace(tiny_loaded, model=merged)
+    assert torch.allclose(logits_of(merged), wanted, atol=1e-4)
+    save_model(loaded, tmp_path / "model")
+    assert torch.equal(logits_of(reload(tmp_path / "model").model), logits_of(merged))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_stored_adapter_keeps_the_row(make_model, tmp_path, tied):
+    from peft import PeftModel
+
+    adapter = add_adapter(make_model(tie_word_embeddings=tied), rank=4, seed=0, trained_token=MASK)
+    train_a_little(adapter)
+    save_adapter(adapter, tmp_path / "adapter")
+    again = PeftModel.from_pretrained(make_model(tie_word_embeddings=tied), tmp_path / "adapter").eval()
+    ids = torch.tensor([[5, MASK, 7]])
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).logits, adapter.eval()(input_ids=ids).logits)
+
+
+def test_a_layout_of_others_is_refused_before_anything_is_written(tiny_loaded, tmp_path):
+    with pytest.raises(ModelError, match="autoregressive, expected a masked-diffusion model for the layout"):
+        save_model(tiny_loaded, tmp_path / "model", layout="dream")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Ask a model questions, without the documents (what it knows) or with them (what it could know).
 
-predictions = ask_questions(loaded, pairs, max_new_tokens=128, batch_size=40)
-ceiling = ask_questions(loaded, pairs, documents=documents, ...)
+predictions = ask_questions(loaded, pairs, settings)
+ceiling = ask_questions(loaded, pairs, settings, documents=documents)
 scores = score_predictions(predictions, pairs)          # evaluation.matching
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from demask.generation.autoregressive import generate_texts
+from demask.config import Evaluate
+from demask.generation.answers import generate_answers
 from demask.models.load import LoadedModel
 from demask.objectives.prompts import encode_question
 from demask.records import Document, Prediction, QAPair
@@ -19,9 +20,8 @@ CEILING_PROMPT = "{document}\n\nAnswer the question from the text above.\n{quest
 def ask_questions(
     loaded: LoadedModel,
     pairs: Sequence[QAPair],
+    settings: Evaluate,
     *,
-    max_new_tokens: int,
-    batch_size: int,
     documents: Mapping[str, Document] | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Prediction]:
@@ -30,18 +30,11 @@ def ask_questions(
     Args:
         loaded: the model to ask.
         pairs: what to ask.
-        max_new_tokens: after which an answer is cut short.
-        batch_size: questions decoded together.
+        settings: limits, batches, and how masked-diffusion models denoise.
         documents: by id; when given, each question comes with its whole document in the prompt.
         on_done: told how many questions a finished batch had.
     """
-    answers = generate_texts(
-        loaded,
-        make_prompts(loaded, pairs, documents),
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        on_done=on_done,
-    )
+    answers = generate_answers(loaded, make_prompts(loaded, pairs, documents), settings, on_done=on_done)
     return [
         Prediction(pair.id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
         for pair, answer in zip(pairs, answers, strict=True)

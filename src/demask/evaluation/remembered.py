@@ -45,6 +45,7 @@ def answers_key(loaded: "LoadedModel", prompts: Sequence[Sequence[int]], setting
             "device": loaded.device.type,
             "max_new_tokens": settings.max_new_tokens,
             "batch_size": settings.batch_size,
+            "denoise": settings.denoise.model_dump() if loaded.diffusion else None,
             "prompts": [list(prompt) for prompt in prompts],
         }
     )

@@ -95,13 +95,7 @@ def _ask_first(
 
     first = pairs[:CANARY_QUESTIONS]
     progress.begin("Asking the model itself", len(first))
-    return ask_questions(
-        loaded,
-        first,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        on_done=progress.advance,
-    )
+    return ask_questions(loaded, first, settings, on_done=progress.advance)
 
 
 def compare_texts(served: Sequence[Prediction], own: Sequence[Prediction]) -> Canary:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from demask.generation.prefixes import Group, fill_batches, group_prompts
+from demask.generation.texts import Generated, align_prompts, finish_text, stop_ids
 from demask.models.load import LoadedModel
 
 if TYPE_CHECKING:
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
 
 # Tokens that prompts must share for reading them once to be worth a pass of its own.
 _SHARED_TOKENS = 16
-
-
-@dataclass(frozen=True)
-class Generated:
-    """The continuation of one prompt; `stopped` is False when the limit of tokens cut it short."""
-
-    text: str
-    tokens: int
-    seconds: float
-    stopped: bool
 
 
 def generate_texts(
@@ -62,7 +53,7 @@ def generate_texts(
         begun = time.monotonic()
         rows = decode(loaded, prompts, batch, max_new_tokens)
         share = (time.monotonic() - begun) / len(rows)
-        done |= {index: _finish(loaded, ids, share) for index, ids in rows.items()}
+        done |= {index: finish_text(loaded, ids, share) for index, ids in rows.items()}
         on_done(len(rows))
     return [done[index] for index in range(len(prompts))]
 
@@ -127,7 +118,7 @@ def _decode(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
 ) -> dict[int, list[int]]:
     """Read the prompts, then take the likeliest token of every row that has not ended, again and again."""
-    network, stops = _network(loaded), torch.tensor(_stop_ids(loaded), device=loaded.device)
+    network, stops = _network(loaded), torch.tensor(stop_ids(loaded), device=loaded.device)
     rows = _read_prompts(loaded, network, prompts, batch)
     numbers = [member for group in batch for member in group.members]
     said: dict[int, list[int]] = {number: [] for number in numbers}
@@ -162,11 +153,13 @@ def _read_prompts(
     nothing = torch.ones(count, 0, dtype=torch.int64, device=device)
     rows = _Rows(cache, nothing, nothing)
     if not alone:
-        rows.read(network, *_align([prompts[group.members[0]][: group.shared] for group in batch], loaded))
+        rows.read(
+            network, *align_prompts([prompts[group.members[0]][: group.shared] for group in batch], loaded)
+        )
         copies = [row for row, group in enumerate(batch) for _ in group.members]
         rows.select(torch.tensor(copies, device=device))
         parts = [prompts[member][group.shared :] for group in batch for member in group.members]
-    rows.read(network, *_align(parts, loaded))
+    rows.read(network, *align_prompts(parts, loaded))
     return rows
 
 
@@ -175,21 +168,13 @@ def _has_window(network: Any) -> bool:
     return getattr(network.config.get_text_config(), "sliding_window", None) is not None
 
 
-def _align(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[Tensor, Tensor]:
-    """Ids with padding on the left, and 1 where they are real."""
-    length = max(map(len, rows))
-    ids = [[*[loaded.pad_id] * (length - len(row)), *row] for row in rows]
-    real = [[*[0] * (length - len(row)), *[1] * len(row)] for row in rows]
-    return torch.tensor(ids, device=loaded.device), torch.tensor(real, device=loaded.device)
-
-
 @torch.inference_mode()
 def _generate(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
 ) -> dict[int, list[int]]:
     """By `generate` of transformers."""
     members = [member for group in batch for member in group.members]
-    ids, real = _align([prompts[member] for member in members], loaded)
+    ids, real = align_prompts([prompts[member] for member in members], loaded)
     model: Any = loaded.model
     with _without_habits(model):
         out = model.generate(
@@ -219,7 +204,7 @@ def _settings(loaded: LoadedModel, max_new_tokens: int) -> "GenerationConfig":
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
-        eos_token_id=_stop_ids(loaded),
+        eos_token_id=stop_ids(loaded),
         pad_token_id=loaded.pad_id,
     )
 
@@ -242,16 +227,3 @@ def _without_habits(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for part, own in zip(parts, habits, strict=True):
             part.generation_config = own
-
-
-def _stop_ids(loaded: LoadedModel) -> list[int]:
-    eos = loaded.tokenizer.eos_token_id
-    return sorted({loaded.chat.end[-1]} | ({int(eos)} if isinstance(eos, int) else set()))
-
-
-def _finish(loaded: LoadedModel, ids: Sequence[int], seconds: float) -> Generated:
-    stops = _stop_ids(loaded)
-    end = next((place for place, token in enumerate(ids) if token in stops), None)
-    words = ids if end is None else ids[:end]
-    text = str(loaded.tokenizer.decode(list(words), skip_special_tokens=True)).strip()
-    return Generated(text, len(words) + (end is not None), seconds, end is not None)

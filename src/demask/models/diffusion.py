@@ -9,7 +9,7 @@ model's config.json. B rows, T positions, N places, V vocabulary.
 """
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from torch import Tensor
 
@@ -47,14 +47,22 @@ def diffusion_form(config: "PretrainedConfig") -> DiffusionForm | None:
     stored = getattr(config, "diffusion", None)
     if not isinstance(stored, dict):
         return None
+    where = f"{config.name_or_path or 'model'}: config.json"
     try:
         form = DiffusionForm(**{name: stored[name] for name in ("mask_token_id", "alignment", "layout")})
     except KeyError as error:
-        raise ModelError(f"config.json: diffusion has no {error.args[0]}") from error
-    if form.alignment not in (0, 1) or not 0 <= form.mask_token_id < vocabulary_size(config):
+        raise ModelError(f"{where}: diffusion has no {error.args[0]}; save the model with demask") from error
+    in_vocabulary = form.mask_token_id in range(vocabulary_size(config))
+    if form.alignment not in (0, 1) or not in_vocabulary or form.layout not in get_args(Layout):
         raise ModelError(
-            f"config.json: diffusion has alignment {form.alignment} and mask token {form.mask_token_id}; "
-            f"expected 0 or 1, and a token below {vocabulary_size(config)}"
+            f"{where}: diffusion has alignment {form.alignment}, mask token {form.mask_token_id} and layout "
+            f"{form.layout!r}; expected 0 or 1, a token below {vocabulary_size(config)}, and one of "
+            f"{', '.join(get_args(Layout))}"
+        )
+    if getattr(config, "is_causal", True):
+        raise ModelError(
+            f"{where}: describes a masked-diffusion model and is_causal is not false; expected both, as "
+            "demask saves them"
         )
     return form
 

@@ -4,9 +4,10 @@
     loaded.model, loaded.tokenizer, loaded.chat
 
 Weights are float32 (the masters of training) and come from safetensors only. No code from a
-checkpoint is run.
+checkpoint is run: LLaDA and Dream are read as the native classes that they equal (layouts.py).
 """
 
+import json
 import socket
 from dataclasses import dataclass
 from functools import cache
@@ -19,14 +20,20 @@ import torch
 from safetensors import SafetensorError
 
 from demask.errors import ModelError
+from demask.models.diffusion import DiffusionForm, Layout, diffusion_form
 from demask.models.embedded import fetch_embedded_model
+from demask.models.layouts import find_layout, native_config
 from demask.models.precision import keep_freed_memory
+from demask.models.weights import read_weights
 from demask.objectives.prompts import PLAIN_TEMPLATE, ChatFormat, load_chat_format
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = "embedded"
+# Of a maker's folder on the hub; its code stays there.
+_TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+_WEIGHT_FILES = ("*.safetensors",)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class LoadedModel:
     """A model with what is needed to talk to it.
 
     Attributes:
-        model: a causal language model in float32, in evaluation mode.
+        model: a causal language model, or a masked-diffusion one; in evaluation mode, and in float32
+            unless it was asked for otherwise.
         tokenizer: its tokenizer; has a chat template, `PLAIN_TEMPLATE` when it came without.
         chat: the template cut into token ids, tested.
         name: as the user gave it.
@@ -66,6 +74,11 @@ class LoadedModel:
         return context_length(self.model.config)
 
     @property
+    def diffusion(self) -> DiffusionForm | None:
+        """How the model denoises; None when it is autoregressive."""
+        return diffusion_form(self.model.config)
+
+    @property
     def parameters(self) -> int:
         """How many weights the model has."""
         return sum(p.numel() for p in self.model.parameters())
@@ -91,12 +104,33 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     source = _locate(name)
+    layout, settings = _read_settings(name, source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **_access(source))
+        tokenizer = (
+            AutoTokenizer.from_pretrained(source, **_access(source))
+            if layout == "native"
+            else _load_makers_tokenizer(_fetch(source, _TOKENIZER_FILES), layout)
+        )
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _cannot_load(name, "tokenizer", error) from error
+    if layout != "native" and tokenizer.mask_token_id is None:
+        form = diffusion_form(native_config(settings, layout, name))
+        tokenizer.mask_token = form and tokenizer.convert_ids_to_tokens(form.mask_token_id)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
+    return tokenizer
+
+
+def _load_makers_tokenizer(folder: Path, layout: Layout) -> Any:
+    """As a class of transformers: Dream's own is a copy of Qwen2's, LLaDA's whole is its tokenizer.json."""
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        raise FileNotFoundError("no tokenizer.json and no vocab.json there")
+    kind: Any = PreTrainedTokenizerFast if layout == "llada" else Qwen2Tokenizer
+    tokenizer = kind.from_pretrained(folder)
+    # Saved with it, the next to load the tokenizer would be asked to run its makers' code.
+    tokenizer.init_kwargs.pop("auto_map", None)
     return tokenizer
 
 
@@ -109,10 +143,14 @@ def load_architecture(name: str) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     source = _locate(name)
+    layout, settings = _read_settings(name, source)
+    if layout != "native":
+        return native_config(settings, layout, name)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(source, **_access(source))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _cannot_load(name, "configuration", error) from error
+    diffusion_form(config)
     return config
 
 
@@ -130,18 +168,18 @@ def outline_model(config: "PretrainedConfig") -> "PreTrainedModel":
     return model
 
 
-def load_model(name: str, *, device: str = "auto") -> LoadedModel:
+def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = torch.float32) -> LoadedModel:
     """A model, its tokenizer and its chat format.
 
     Args:
         name: `embedded`, a folder, or a name on the Hugging Face hub.
         device: `auto`, `cpu` or `cuda`.
+        dtype: of the weights in memory; training needs float32. None: as stored.
 
     Raises:
-        ModelError: it cannot be found, has no weights, is not a causal language model, or its
-            chat template fails the self-test.
+        ModelError: it cannot be found, has no weights, is neither a causal language model nor a
+            masked-diffusion model, or its chat template fails the self-test.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -151,13 +189,25 @@ def load_model(name: str, *, device: str = "auto") -> LoadedModel:
     tokenizer = load_tokenizer(name)
     source = _locate(name)
     config = load_architecture(name)
-    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    form = diffusion_form(config)
+    if form is None or form.layout == "native":
+        stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+        model = _load_native(name, config, dtype)
+    else:
+        model, stored = _load_makers(name, config, form.layout, dtype)
+    return LoadedModel(model.to(place).eval(), tokenizer, load_chat_format(tokenizer), name, source, stored)
+
+
+def _load_native(name: str, config: "PretrainedConfig", dtype: torch.dtype | None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    source = _locate(name)
     loader: Any = AutoModelForCausalLM
     try:
         model, found = loader.from_pretrained(
             source,
             config=config,
-            dtype=torch.float32,
+            dtype="auto" if dtype is None else dtype,
             use_safetensors=True,
             output_loading_info=True,
             **_access(source),
@@ -169,7 +219,47 @@ def load_model(name: str, *, device: str = "auto") -> LoadedModel:
             f"{name}: {len(found['missing_keys'])} of its weights are missing, such as "
             f"{min(found['missing_keys'])}; expected a whole causal language model"
         )
-    return LoadedModel(model.to(place).eval(), tokenizer, load_chat_format(tokenizer), name, source, stored)
+    return model
+
+
+def _load_makers(
+    name: str, config: "PretrainedConfig", layout: Layout, dtype: torch.dtype | None
+) -> tuple[Any, torch.dtype]:
+    """A model in a maker's layout, and the number format that it is stored in."""
+    try:
+        folder = _fetch(_locate(name), (*_TOKENIZER_FILES, *_WEIGHT_FILES))
+    except (OSError, ValueError) as error:
+        raise _cannot_load(name, "model", error) from error
+    outline = outline_model(config)
+    read = read_weights(folder, outline, layout=layout, dtype=dtype)
+    loader: Any = type(outline)
+    # Without a folder transformers takes the tensors as they are, and computes the rotary buffers.
+    model = loader.from_pretrained(None, config=config, state_dict=read.tensors, dtype=dtype or read.stored)
+    return model, read.stored
+
+
+def _read_settings(name: str, source: str) -> tuple[Layout, dict[str, Any]]:
+    """The config.json of a model, and the layout that it tells of."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        path = cached_file(source, "config.json", local_files_only=_access(source)["local_files_only"])
+        settings = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _cannot_load(name, "configuration", error) from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{name}: config.json: holds a {type(settings).__name__}, expected an object")
+    return find_layout(settings, name), settings
+
+
+def _fetch(source: str, files: tuple[str, ...]) -> Path:
+    """The folder with these files, which come from the hub where `source` is no folder."""
+    if Path(source).exists():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    offline = _access(source)["local_files_only"]
+    return Path(snapshot_download(source, allow_patterns=list(files), local_files_only=offline))
 
 
 def _locate(name: str) -> str:

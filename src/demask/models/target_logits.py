@@ -47,9 +47,7 @@ def score_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> Ta
     return TargetNats(token_nats(logits_NV, labels_N, never=never_written(head_of)), masked_N)
 
 
-def predict_at(
-    model: Any, inputs: dict[str, Any], places_N: Tensor, *, head_of: "PreTrainedModel"
-) -> Tensor:
+def predict_at(model: Any, inputs: dict[str, Any], places_N: Tensor, *, head_of: "PreTrainedModel") -> Tensor:
     """Logits at some places of the flattened batch, (N, V).
 
     Args:

@@ -67,14 +67,7 @@ def ask_stage(
         progress.say(f"{stage}: as in an earlier run with this model and these questions, not asked again")
     else:
         progress.begin(f"Asking ({stage})", len(pairs))
-        predictions = ask_questions(
-            loaded,
-            pairs,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
-            documents=documents,
-            on_done=progress.advance,
-        )
+        predictions = ask_questions(loaded, pairs, settings, documents=documents, on_done=progress.advance)
         try:
             remember(key, predictions)
         except RunError as error:  # the run goes on without it

@@ -77,7 +77,14 @@ def train_stage(
     stream = make_stream(config, loaded.tokenizer, loaded.model.config, passages)
     trained = loaded
     if config.train.method == "lora":
-        adapter = add_adapter(loaded.model, rank=config.train.lora_rank, seed=config.seed)
+        form = loaded.diffusion
+        adapter = add_adapter(
+            loaded.model,
+            rank=config.train.lora_rank,
+            seed=config.seed,
+            # LLaDA and Dream have learned their mask token; a converted model has not.
+            trained_token=form.mask_token_id if form and form.layout == "native" else None,
+        )
         trained = replace(loaded, model=adapter)
     totals = _train(config, run, trained, stream, pairs, progress, parameters)
     if config.train.method == "lora":
@@ -184,9 +191,7 @@ def _measure_accuracy(
     from demask.evaluation.statistics import summarise
 
     loaded.model.eval()
-    predictions = ask_questions(
-        loaded, pairs, max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size
-    )
+    predictions = ask_questions(loaded, pairs, settings)
     loaded.model.train()
     return [
         {"step": step, "direction": direction, "metric": metric, **numbers}

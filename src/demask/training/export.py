@@ -5,25 +5,40 @@ save_model(loaded, run.file("model"))
 """
 
 import copy
+import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
 
 from demask.errors import RunError
+from demask.models.diffusion import Layout
+from demask.models.layouts import makers_settings
 from demask.models.load import LoadedModel
+from demask.models.weights import write_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def add_adapter(model: "PreTrainedModel", *, rank: int, seed: int) -> Any:
+# By which the transformers of LLaDA and Dream (4.46) knows the tokenizers that are saved with them.
+_TOKENIZER_CLASSES = {"llada": "PreTrainedTokenizerFast", "dream": "Qwen2Tokenizer"}
+
+
+def add_adapter(model: "PreTrainedModel", *, rank: int, seed: int, trained_token: int | None = None) -> Any:
     """A low-rank adapter on all linear layers but the output layer, in float32.
 
     Scaled by alpha = rank, hence by one, so that the learning rate means the same at every rank.
+
+    Args:
+        model: gets the adapter inside it.
+        rank: of the adapter.
+        seed: of its first weights.
+        trained_token: whose row of the embedding is trained, too: the mask token of a model that was
+            just converted, since no linear layer reaches it.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -31,7 +46,13 @@ def add_adapter(model: "PreTrainedModel", *, rank: int, seed: int) -> Any:
         torch.manual_seed(seed)
         return get_peft_model(
             model,
-            LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM"),
+            LoraConfig(
+                r=rank,
+                lora_alpha=rank,
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+                trainable_token_indices=None if trained_token is None else [trained_token],
+            ),
         )
 
 
@@ -42,15 +63,28 @@ def round_weights(model: "PreTrainedModel", dtype: torch.dtype) -> None:
         weights.copy_(weights.to(dtype))
 
 
-def save_model(loaded: LoadedModel, folder: Path) -> None:
+def save_model(loaded: LoadedModel, folder: Path, *, layout: Layout | None = None) -> None:
     """Write weights, tokenizer and chat template; the folder appears whole or not at all.
 
     Weights are stored in the number format that the model came in.
 
+    Args:
+        loaded: the model.
+        folder: appears whole or not at all; one of the same name is replaced.
+        layout: of config and weights; None: the one that the model came in. In a maker's layout its
+            code is copied along from a local folder, and never run.
+
     Raises:
+        ModelError: the model cannot be had in this layout.
         RunError: the disk is full or the folder cannot be written.
     """
-    _save_whole(folder, lambda place: _write_model(loaded, place))
+    form = loaded.diffusion
+    wanted = layout or (form.layout if form else "native")
+    if wanted == "native":
+        _save_whole(folder, lambda place: _write_native(loaded, place))
+        return
+    settings = makers_settings(loaded.model.config, wanted)
+    _save_whole(folder, lambda place: _write_makers(loaded, place, wanted, settings))
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -62,14 +96,47 @@ def save_adapter(model: Any, folder: Path) -> None:
     _save_whole(folder, lambda place: model.save_pretrained(place))
 
 
-def _write_model(loaded: LoadedModel, place: Path) -> None:
-    weights = {name: tensor.to(loaded.stored_dtype) for name, tensor in loaded.model.state_dict().items()}
-    loaded.model.save_pretrained(place, state_dict=weights)
+def _write_native(loaded: LoadedModel, place: Path) -> None:
+    loaded.model.save_pretrained(place, state_dict=_stored_weights(loaded))
     # Transformers writes the format that is in memory, from which servers choose theirs.
-    config = copy.deepcopy(loaded.model.config)
+    config = cast("Any", copy.deepcopy(loaded.model.config))
     config.dtype = loaded.stored_dtype
+    if loaded.diffusion is not None:
+        config.diffusion = {**config.diffusion, "layout": "native"}
     config.save_pretrained(place)
     loaded.tokenizer.save_pretrained(place)
+
+
+def _write_makers(loaded: LoadedModel, place: Path, layout: Layout, settings: dict[str, Any]) -> None:
+    """As the makers of LLaDA or Dream do, for their tools."""
+    weights = _stored_weights(loaded)
+    if loaded.model.config.get_text_config().tie_word_embeddings:
+        del weights["lm_head.weight"]
+    write_weights(weights, place, layout=layout)
+    name = "dtype" if "dtype" in settings else "torch_dtype"
+    settings = {**settings, name: str(loaded.stored_dtype).removeprefix("torch.")}
+    _write_json(settings, place / "config.json")
+    loaded.tokenizer.save_pretrained(place, save_jinja_files=False)
+    _date_back(place / "tokenizer_config.json", layout)
+    for code in Path(loaded.source).glob("*.py"):
+        shutil.copyfile(code, place / code.name)
+
+
+def _stored_weights(loaded: LoadedModel) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(loaded.stored_dtype) for name, tensor in loaded.model.state_dict().items()}
+
+
+def _date_back(path: Path, layout: Layout) -> None:
+    """Let transformers 4, for which the makers' code was written, read a tokenizer of transformers 5."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = _TOKENIZER_CLASSES[layout]
+    if isinstance(settings.get("extra_special_tokens"), list):
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+    _write_json(settings, path)
+
+
+def _write_json(settings: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _save_whole(folder: Path, write: Any) -> None:

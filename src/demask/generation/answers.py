@@ -1,0 +1,48 @@
+"""Answer prompts with whatever kind of model there is.
+
+texts = generate_answers(loaded, prompts, settings)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from demask.config import Evaluate
+from demask.generation.autoregressive import generate_texts
+from demask.generation.diffusion import Decoding, generate_diffusion
+
+if TYPE_CHECKING:
+    from demask.generation.texts import Generated
+    from demask.models.load import LoadedModel
+
+
+def generate_answers(
+    loaded: "LoadedModel",
+    prompts: Sequence[Sequence[int]],
+    settings: Evaluate,
+    *,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> "list[Generated]":
+    """Continue every prompt, in the order given: greedily, or by denoising with the recipe's settings.
+
+    Args:
+        loaded: the model with its tokenizer.
+        prompts: token ids, the template's own tokens included.
+        settings: limits, and how masked-diffusion models denoise.
+        on_done: told how many prompts a finished batch had.
+    """
+    if loaded.diffusion is None:
+        return generate_texts(
+            loaded,
+            prompts,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            on_done=on_done,
+        )
+    return generate_diffusion(
+        loaded,
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        settings=Decoding(**settings.denoise.model_dump()),
+        on_done=on_done,
+    )
