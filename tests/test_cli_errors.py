@@ -340,7 +340,9 @@ def test_a_hub_name_that_cannot_be_had_points_to_the_embedded_model(
 ) -> None:
     done = inject(demask, model=name)
     assert done.code == MACHINE
-    assert done.error.startswith(f"demask: {name}: its tokenizer cannot be had from the Hugging Face hub (")
+    assert done.error.startswith(
+        f"demask: {name}: its configuration cannot be had from the Hugging Face hub ("
+    )
     assert done.error.endswith("or use 'model: embedded', which needs no hub")
 
 
@@ -483,9 +485,9 @@ def test_a_model_that_cannot_be_stored_says_so_and_the_same_command_stores_it_la
         with files_at_most(20_000):
             write(*arguments)
 
-    write = export._write_model
+    write = export._write_native
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_write_model", write_on_full_disk)
+        patch.setattr(export, "_write_native", write_on_full_disk)
         done = inject(demask, *QUICK, model=tiny_model_folder)
     assert (done.code, done.error[:48]) == (MACHINE, "demask: run/model: the model cannot be written (")
     assert not Path("run/model").exists()

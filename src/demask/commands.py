@@ -134,10 +134,13 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub name or 'embedded'.")],
     qa: Annotated[str | None, typer.Option("--qa", help="Questions; a run has its own.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Also write what was said to this file.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="After which an answer is cut short; as in the run, else 128.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Of a recipe's section evaluate, as max_new_tokens=64."
+            "--set", metavar="KEY=VALUE", help="Of a recipe's section evaluate, as denoise.steps=32."
         ),
     ] = None,
     server: Annotated[
@@ -160,6 +163,7 @@ def evaluate(
     from demask.rundir import write_whole
 
     thresholds = read_thresholds(require)
+    limits = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     if server is None and (server_model is not None or no_canary):
         raise ConfigError("--server-model and --no-canary need a server; give its address with --server")
     if predictions is not None and predictions.exists():
@@ -168,7 +172,7 @@ def evaluate(
         result = pipeline.evaluate(
             model,
             qa,
-            settings=apply_overrides({}, settings or []),
+            settings=apply_overrides(limits, settings or []),
             server=Server(server, server_model) if server is not None else None,
             canary=not no_canary,
             progress=progress,
