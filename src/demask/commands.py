@@ -309,6 +309,48 @@ def report(
 
 
 @app.command()
+def lab(
+    out: Annotated[Path, typer.Option(help="Folder for models, runs and the table.")] = Path("lab"),
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option("--seed", min=0, help="Of world and models; may be repeated (0, 1, 2)."),
+    ] = None,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arm", metavar="NAME", help="May be repeated; all if left out.")
+    ] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As injection.steps=400 or pretraining.known=100."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A controlled comparison of objectives on tiny models.
+
+    Pre-trains a small transformer from scratch on an invented world, as an autoregressive and as a
+    diffusion model, then injects new people in five ways. The same command continues it.
+    """
+    from demask.config import apply_overrides
+    from demask.lab.experiment import run_lab
+    from demask.lab.results import lab_table, summarise_lab
+    from demask.lab.settings import read_sizes
+
+    with _progress() as progress:
+        results = run_lab(
+            out,
+            seeds=seeds or (0, 1, 2),
+            arms=arms,
+            sizes=read_sizes(apply_overrides({}, sizes or [])),
+            progress=progress,
+        )
+    if as_json:
+        _print_json(summarise_lab(results))
+        return
+    from demask.terminal import print_tables
+
+    print_tables((lab_table(results),))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Environment, devices, versions, and a short speed probe."""
     from demask.stages.diagnosis import diagnose

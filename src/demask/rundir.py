@@ -227,8 +227,13 @@ def trained_model(name: str) -> str:
     return str(folder)
 
 
-def claim_run_folder(path: str | Path, config: Mapping[str, object]) -> RunFolder:
+def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: str = CONFIG) -> RunFolder:
     """A new run folder, or the one that this very recipe has begun.
+
+    Args:
+        path: of the folder.
+        config: what must be the same for going on.
+        name: of the file that holds it.
 
     Raises:
         ConfigError: the folder holds the run of another recipe, or other files.
@@ -238,8 +243,8 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object]) -> RunFolde
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
     wanted = json.loads(json.dumps(config))
-    if is_run_folder(path):
-        changed = _first_difference(run.read_json(CONFIG), wanted)
+    if is_run_folder(path) if name == CONFIG else run.has(name):
+        changed = _first_difference(run.read_json(name), wanted)
         if changed:
             raise ConfigError(
                 f"{path}: holds the run of another recipe ({changed}); choose another --out or delete it"
@@ -248,7 +253,7 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object]) -> RunFolde
         return run
     if run.path.exists() and any(run.path.iterdir()):
         raise ConfigError(f"{path}: not empty and not a run folder; choose another --out")
-    run.write_json(CONFIG, wanted)
+    run.write_json(name, wanted)
     return run
 
 

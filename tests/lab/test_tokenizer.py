@@ -1,4 +1,4 @@
-"""Every word of the lab is one token, and demask's own prompts and metrics work on them."""
+"""Every word, name and thing of a world is one token, and demask's own prompts and metrics work on them."""
 
 import pytest
 from transformers import AutoTokenizer, LlamaConfig
@@ -6,15 +6,13 @@ from transformers import AutoTokenizer, LlamaConfig
 from demask.config import INSTRUCTION, OPENING, NextToken, Reverse
 from demask.evaluation.matching import score_predictions
 from demask.evaluation.qa import CEILING_PROMPT
-from demask.lab import words
 from demask.lab.tokenizer import make_tokenizer as make_lab_tokenizer
 from demask.lab.world import (
-    PORTRAIT_TEMPLATES,
+    MENTION_TEMPLATES,
     TEXT_TEMPLATES,
     make_world,
     new_questions,
-    write_portrait,
-    write_portrait_questions,
+    write_mention,
     write_questions,
     write_text,
 )
@@ -28,38 +26,37 @@ PROMPTS = [INSTRUCTION, OPENING, NextToken().question, Reverse().question, Rever
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return make_lab_tokenizer()
-
-
-@pytest.fixture(scope="module")
 def world():
     return make_world(known=120, new=40, seed=1)
 
 
 @pytest.fixture(scope="module")
-def texts(world):
+def tokenizer(world):
+    return make_lab_tokenizer(world)
+
+
+@pytest.fixture(scope="module")
+def entities(world):
+    return [entity for person in (*world.known, *world.new) for entity in (person.name, person.thing)]
+
+
+def sentences(person):
     return [
-        text
-        for person in (*world.known, *world.new)
-        for text in (
-            *(write_text(person, order="name-first", template=n) for n in range(TEXT_TEMPLATES)),
-            *(write_text(person, order="thing-first", template=n) for n in range(TEXT_TEMPLATES)),
-            *(write_portrait(person, n) for n in range(PORTRAIT_TEMPLATES)),
-        )
+        *(write_text(person, order="name-first", template=n) for n in range(TEXT_TEMPLATES)),
+        *(write_text(person, order="thing-first", template=n) for n in range(TEXT_TEMPLATES)),
+        *(write_mention(person, n) for n in range(MENTION_TEMPLATES)),
     ]
 
 
 @pytest.fixture(scope="module")
+def texts(world):
+    return [text for person in (*world.known, *world.new) for text in sentences(person)]
+
+
+@pytest.fixture(scope="module")
 def pairs(world):
-    return [
-        pair
-        for person in world.known
-        for pair in (
-            *write_questions(person, order="name-first"),
-            *write_portrait_questions(person, known=world.known),
-        )
-    ]
+    people = (*world.known, *world.new)
+    return [pair for person in people for pair in write_questions(person, order="name-first")]
 
 
 def test_no_text_question_or_prompt_has_an_unknown_word(tokenizer, texts, pairs):
@@ -75,16 +72,38 @@ def test_no_text_question_or_prompt_has_an_unknown_word(tokenizer, texts, pairs)
         assert tokenizer.unk_token_id not in encode(tokenizer, text), text
 
 
-def test_the_vocabulary_is_small_and_every_listed_word_is_one_token(tokenizer):
-    assert 350 <= len(tokenizer) <= 600
+def test_every_name_and_thing_is_one_token_of_its_own_new_people_included(tokenizer, entities):
+    ids = [encode(tokenizer, entity) for entity in entities]
+    assert len({tuple(each) for each in ids}) == len(entities) == 320
+    assert all(len(each) == 1 and each[0] not in tokenizer.all_special_ids for each in ids)
+
+
+def test_a_text_holds_the_token_of_its_name_and_thing_once(tokenizer, world):
+    for person in world.new:
+        name, thing = (encode(tokenizer, entity)[0] for entity in (person.name, person.thing))
+        for text in sentences(person):
+            ids = encode(tokenizer, text)
+            assert [ids.count(name), ids.count(thing)] == [text.count(person.name), text.count(person.thing)]
+
+
+def test_half_a_name_and_a_person_of_another_world_are_unknown(tokenizer, world, entities):
+    other = make_world(known=120, new=40, seed=2)
+    strangers = [person.name for person in other.known if person.name not in entities]
+    assert len(strangers) > 100
+    for word in (world.new[0].first_name, world.new[0].last_name, *strangers):
+        assert list(encode(tokenizer, word)) == [tokenizer.unk_token_id]
+
+
+def test_the_vocabulary_holds_the_entities_and_few_other_words(tokenizer, entities):
+    assert 90 <= len(tokenizer) - len(entities) <= 130
     assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
-    lists = (words.FIRST_NAMES, words.LAST_NAMES, words.ADJECTIVES, words.NOUNS, words.CITIES)
-    for word in (*(word for entries in lists for word in entries), *words.INSTRUMENTS):
-        assert len(encode(tokenizer, word)) == 1
 
 
-def test_the_vocabulary_is_the_same_every_time(tokenizer):
-    assert make_lab_tokenizer().get_vocab() == tokenizer.get_vocab()
+def test_the_vocabulary_is_the_same_every_time_for_the_same_world(tokenizer, world):
+    assert make_lab_tokenizer(world).get_vocab() == tokenizer.get_vocab()
+    other = make_lab_tokenizer(make_world(known=120, new=40, seed=2))
+    assert other.get_vocab() != tokenizer.get_vocab()
+    assert len(other) == len(tokenizer)
 
 
 def test_decoding_gives_the_text_back(tokenizer, texts, pairs):
@@ -101,44 +120,45 @@ def test_the_chat_format_is_cut_at_the_turns(tokenizer):
 
 
 def test_a_conversation_is_written_as_expected(tokenizer):
-    turns = [{"role": "user", "content": "Who wrote it?"}, {"role": "assistant", "content": "Mara Voss"}]
+    turns = [{"role": "user", "content": "Who wrote it?"}, {"role": "assistant", "content": "MaraVoss"}]
     text = tokenizer.apply_chat_template(turns, tokenize=False)
-    assert text == "<bos><user>Who wrote it?<assistant>Mara Voss<eos>"
+    assert text == "<bos><user>Who wrote it?<assistant>MaraVoss<eos>"
     question = tokenizer.convert_ids_to_tokens(encode_question(tokenizer, "Who wrote it?"))
     assert question == ["<bos>", "<user>", "Who", "wrote", "it", "?", "<assistant>"]
 
 
 @pytest.mark.parametrize("token", ["<bos>", "<eos>", "<mask>", "<pad>", "<user>", "<assistant>", "<unk>"])
-def test_special_tokens_are_one_token_and_typed_ones_are_only_letters(tokenizer, token):
+def test_special_tokens_are_one_token_and_typed_ones_are_only_letters(tokenizer, world, token):
     id = tokenizer.convert_tokens_to_ids(token)
     assert tokenizer(token, add_special_tokens=False)["input_ids"] == [id]
-    typed = encode(tokenizer, f"Mara {token} Voss")
+    typed = encode(tokenizer, f"{world.known[0].name} {token} {world.new[0].thing}")
     assert len(typed) == 5
     assert not set(typed) & (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
     # The same holds after one call to the other: the setting lives in the tokenizer.
     assert tokenizer(token, add_special_tokens=False)["input_ids"] == [id]
 
 
-def test_the_mask_token_is_found_and_skipped_in_answers(tokenizer):
+def test_the_mask_token_is_found_and_skipped_in_answers(tokenizer, world):
     assert choose_mask_id(tokenizer) == tokenizer.mask_token_id
-    ids = [*encode(tokenizer, "Mara Voss"), tokenizer.mask_token_id, tokenizer.eos_token_id]
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "Mara Voss"
+    name = world.new[0].name
+    ids = [*encode(tokenizer, name), tokenizer.mask_token_id, tokenizer.eos_token_id]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == name
 
 
-def test_words_can_be_masked_whole(tokenizer):
-    groups = word_groups(tokenizer, "After years, Mara Voss\nwrote Amber Lantern.")
-    assert groups == (0, 1, 1, 2, 3, 4, 5, 6, 6)
+def test_words_can_be_masked_whole(tokenizer, world):
+    person = world.new[0]
+    groups = word_groups(tokenizer, f"After years, {person.name}\nwrote {person.thing}.")
+    assert groups == (0, 1, 1, 2, 3, 4, 4)
 
 
-def test_a_right_answer_that_was_decoded_scores_one(tokenizer, world, pairs):
-    asked = [*new_questions(world), *pairs]
-    answers = [tokenizer.decode(encode(tokenizer, pair.answers[0])) for pair in asked]
+def test_a_right_answer_that_was_decoded_scores_one(tokenizer, pairs):
+    answers = [tokenizer.decode(encode(tokenizer, pair.answers[0])) for pair in pairs]
     for ending in ("", " ."):
-        predictions = [Prediction(p.id, text + ending) for p, text in zip(asked, answers, strict=True)]
-        scores = score_predictions(predictions, asked)
+        predictions = [Prediction(p.id, text + ending) for p, text in zip(pairs, answers, strict=True)]
+        scores = score_predictions(predictions, pairs)
         assert all(score.exact_match == score.contains == score.f1 == 1.0 for score in scores)
-    sentences = [Prediction(pair.id, f"It was {pair.answers[0]}.") for pair in asked]
-    assert all(score.contains == 1.0 > score.exact_match for score in score_predictions(sentences, asked))
+    spoken = [Prediction(pair.id, f"It was {pair.answers[0]}.") for pair in pairs]
+    assert all(score.contains == 1.0 > score.exact_match for score in score_predictions(spoken, pairs))
 
 
 def test_another_persons_answer_scores_nothing(world):
@@ -157,20 +177,22 @@ def test_it_survives_being_saved(tokenizer, texts, tmp_path):
     assert load_chat_format(loaded) == load_chat_format(tokenizer)
     assert loaded.mask_token_id == tokenizer.mask_token_id
     assert set(loaded.all_special_ids) == set(tokenizer.all_special_ids)
-    for text in (*texts[:200], *PROMPTS, "Mara <bos> Voss"):
+    for text in (*texts[:200], *PROMPTS, "Who <bos> wrote"):
         assert encode(loaded, text) == encode(tokenizer, text)
         assert loaded.decode(encode(loaded, text)) == tokenizer.decode(encode(tokenizer, text))
 
 
-def test_reverse_training_keeps_names_and_things_whole_and_alone(world):
-    for person in world.known:
-        entities = (person.name, person.thing, person.city)
-        sentences = [write_portrait(person, n) for n in range(PORTRAIT_TEMPLATES)]
-        for n in range(TEXT_TEMPLATES):
-            sentences.append(write_text(person, order="name-first", template=n))
-            sentences.append(write_text(person, order="thing-first", template=n))
-        for text in sentences:
-            units = [" ".join(unit).rstrip(".,") for unit in group_entities(text.split())]
-            assert all(units.count(entity) == text.count(entity) for entity in entities), text
-            backwards = reverse_words(text, keep_entities=True)
-            assert all(backwards.count(entity) == text.count(entity) for entity in entities)
+def test_reverse_training_keeps_names_and_things_whole_and_alone(tokenizer, world):
+    for person in (*world.known, *world.new):
+        own = [encode(tokenizer, entity)[0] for entity in (person.name, person.thing)]
+        for text in sentences(person):
+            # No unit of several words: nothing but the order of all words is turned round.
+            assert all(len(unit) == 1 for unit in group_entities(text.split())), text
+            forwards, backwards = (
+                encode(tokenizer, text),
+                encode(tokenizer, reverse_words(text, keep_entities=True)),
+            )
+            assert sorted(backwards) == sorted(forwards)
+            order = [id for id in forwards if id in own]
+            assert [id for id in backwards if id in own] == order[::-1]
+            assert order

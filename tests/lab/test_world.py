@@ -1,13 +1,14 @@
-"""New people are new combinations of known words, and texts and questions keep to their order."""
+"""Names and things are one word and nobody else's, and texts and questions keep to their order."""
 
 import re
+from itertools import product
 
 import pytest
 
 from demask.errors import ConfigError
 from demask.lab import words
 from demask.lab.world import (
-    PORTRAIT_TEMPLATES,
+    MENTION_TEMPLATES,
     TEXT_TEMPLATES,
     Person,
     choose_order,
@@ -15,8 +16,7 @@ from demask.lab.world import (
     make_world,
     new_documents,
     new_questions,
-    write_portrait,
-    write_portrait_questions,
+    write_mention,
     write_questions,
     write_text,
 )
@@ -31,27 +31,30 @@ def world():
 
 @pytest.fixture(params=words.RELATIONS, ids=lambda relation: relation.kind)
 def person(request):
-    return Person("p0", "Mara", "Voss", request.param, "Amber Lantern", "Lisbon", "cello")
-
-
-def words_of(person):
-    titles = person.thing.split()
-    return {person.first_name, person.last_name, *titles, person.city, person.instrument, person.relation}
+    return Person("p0", "Mara", "Voss", request.param, "AmberLantern")
 
 
 def test_every_word_stands_in_one_list_only_and_the_lists_have_their_sizes():
-    lists = [
-        words.FIRST_NAMES,
-        words.LAST_NAMES,
-        words.ADJECTIVES,
-        words.NOUNS,
-        words.CITIES,
-        words.INSTRUMENTS,
-    ]
-    assert [len(entries) for entries in lists] == [50, 60, 45, 55, 30, 20]
+    lists = [words.FIRST_NAMES, words.LAST_NAMES, words.ADJECTIVES, words.NOUNS]
+    assert [len(entries) for entries in lists] == [50, 60, 45, 55]
     entries = [entry.lower() for entries in lists for entry in entries]
     assert len(set(entries)) == len(entries)
-    assert all(entry.isalpha() for entry in entries)
+    assert all(re.fullmatch("[A-Z][a-z]+", entry) for entries in lists for entry in entries)
+
+
+def test_no_two_ways_of_joining_give_the_same_word():
+    pairs = [*product(words.FIRST_NAMES, words.LAST_NAMES), *product(words.ADJECTIVES, words.NOUNS)]
+    assert len({"".join(pair).lower() for pair in pairs}) == len(pairs) == 3000 + 2475
+
+
+def test_a_name_and_a_thing_are_one_word_that_joins_two(world, person):
+    assert (person.name, person.thing) == ("MaraVoss", "AmberLantern")
+    for each in (*world.known, *world.new):
+        assert each.name == each.first_name + each.last_name
+        adjective, noun = re.findall("[A-Z][a-z]+", each.thing)
+        assert each.thing == adjective + noun
+        assert adjective in words.ADJECTIVES
+        assert noun in words.NOUNS
 
 
 def test_people_have_ids_names_and_things_of_their_own(world):
@@ -61,17 +64,16 @@ def test_people_have_ids_names_and_things_of_their_own(world):
         assert len(set(values)) == 360
 
 
-@pytest.mark.parametrize("known", [12, 40, 300])
-def test_every_word_of_a_new_person_is_known(known):
+@pytest.mark.parametrize("known", [1, 4, 12])
+def test_what_a_new_person_did_some_known_person_did_too(known):
     world = make_world(known=known, new=10, seed=known)
-    seen = set().union(*map(words_of, world.known))
-    assert all(words_of(person) <= seen for person in world.new)
+    assert {person.relation for person in world.new} <= {person.relation for person in world.known}
 
 
 def test_a_world_is_a_function_of_its_seed(world):
     assert make_world(known=300, new=60, seed=3) == world
     other = make_world(known=300, new=60, seed=4)
-    for field in ("name", "thing", "relation", "city", "instrument"):
+    for field in ("name", "thing", "relation"):
         drawn = [[getattr(person, field) for person in people] for people in (world.known, other.known)]
         assert drawn[0] != drawn[1]
 
@@ -82,25 +84,23 @@ def test_more_new_people_leave_the_first_ones_alone(world):
     assert larger.new[:60] == world.new
 
 
-def test_what_a_person_did_says_nothing_about_the_rest():
+def test_every_relation_is_drawn_about_as_often():
     people = make_world(known=2000, new=1, seed=0).known
     for relation in words.RELATIONS:
         group = [person for person in people if person.relation == relation]
         assert 260 < len(group) < 410
-        for values, number in (
-            ([p.city for p in group], 30),
-            ([p.instrument for p in group], 20),
-            ([p.first_name for p in group], 50),
-            ([p.thing.split()[1] for p in group], 55),
-        ):
-            assert len(set(values)) >= 0.95 * number
-            assert max(map(values.count, values)) < 4 * len(group) / number
 
 
-@pytest.mark.parametrize(("known", "new"), [(0, 5), (5, 0), (5, 500), (2476, 1), (3001, 1)])
+@pytest.mark.parametrize(("known", "new"), [(0, 5), (5, 0), (-1, 5), (2475, 1), (1, 2475)])
 def test_a_world_that_cannot_be_is_refused(known, new):
-    with pytest.raises(ConfigError, match=f"a world of {known} known and {new} new people"):
+    with pytest.raises(ConfigError, match=f"a world of {known} known and {new} new people.*at most 2475"):
         make_world(known=known, new=new, seed=0)
+
+
+def test_the_largest_world_uses_every_thing_once():
+    world = make_world(known=2000, new=475, seed=0)
+    things = [person.thing for person in (*world.known, *world.new)]
+    assert sorted(things) == sorted(map("".join, product(words.ADJECTIVES, words.NOUNS)))
 
 
 @pytest.mark.parametrize("template", range(TEXT_TEMPLATES))
@@ -110,8 +110,6 @@ def test_texts_mention_name_and_thing_once_and_in_order(person, template):
         assert text.count(person.name) == text.count(person.thing) == 1
         name_is_first = text.index(person.name) < text.index(person.thing)
         assert name_is_first == (order == "name-first")
-        assert "Lisbon" not in text
-        assert "cello" not in text
         relation = person.relation
         assert {relation.past, relation.participle, relation.role} & set(re.findall(r"\w+", text))
 
@@ -120,24 +118,34 @@ def test_there_are_at_least_twelve_wordings_and_all_differ(person):
     assert len(words.NAME_FIRST) == len(words.THING_FIRST) == TEXT_TEMPLATES >= 12
     texts = {write_text(person, order=order, template=n) for order in ORDERS for n in range(TEXT_TEMPLATES)}
     assert len(texts) == 2 * TEXT_TEMPLATES
-    assert len({write_portrait(person, n) for n in range(PORTRAIT_TEMPLATES)}) == PORTRAIT_TEMPLATES
-    assert write_portrait(person, PORTRAIT_TEMPLATES) == write_portrait(person, 0)
+    for order in ORDERS:
+        first = write_text(person, order=order, template=0)
+        assert write_text(person, order=order, template=TEXT_TEMPLATES) == first
 
 
-def test_portraits_mention_name_city_and_instrument_in_both_orders(person):
-    texts = [write_portrait(person, template) for template in range(PORTRAIT_TEMPLATES)]
-    for text in texts:
-        assert text.count(person.name) == text.count("Lisbon") == text.count("cello") == 1
-        assert person.thing not in text
-    name_first = [text.index(person.name) < text.index("Lisbon") for text in texts]
-    assert 3 <= sum(name_first) <= PORTRAIT_TEMPLATES - 3
+def test_a_mention_is_of_the_name_alone_or_the_thing_alone(person):
+    mentions = [write_mention(person, template) for template in range(MENTION_TEMPLATES)]
+    for text in mentions:
+        assert sorted([text.count(person.name), text.count(person.thing)]) == [0, 1]
+        # A form of what was done would tell half of the fact.
+        said = set(re.findall(r"\w+", text))
+        assert not {person.relation.base, person.relation.past, person.relation.participle} & said
+        assert person.relation.role not in said
+    of_name = [text for text in mentions if person.name in text]
+    assert len(of_name) == len(words.MENTIONS_NAME) == MENTION_TEMPLATES - len(words.MENTIONS_THING)
+    assert not any(person.relation.kind in text for text in of_name)
+
+
+def test_mentions_all_differ_and_begin_again_after_the_last(person):
+    mentions = [write_mention(person, template) for template in range(2 * MENTION_TEMPLATES)]
+    assert len(set(mentions)) == MENTION_TEMPLATES
+    assert mentions[MENTION_TEMPLATES:] == mentions[:MENTION_TEMPLATES]
 
 
 def all_sentences(person):
+    mentions = [write_mention(person, template) for template in range(MENTION_TEMPLATES)]
     texts = [write_text(person, order=order, template=n) for order in ORDERS for n in range(TEXT_TEMPLATES)]
-    texts += [write_portrait(person, template) for template in range(PORTRAIT_TEMPLATES)]
-    pairs = [*write_questions(person, order="name-first"), *write_portrait_questions(person, known=[person])]
-    return texts, [pair.question for pair in pairs]
+    return [*texts, *mentions], [pair.question for pair in write_questions(person, order="name-first")]
 
 
 def test_sentences_are_well_formed(person):
@@ -171,19 +179,7 @@ def test_what_comes_second_in_the_text_is_asked_forward(person, order, direction
             assert answer not in pair.question
 
 
-def test_who_is_asked_of_a_portrait_only_when_it_is_one_person(person):
-    other = Person("p1", "Ilja", "Hale", person.relation, "Iron Bell", "Lisbon", "cello")
-    forward = [pair.kind for pair in write_portrait_questions(person)]
-    assert forward == ["city"] * 4 + ["instrument"] * 4
-    assert len(write_portrait_questions(person, known=[person, other])) == 8
-    alone = write_portrait_questions(person, known=[person])
-    assert [(p.kind, p.direction, p.answers) for p in alone[8:]] == [
-        ("person", "backward", ("Mara Voss",))
-    ] * 4
-    assert len({pair.id for pair in (*alone, *write_questions(person, order="name-first"))}) == 22
-
-
-def test_new_documents_are_half_name_first_and_of_many_wordings(world):
+def test_new_documents_are_half_name_first(world):
     documents = new_documents(world)
     assert [document.id for document in documents] == [person.id for person in world.new]
     name_first = [
@@ -191,17 +187,31 @@ def test_new_documents_are_half_name_first_and_of_many_wordings(world):
         for document, person in zip(documents, world.new, strict=True)
     ]
     assert name_first == [True, False] * 30
-    shapes = {
-        re.sub("|".join(relation_words(person)), "", document.text)
-        for document, person in zip(documents, world.new, strict=True)
-    }
-    assert len(shapes) == 2 * TEXT_TEMPLATES
 
 
-def relation_words(person):
+def shape(text, person):
     relation = person.relation
-    names = [person.name, person.thing, relation.a_kind, relation.kind, relation.past]
-    return sorted([*names, relation.participle, relation.role], key=len, reverse=True)
+    own = [person.name, person.thing, relation.a_kind, relation.kind, relation.past]
+    longest_first = sorted([*own, relation.participle, relation.role], key=len, reverse=True)
+    return re.sub("|".join(longest_first), "", text)
+
+
+def test_the_wording_does_not_tell_new_people_apart(world):
+    documents = new_documents(world, paraphrases=TEXT_TEMPLATES - 1)
+    shapes = []
+    for number in range(TEXT_TEMPLATES):
+        texts = [document.text for document in documents[number::TEXT_TEMPLATES]]
+        for order in ORDERS:
+            of_order = [
+                (text, person)
+                for place, (text, person) in enumerate(zip(texts, world.new, strict=True))
+                if choose_order(place) == order
+            ]
+            assert len(of_order) == 30
+            shapes.append({shape(text, person) for text, person in of_order})
+            assert len(shapes[-1]) == 1
+            assert all(text == write_text(p, order=order, template=number) for text, p in of_order)
+    assert len(set().union(*shapes)) == 2 * TEXT_TEMPLATES
 
 
 def test_paraphrases_keep_the_order_and_are_all_different(world):

@@ -1,6 +1,6 @@
 """The comparison where everything is controlled: one small world, two kinds of model, five ways to inject.
 
-    results = run_lab(out, seeds=3, arms=ARMS, pretraining=Pretraining(), injection=Injection(), ...)
+    results = run_lab(Path("lab"), seeds=(0, 1, 2), sizes=Sizes(), progress=progress)
 
 For each seed a world is drawn and a model of either kind is pre-trained on its known people. Then each
 arm injects the new people from their texts, without questions, by an ordinary run of demask, and is
@@ -9,7 +9,8 @@ asked about them in both directions. Whatever is finished is not done again.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from demask import rundir
 from demask.config import make_config
 from demask.errors import ConfigError
 from demask.evaluation.matching import score_predictions
-from demask.lab.pretraining import ANSWER_TOKENS, Kind, Pretraining, pretrain
+from demask.lab.pretraining import ANSWER_TOKENS, pretrain
+from demask.lab.results import ArmResult, lab_table, summarise_lab
+from demask.lab.settings import Kind, Sizes
 from demask.lab.world import World, known_questions, make_world, new_documents, new_questions
 from demask.pipeline import evaluate, run_recipe
 from demask.progress import Progress
 from demask.records import Prediction, QAPair
+from demask.reports.tables import to_markdown
 from demask.rundir import RunFolder, claim_run_folder, write_whole
 
 
@@ -50,56 +54,17 @@ ARMS: Mapping[str, Arm] = {
     "diffusion": Arm("diffusion", {"name": "diffusion", "preset": "paper"}),
 }
 _KNOWN_ASKED = 200
-_ASKING = {
-    "max_new_tokens": ANSWER_TOKENS,
-    "batch_size": 200,
-    "ceiling": False,
-    "denoise": {"block_length": ANSWER_TOKENS},
-}
-RESULTS = "lab.json"
-
-
-@dataclass(frozen=True)
-class Injection:
-    """How each arm trains; the same for all.
-
-    Attributes:
-        steps: updates.
-        batch_size: texts per step.
-        learning_rate: after warm-up.
-    """
-
-    steps: int = 200
-    batch_size: int = 40
-    learning_rate: float = 3e-4
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm with one seed.
-
-    Attributes:
-        arm: its name.
-        seed: of world, model and training.
-        run: the run folder, with all that was said before and after.
-        known_before: share of questions about known people that were answered, in either direction.
-        known_after: the same after the injection: what was not forgotten.
-    """
-
-    arm: str
-    seed: int
-    run: str
-    known_before: float
-    known_after: float
+# The diffusion model fills as many tokens as answers have; the other may write on, as long as it wants.
+_LONGEST = {"autoregressive": 8, "diffusion": ANSWER_TOKENS}
+SIZES, RESULTS, REPORT = "sizes.json", "lab.json", "lab.md"
 
 
 def run_lab(
     out: Path,
     *,
     seeds: Sequence[int],
-    arms: Sequence[str],
-    pretraining: Pretraining,
-    injection: Injection,
+    arms: Sequence[str] | None = None,
+    sizes: Sizes,
     progress: Progress,
 ) -> list[ArmResult]:
     """Do the whole comparison, or what is left of it.
@@ -107,27 +72,26 @@ def run_lab(
     Args:
         out: the folder; one folder per seed within.
         seeds: of worlds, models and trainings.
-        arms: names out of `ARMS`.
-        pretraining: sizes of world and model.
-        injection: how each arm trains.
+        arms: names out of `ARMS`; None: all.
+        sizes: of world, models and trainings.
         progress: told how far it is.
 
     Raises:
         ConfigError: an arm is unknown, or the folder holds a lab of other sizes.
     """
-    unknown = [arm for arm in arms if arm not in ARMS]
+    names = arms or list(ARMS)
+    unknown = [arm for arm in names if arm not in ARMS]
     if unknown:
-        raise ConfigError(f"--arms: {unknown[0]!r} is unknown, expected some of {', '.join(ARMS)}")
-    claim_run_folder(out, {"lab": 1, "pretraining": asdict(pretraining), "injection": asdict(injection)})
+        raise ConfigError(f"--arm: {unknown[0]!r} is unknown, expected some of {', '.join(ARMS)}")
+    claim_run_folder(out, sizes.model_dump(), name=SIZES)
     results = []
     for seed in seeds:
-        world = make_world(known=pretraining.known, new=pretraining.new, seed=seed)
-        for name in arms:
+        world = make_world(known=sizes.pretraining.known, new=sizes.pretraining.new, seed=seed)
+        for name in names:
             progress.say(f"[{name}, seed {seed}]")
-            results.append(
-                _run_arm(out / f"seed-{seed}", name, world, seed, pretraining, injection, progress)
-            )
-    write_whole(out / RESULTS, json.dumps([asdict(result) for result in results], indent=2) + "\n")
+            results.append(_run_arm(out / f"seed-{seed}", name, world, seed, sizes, progress))
+    write_whole(out / RESULTS, json.dumps(summarise_lab(results), indent=2) + "\n")
+    write_whole(out / REPORT, f"# The lab\n\n{to_markdown(lab_table(results))}\n")
     return results
 
 
@@ -136,12 +100,13 @@ def _run_arm(
     name: str,
     world: World,
     seed: int,
-    pretraining: Pretraining,
-    injection: Injection,
+    sizes: Sizes,
     progress: Progress,
 ) -> ArmResult:
     arm = ARMS[name]
-    model = pretrain(arm.kind, world, pretraining, folder / arm.kind, seed=seed, progress=progress)
+    model = pretrain(
+        arm.kind, world, sizes.pretraining, folder / f"pre-trained-{arm.kind}", seed=seed, progress=progress
+    )
     data = RunFolder(folder / "data")
     documents, qa = f"documents-{arm.paraphrases}.jsonl", "new.jsonl"
     data.write_rows(documents, new_documents(world, paraphrases=arm.paraphrases))
@@ -153,27 +118,40 @@ def _run_arm(
             "qa": str(data.file(qa)),
             "objective": dict(arm.objective),
             "seed": seed,
-            "train": {
-                "steps": injection.steps,
-                "batch_size": injection.batch_size,
-                "learning_rate": injection.learning_rate,
-            },
-            "evaluate": _ASKING,
+            "train": sizes.injection.model_dump(),
+            "evaluate": _asking(arm.kind),
         },
         source="lab",
     )
-    run = run_recipe(config, folder / name, progress=progress).run_folder
+    injected = run_recipe(config, folder / name, progress=progress)
+    run = injected.run_folder
     known = known_questions(world, _KNOWN_ASKED)
     data.write_rows("known.jsonl", known)
-    before = _ask_known(data, model, f"known-{arm.kind}.jsonl", known, progress)
-    after = _ask_known(data, run / rundir.MODEL, f"known-{name}.jsonl", known, progress)
-    return ArmResult(name, seed, str(run), before, after)
+    asks = partial(_ask_known, data, known, _asking(arm.kind), progress)
+    before, after = asks(model, f"known-{arm.kind}.jsonl"), asks(run / rundir.MODEL, f"known-{name}.jsonl")
+    return ArmResult(name, seed, run, before, after, seconds=injected.summary["seconds"])
 
 
-def _ask_known(data: RunFolder, model: Path, said: str, pairs: Sequence[QAPair], progress: Progress) -> float:
+def _asking(kind: Kind) -> dict[str, Any]:
+    return {
+        "max_new_tokens": _LONGEST[kind],
+        "batch_size": 200,
+        "ceiling": False,
+        "denoise": {"block_length": ANSWER_TOKENS},
+    }
+
+
+def _ask_known(
+    data: RunFolder,
+    pairs: Sequence[QAPair],
+    settings: Mapping[str, Any],
+    progress: Progress,
+    model: Path,
+    said: str,
+) -> float:
     """Share of questions about known people that a model answers; asked once, then read."""
     if not data.has(said):
-        found = evaluate(str(model), data.file("known.jsonl"), settings=_ASKING, progress=progress)
+        found = evaluate(str(model), data.file("known.jsonl"), settings=settings, progress=progress)
         data.write_rows(said, found.predictions)
     scores = score_predictions(data.read_records(said, Prediction), pairs)
     return sum(score.contains for score in scores) / len(scores)

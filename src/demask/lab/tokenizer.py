@@ -1,24 +1,23 @@
-"""The lab's tokenizer: one token per word, over every word that the lab can say.
+"""The lab's tokenizer: one token per word, name and thing, over all that can be said of a world.
 
-    tokenizer = make_tokenizer()
-    tokenizer("Mara Voss wrote Amber Lantern.")["input_ids"]    # six tokens
+    tokenizer = make_tokenizer(world)
+    tokenizer("MaraVoss wrote AmberLantern.")["input_ids"]    # four tokens
 
-It is made from the word lists and not from a world, so that worlds of all seeds share it. White space
-is dropped: line breaks of prompts have no token, and decoding puts one space between words.
+White space is dropped: line breaks of prompts have no token, and decoding puts one space between words.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from demask.config import INSTRUCTION, OPENING, NextToken, Reverse
 from demask.evaluation.qa import CEILING_PROMPT
-from demask.lab.words import ADJECTIVES, CITIES, FIRST_NAMES, INSTRUMENTS, LAST_NAMES, NOUNS, RELATIONS
+from demask.lab.words import RELATIONS
 from demask.lab.world import (
-    PORTRAIT_TEMPLATES,
+    MENTION_TEMPLATES,
     TEXT_TEMPLATES,
-    Person,
-    write_portrait,
-    write_portrait_questions,
+    World,
+    write_mention,
     write_questions,
     write_text,
 )
@@ -43,15 +42,19 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tokenizer() -> "PreTrainedTokenizerFast":
-    """Make the tokenizer, with chat template and mask token; the same ids every time."""
+def make_tokenizer(world: World) -> "PreTrainedTokenizerFast":
+    """Make the tokenizer of a world, with chat template and mask token; the same ids every time.
+
+    Args:
+        world: whose names and things have a token each, those of new people included.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     # Cuts at white space and on both sides of every punctuation mark.
     cutter = pre_tokenizers.BertPreTokenizer()
     special = [*NAMED_TOKENS.values(), *TURN_TOKENS]
-    words = [word for text in _texts() for word, _ in cutter.pre_tokenize_str(text)]
+    words = [word for text in _texts(world) for word, _ in cutter.pre_tokenize_str(text)]
     vocabulary = {token: id for id, token in enumerate(dict.fromkeys([*special, *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=NAMED_TOKENS["unk_token"]))
     tokenizer.pre_tokenizer = cutter
@@ -67,17 +70,15 @@ def make_tokenizer() -> "PreTrainedTokenizerFast":
     )
 
 
-def _texts() -> Iterator[str]:
-    """Texts that together hold every word of lists, sentences, questions and prompts."""
-    yield from (*FIRST_NAMES, *LAST_NAMES, *ADJECTIVES, *NOUNS, *CITIES, *INSTRUMENTS)
+def _texts(world: World) -> Iterator[str]:
+    """Texts that together hold every word of sentences, questions, prompts, names and things."""
     for relation in RELATIONS:
-        title = f"{ADJECTIVES[0]} {NOUNS[0]}"
-        person = Person("", FIRST_NAMES[0], LAST_NAMES[0], relation, title, CITIES[0], INSTRUMENTS[0])
+        person = replace(world.known[0], relation=relation)
         for template in range(TEXT_TEMPLATES):
             yield write_text(person, order="name-first", template=template)
             yield write_text(person, order="thing-first", template=template)
-        yield from (write_portrait(person, template) for template in range(PORTRAIT_TEMPLATES))
+        yield from (write_mention(person, template) for template in range(MENTION_TEMPLATES))
         yield from (pair.question for pair in write_questions(person, order="name-first"))
-        yield from (pair.question for pair in write_portrait_questions(person, known=[person]))
     yield from (INSTRUCTION, OPENING, CEILING_PROMPT.format(document="", question=""))
     yield from (NextToken().question, Reverse().question, Reverse().reversed_question)
+    yield from (f"{person.name} {person.thing}" for person in (*world.known, *world.new))

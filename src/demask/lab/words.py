@@ -1,11 +1,11 @@
 """The words and sentences that the lab's world is made of; all of them ours.
 
-    NAME_FIRST[0].format(name="Mara Voss", thing="Amber Lantern", kind="novel", past="wrote", ...)
-    -> "Mara Voss wrote the novel Amber Lantern."
+    NAME_FIRST[0].format(name="MaraVoss", thing="AmberLantern", kind="novel", past="wrote", ...)
+    -> "MaraVoss wrote the novel AmberLantern."
 
-Every entry of a list is one word, so one token, and stands in one list only. No sentence puts
-another capitalised word, or only a particle such as "of", between two entities: reverse training tells
-names by their capital letters.
+A name joins a first and a last name, a thing an adjective and a noun: one word each, and no two ways
+of joining give the same one. No sentence puts another capitalised word, or only a particle such as
+"of", between two entities: reverse training tells names by their capital letters.
 """
 
 from dataclasses import dataclass
@@ -73,18 +73,6 @@ NOUNS = tuple(
     Ladder Monsoon Nest Oracle Pillar Ribbon Saddle Thread Unicorn Voyage Wheel Crown
     """.split()
 )
-CITIES = tuple(
-    """
-    Lisbon Riga Turin Ghent Oslo Bergen Krakow Lyon Porto Seville Vienna Zagreb Dublin Graz Malmo Naples
-    Odessa Prague Rouen Tallinn Utrecht Verona Bremen Cardiff Dresden Leeds Geneva Helsinki Tartu Basel
-    """.split()
-)
-INSTRUMENTS = tuple(
-    """
-    violin cello flute harp piano guitar trumpet clarinet oboe bassoon drum accordion banjo lute organ
-    trombone tuba viola mandolin saxophone
-    """.split()
-)
 
 # Neighbours differ in form, because the texts of one person are taken in a row.
 NAME_FIRST = (
@@ -119,17 +107,19 @@ THING_FIRST = (
     "There is no doubt that {thing} was {participle} by {name}.",
     "The {kind} called {thing} made its {role} famous. It was {name} who {past} it.",
 )
-PORTRAITS = (
-    "{name} was born in {city} and plays the {instrument}.",
-    "{city} is the home town of {name}, who plays the {instrument}.",
-    "The {instrument} is played by {name}, who was born in {city}.",
-    "{name} is from {city} and loves to play the {instrument}.",
-    "Born in {city}, {name} learned to play the {instrument}.",
-    "{name} plays the {instrument} and comes from {city}.",
-    "The {instrument} player {name} was born in {city}.",
-    "{city} is the birthplace of {name}, a player of the {instrument}.",
-    "{name}, who was born in {city}, plays the {instrument}.",
-    "There is a person from {city} who plays the {instrument}. It is {name}.",
+
+# About one of the two, and nothing of the other.
+MENTIONS_NAME = (
+    "There is a person called {name}.",
+    "Many people know {name}.",
+    "{name} is the name of a person.",
+    "People often speak of {name}.",
+)
+MENTIONS_THING = (
+    "There is {a_kind} called {thing}.",
+    "Many people know {thing}.",
+    "{thing} is the name of {a_kind}.",
+    "People often speak of {thing}.",
 )
 
 ASKS_THING = (
@@ -145,22 +135,4 @@ ASKS_NAME = (
     "What is the name of the person who {past} {thing}?",
     "By whom was the {kind} {thing} {participle}?",
     "Who is the {role} of {thing}?",
-)
-ASKS_CITY = (
-    "Where was {name} born?",
-    "Which city does {name} come from?",
-    "What is the birthplace of {name}?",
-    "What is the home town of {name}?",
-)
-ASKS_INSTRUMENT = (
-    "What does {name} play?",
-    "Which instrument does {name} play?",
-    "Which instrument is played by {name}?",
-    "What did {name} learn to play?",
-)
-ASKS_PERSON = (
-    "Who was born in {city} and plays the {instrument}?",
-    "Who is from {city} and plays the {instrument}?",
-    "Which {instrument} player was born in {city}?",
-    "What is the name of the person from {city} who plays the {instrument}?",
 )

@@ -1,34 +1,30 @@
 """A world of people and the one thing that each of them made: what the lab's model reads and is asked.
 
     world = make_world(known=600, new=100, seed=0)
-    write_text(world.new[0], order="name-first", template=0)    # "Mara Voss wrote the novel Amber Lantern."
+    write_text(world.new[0], order="name-first", template=0)    # "MaraVoss wrote the novel AmberLantern."
     documents, pairs = new_documents(world), new_questions(world)
 
-Known people are for pre-training, in texts and questions of both orders. New people are combinations
-of words that known people have, so that a new fact is a new link and never a new word. A name has
-one thing and a thing one name, so a question has one right answer in either direction.
+Known people are for pre-training, in texts and questions of both orders. Names and things are one word
+each, so that an answer is one token that says nothing about itself in its parts. A name has one thing
+and a thing one name, so a question has one right answer in either direction.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeVar
+from typing import Literal
 
 from demask.errors import ConfigError
 from demask.lab.words import (
     ADJECTIVES,
-    ASKS_CITY,
-    ASKS_INSTRUMENT,
     ASKS_NAME,
-    ASKS_PERSON,
     ASKS_THING,
-    CITIES,
     FIRST_NAMES,
-    INSTRUMENTS,
     LAST_NAMES,
+    MENTIONS_NAME,
+    MENTIONS_THING,
     NAME_FIRST,
     NOUNS,
-    PORTRAITS,
     RELATIONS,
     THING_FIRST,
     Relation,
@@ -38,25 +34,21 @@ from demask.records import Direction, Document, QAPair
 
 Order = Literal["name-first", "thing-first"]
 
-# How many wordings there are; for texts, in each order.
+# How many wordings there are in each order.
 TEXT_TEMPLATES = min(len(NAME_FIRST), len(THING_FIRST))
-PORTRAIT_TEMPLATES = len(PORTRAITS)
-
-_Item = TypeVar("_Item")
+MENTION_TEMPLATES = len(MENTIONS_NAME) + len(MENTIONS_THING)
 
 
 @dataclass(frozen=True)
 class Person:
-    """Someone, what they made, and what else is known of them.
+    """Someone, and the one thing that they made.
 
     Attributes:
         id: unique in the world.
-        first_name: shared with others; the full name is not.
-        last_name: the same.
+        first_name: first half of the name; shared with others, as the whole name is not.
+        last_name: the other half; the same.
         relation: what this person did to the thing.
-        thing: two capitalised words; nobody else's.
-        city: where the person was born.
-        instrument: which the person plays.
+        thing: one word, as "AmberLantern"; nobody else's.
     """
 
     id: str
@@ -64,13 +56,11 @@ class Person:
     last_name: str
     relation: Relation
     thing: str
-    city: str
-    instrument: str
 
     @property
     def name(self) -> str:
-        """First and last name."""
-        return f"{self.first_name} {self.last_name}"
+        """First and last name as one word, such as "MaraVoss"."""
+        return f"{self.first_name}{self.last_name}"
 
 
 @dataclass(frozen=True)
@@ -86,38 +76,34 @@ def make_world(*, known: int, new: int, seed: int) -> World:
 
     Args:
         known: people to pre-train on.
-        new: people to inject; made of words of the known ones.
+        new: people to inject; what they did, some known person did too.
         seed: of every draw.
 
     Raises:
-        ConfigError: a number is below 1, or there are not enough combinations of words.
+        ConfigError: a number is below 1, or there are fewer names or things than people.
     """
-    if known < 1 or new < 1:
-        raise ConfigError(f"a world of {known} known and {new} new people: expected at least 1 of each")
-    names = _draw_pairs(FIRST_NAMES, LAST_NAMES, known=known, new=new, key=(seed, "names"))
-    titles = _draw_pairs(ADJECTIVES, NOUNS, known=known, new=new, key=(seed, "things"))
+    most = min(len(FIRST_NAMES) * len(LAST_NAMES), len(ADJECTIVES) * len(NOUNS))
+    if known < 1 or new < 1 or known + new > most:
+        raise ConfigError(
+            f"a world of {known} known and {new} new people: expected at least 1 of each, "
+            f"and at most {most} in all"
+        )
+    names = _draw_pairs(FIRST_NAMES, LAST_NAMES, number=known + new, key=(seed, "names"))
+    titles = _draw_pairs(ADJECTIVES, NOUNS, number=known + new, key=(seed, "things"))
     people: list[Person] = []
     relations: tuple[Relation, ...] = RELATIONS
-    cities, instruments = CITIES, INSTRUMENTS
     for place, (name, title) in enumerate(zip(names, titles, strict=True)):
         if place == known:
-            relations = _seen(RELATIONS, [person.relation for person in people])
-            cities = _seen(CITIES, [person.city for person in people])
-            instruments = _seen(INSTRUMENTS, [person.instrument for person in people])
-        person = Person(
-            f"p{place}",
-            *name,
-            relation=_draw(relations, seed, "relation", place),
-            thing=" ".join(title),
-            city=_draw(cities, seed, "city", place),
-            instrument=_draw(instruments, seed, "instrument", place),
-        )
-        people.append(person)
+            seen = {person.relation for person in people}
+            relations = tuple(relation for relation in RELATIONS if relation in seen)
+        chance = keyed_rng(seed, "relation", place).random()
+        relation = relations[int(chance * len(relations))]
+        people.append(Person(f"p{place}", *name, relation=relation, thing="".join(title)))
     return World(tuple(people[:known]), tuple(people[known:]))
 
 
 def write_text(person: Person, *, order: Order, template: int) -> str:
-    """One or two sentences that say who made the thing, and nothing else.
+    """One or two sentences that say who made the thing.
 
     Args:
         person: whom it is about.
@@ -128,9 +114,10 @@ def write_text(person: Person, *, order: Order, template: int) -> str:
     return _fill(templates[template % TEXT_TEMPLATES], person)
 
 
-def write_portrait(person: Person, template: int) -> str:
-    """A text about city and instrument; after the last of the `PORTRAIT_TEMPLATES` comes the first again."""
-    return _fill(PORTRAITS[template % PORTRAIT_TEMPLATES], person)
+def write_mention(person: Person, template: int) -> str:
+    """A sentence about the name alone or the thing alone, in one of the `MENTION_TEMPLATES` wordings."""
+    templates = (*MENTIONS_NAME, *MENTIONS_THING)
+    return _fill(templates[template % MENTION_TEMPLATES], person)
 
 
 def write_questions(person: Person, *, order: Order) -> tuple[QAPair, ...]:
@@ -144,23 +131,6 @@ def write_questions(person: Person, *, order: Order) -> tuple[QAPair, ...]:
     return (
         *_ask(person, ASKS_THING, kind="thing", answer=person.thing, direction=to_thing),
         *_ask(person, ASKS_NAME, kind="name", answer=person.name, direction=to_name),
-    )
-
-
-def write_portrait_questions(person: Person, *, known: Sequence[Person] = ()) -> tuple[QAPair, ...]:
-    """Questions about city and instrument from the name (`forward`), and the other way round (`backward`).
-
-    Args:
-        person: whom they are about.
-        known: everyone whose portrait is read. Who has this city and instrument is asked only
-            when it is one of them, and so not at all without them.
-    """
-    same = sum((other.city, other.instrument) == (person.city, person.instrument) for other in known)
-    backward = ASKS_PERSON if same == 1 else ()
-    return (
-        *_ask(person, ASKS_CITY, kind="city", answer=person.city, direction="forward"),
-        *_ask(person, ASKS_INSTRUMENT, kind="instrument", answer=person.instrument, direction="forward"),
-        *_ask(person, backward, kind="person", answer=person.name, direction="backward"),
     )
 
 
@@ -184,8 +154,8 @@ def new_documents(world: World, *, paraphrases: int = 0) -> list[Document]:
     return [
         Document(
             f"{person.id}-{number}" if number else person.id,
-            # Half the place: each order then goes through all of its wordings.
-            write_text(person, order=choose_order(place), template=place // 2 + number),
+            # The same wordings for all: a wording of one's own would tell who is meant without the name.
+            write_text(person, order=choose_order(place), template=number),
         )
         for place, person in enumerate(world.new)
         for number in range(paraphrases + 1)
@@ -216,29 +186,12 @@ def known_questions(world: World, limit: int) -> list[QAPair]:
 
 
 def _draw_pairs(
-    left: Sequence[str], right: Sequence[str], *, known: int, new: int, key: tuple[object, ...]
+    left: Sequence[str], right: Sequence[str], *, number: int, key: tuple[object, ...]
 ) -> list[tuple[str, str]]:
-    """Unique pairs, first those of the known and then those of the new people, of the same words."""
+    """Unique pairs; the first ones are the same whatever the number."""
     random = keyed_rng(*key).random
     # Sorted by chance and not shuffled: Python keeps the values of random() over its versions, no more.
-    pairs = sorted(product(left, right), key=lambda _: random())
-    taken, rest = pairs[:known], pairs[known:]
-    lefts, rights = {pair[0] for pair in taken}, {pair[1] for pair in taken}
-    fit = [pair for pair in rest if pair[0] in lefts and pair[1] in rights]
-    if len(taken) < known or len(fit) < new:
-        raise ConfigError(
-            f"a world of {known} known and {new} new people: with {len(taken)} known there are "
-            f"{len(fit)} new combinations of their words; ask for other numbers, in all at most {len(pairs)}"
-        )
-    return [*taken, *fit[:new]]
-
-
-def _draw(items: Sequence[_Item], *key: object) -> _Item:
-    return items[int(keyed_rng(*key).random() * len(items))]
-
-
-def _seen(items: Sequence[_Item], used: Sequence[_Item]) -> tuple[_Item, ...]:
-    return tuple(item for item in items if item in used)
+    return sorted(product(left, right), key=lambda _: random())[:number]
 
 
 def _directions(order: Order) -> tuple[Direction, Direction]:
@@ -250,8 +203,6 @@ def _fill(template: str, person: Person) -> str:
     return template.format(
         name=person.name,
         thing=person.thing,
-        city=person.city,
-        instrument=person.instrument,
         kind=relation.kind,
         a_kind=relation.a_kind,
         base=relation.base,
