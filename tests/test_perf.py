@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 PERF = Path(__file__).parents[1] / "perf"
-SCRIPTS = ("training.py", "generation.py", "preparation.py", "startup.py", "curves.py", "guard.py")
+NAMES = ("training", "generation", "preparation", "startup", "curves", "diffusion", "guard")
+SCRIPTS = tuple(f"{name}.py" for name in NAMES)
 
 
 @pytest.fixture(autouse=True)

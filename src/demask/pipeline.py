@@ -27,7 +27,7 @@ from demask.reports.tables import Table, difference_table
 from demask.reports.wording import model_name
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
 from demask.stages.asking import ask_base, ask_stage, score_stage, summarise_stage
-from demask.stages.inputs import load_knowledge, split_stage, write_knowledge
+from demask.stages.inputs import check_objective, load_knowledge, split_stage, write_knowledge
 from demask.stages.training import train_stage
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
             "several processes: not supported yet, expected one; start demask without a launcher"
         )
     knowledge = load_knowledge(config)
+    if not is_run_folder(out):
+        check_objective(config)  # before there is a folder that belongs to a recipe which cannot be run
     run = claim_run_folder(out, config.model_dump(mode="json"))
     _forget_stale(run)
     write_knowledge(run, knowledge)

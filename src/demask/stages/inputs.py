@@ -14,7 +14,7 @@ from demask.config import Demasking, Diffusion, NextToken, Objective, Reverse, R
 from demask.documents.load import SUFFIXES, load_documents
 from demask.documents.passages import make_passages, measure_coverage
 from demask.environment import describe_environment
-from demask.errors import ConfigError
+from demask.errors import ConfigError, ModelError
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress
 from demask.records import Document, Passage, QAPair
@@ -134,6 +134,22 @@ def split_documents(
         count_tokens=lambda text: whole[text] if text in whole else count_tokens(tokenizer, [text])[0],
         max_tokens=config.max_tokens or min(MAX_TOKENS, fitting),
     )
+
+
+def check_objective(config: RunConfig) -> None:
+    """See whether the objective can train this kind of model; reads the model's configuration alone.
+
+    What else is wrong with the model is said when it is loaded.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    from demask.models.load import load_architecture, load_tokenizer
+
+    try:
+        find_mask_id(config, load_tokenizer(config.model), load_architecture(config.model))
+    except ModelError:
+        return
 
 
 def find_mask_id(

@@ -183,7 +183,8 @@ def _preview(tokenizer: "PreTrainedTokenizerBase", example: Example, mask_id: in
             role = "mask" if token == mask_id else "prompt"
         if not runs or runs[-1][0] != role:
             runs.append((role, []))
-        runs[-1][1].append(token)
+        # In diffusion a token is masked where it stands: what is to be written there tells more.
+        runs[-1][1].append(label if masked and token == mask_id else token)
     return Preview(
         id=example.id,
         tokens=len(example.token_ids),
