@@ -23,7 +23,11 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[list[str]]:
     lines = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
     inline = re.findall(r"`(demask [^`]*)`", README)
-    return [shlex.split(line) for line in [*lines, *inline] if line.strip()]
+    guides = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("diffusion.md", "lab.md")]
+    shown = [
+        line.partition("#")[0] for guide in guides for line in re.findall(r"^    (demask .*)$", guide, re.M)
+    ]
+    return [shlex.split(line) for line in [*lines, *inline, *shown] if line.strip()]
 
 
 def test_readme_shows_commands_at_all() -> None:

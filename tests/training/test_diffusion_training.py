@@ -2,6 +2,10 @@
 
 import itertools
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -196,3 +200,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(make_denoiser, make_stream, tmp_p
         train(cut, make_stream(steps=5), tmp_path / "cut", save_every=2, after_step=kill)
     train(model, make_stream(steps=5), tmp_path / "cut", save_every=2)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_two_processes_train_the_same_weights_as_one(tmp_path):
+    script = Path(__file__).with_name("train_on_ranks.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    weights = {}
+    for name, start, accumulation in (("one", [sys.executable], 2), ("two", launcher, 1)):
+        (tmp_path / name).mkdir()
+        command = [*start, str(script), str(tmp_path / name), str(accumulation)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        weights[name] = torch.load(tmp_path / name / "weights.pt", weights_only=True)
+    assert len(weights["one"]["norms"]) == 3
+    for name, expected in weights["one"].items():  # norms, too: Adam forgives a gradient of the wrong size
+        assert torch.allclose(weights["two"][name], expected, atol=1e-5), name

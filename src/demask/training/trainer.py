@@ -199,6 +199,7 @@ def _arguments(
         save_steps=settings.save_every,
         save_total_limit=2,  # the one being written and the last good one
         average_tokens_across_devices=True,
+        accelerator_config={"even_batches": False},  # all are there, and they have no common size
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
@@ -238,7 +239,9 @@ class _Trainer(Trainer):
         self._logged = step
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        places: Any = cut_micro_batches(self._stream, accumulation=self._settings.accumulation)
+        # Of each run of as many micro-batches as there are ranks, accelerate gives every rank one.
+        parts = self._settings.accumulation * self.accelerator.num_processes
+        places: Any = cut_micro_batches(self._stream, accumulation=parts)
         loader: DataLoader[Any] = DataLoader(
             self._stream,  # type: ignore[arg-type]
             batch_sampler=places,
