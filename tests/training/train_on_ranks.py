@@ -1,4 +1,4 @@
-"""Trains a tiny diffusion model on as many ranks as torchrun started; rank 0 stores weights and norms of gradients."""
+"""Trains a tiny diffusion model on as many ranks as torchrun started; rank 0 stores what came of it."""
 
 import sys
 from pathlib import Path

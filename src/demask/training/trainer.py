@@ -5,7 +5,8 @@
 Ours are the order of examples, the loss and the checks; FSDP, DeepSpeed, several nodes and the
 optimizer come with the Trainer. The loss of a step is the sum of weighted nats over all its
 micro-batches, divided once by the number of tokens that it stands for: accumulation changes memory, not
-results. One process and one device; several are refused until their shares of the stream are tested.
+results. Several ranks share the micro-batches of a step and train the same weights; `demask inject` still
+refuses them, as its run folder has one writer.
 """
 
 import math
