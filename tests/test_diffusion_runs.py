@@ -131,6 +131,8 @@ def test_a_preview_shows_what_is_masked_and_what_was_there(demask: Command, conv
     code, out, _ = demask("data", "preview", *words, "--json")
     assert code == 0
     examples = json.loads(out)
+    _, shown, _ = demask("data", "preview", *words)
+    assert "masked where it stands; it alone carries loss" in shown
     assert any(piece["role"] == "masked" for example in examples for piece in example["pieces"])
     for example in examples:
         assert {piece["role"] for piece in example["pieces"]} <= {"prompt", "masked"}

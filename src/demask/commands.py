@@ -284,13 +284,14 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.stages.planning import preview_examples
 
-    examples = preview_examples(read_config(recipe, model, documents, qa, objective, overrides), count=count)
+    config = read_config(recipe, model, documents, qa, objective, overrides)
+    examples = preview_examples(config, count=count)
     if as_json:
         _print_json([asdict(example) for example in examples])
         return
     from demask.terminal import print_previews
 
-    print_previews(examples)
+    print_previews(examples, in_place=config.objective.name == "diffusion")
 
 
 @app.command()

@@ -225,18 +225,21 @@ def render_preview(preview: Preview, *, colour: bool) -> Text:
     return text
 
 
-def print_previews(previews: Sequence[Preview]) -> None:
-    """Examples, and what their colours mean where the terminal has any."""
+def print_previews(previews: Sequence[Preview], *, in_place: bool) -> None:
+    """Examples, masked `in_place` (diffusion) or in a prompt, and what their colours mean."""
     console = open_console()
     colour = console.color_system is not None and not console.no_color
     for preview in previews:
         console.print(render_preview(preview, colour=colour), soft_wrap=True)
         console.print()
-    console.print(preview_legend(colour=colour))
+    console.print(preview_legend(colour=colour, in_place=in_place))
 
 
-def preview_legend(*, colour: bool) -> Text:
+def preview_legend(*, colour: bool, in_place: bool) -> Text:
     """What colours or brackets mean."""
+    if in_place:
+        marks = "green" if colour else "⟦...⟧"
+        return Text(f"{marks}: masked where it stands; it alone carries loss, the model sees the rest")
     if not colour:
         return Text("⟦...⟧ was not shown in the prompt; it and the rest of the assistant's text carry loss")
     names = {
