@@ -34,7 +34,7 @@ class _Bounds(NamedTuple):
     ends: Tensor  # int32; where the examples end, 0 first
     longest: int
     causal: bool
-    window: int | None  # keys that a query sees, itself included
+    window: int | None  # keys that a query sees, itself included; if not causal, how far it sees
     scaling: float | None
     dropout: float
 
@@ -136,7 +136,8 @@ def _window_mask(length: int, bounds: _Bounds, device: torch.device) -> Tensor:
     window = bounds.window or length
     places = torch.arange(length, device=device)
     back = places[:, None] - places[None, :]
-    return (back >= 0) & (back < window) if bounds.causal else back.abs() < window
+    # As transformers: to either side the window counts what is apart, behind it the query itself, too.
+    return (back >= 0) & (back < window) if bounds.causal else back.abs() <= window
 
 
 def _attend_at_once(query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, bounds: _Bounds) -> Tensor:
@@ -151,7 +152,7 @@ def _attend_at_once(query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, bo
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if "window_size" in known:
-        reach = -1 if bounds.window is None else bounds.window - 1
+        reach = -1 if bounds.window is None else bounds.window - bounds.causal
         settings["window_size"] = (reach, 0 if bounds.causal else reach)
     elif bounds.longest <= (bounds.window or bounds.longest):
         settings["is_causal"] = bounds.causal
