@@ -189,3 +189,16 @@ def test_layouts_there_and_back(demask: Command, home: Path, tiny_model_folder: 
     assert code == 0
     there, back = (load_model(str(home / name)).model.state_dict() for name in ("aligned", "back"))
     assert all(torch.equal(back[name], weights) for name, weights in there.items())
+
+
+def test_answers_are_remembered_for_the_settings_they_were_written_with(
+    demask: Command, converted: Path
+) -> None:
+    words = ["inject", "--model", converted, "--objective", "diffusion", *QUICK]
+    told = "before: as in an earlier run with this model and these questions"
+    for number, (settings, known) in enumerate(
+        [((), False), ((), True), (("--set", "evaluate.denoise.steps=2"), False)]
+    ):
+        code, _, err = demask(*words, *settings, "--out", f"remembered-{number}")
+        assert code == 0, err
+        assert (told in " ".join(err.split())) == known

@@ -394,3 +394,13 @@ def test_after_step_is_called_after_every_step(make_model, make_stream, tmp_path
     steps = []
     train(make_model(), make_stream(steps=3), tmp_path, accumulation=2, after_step=steps.append)
     assert steps == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("decay", "expected"), [(0.0, [1.0] * 4), (0.5, [1.0, 1.0, 1.0, 0.5])])
+def test_the_learning_rate_falls_to_zero_over_the_last_steps_if_asked(
+    make_model, make_stream, tmp_path, decay, expected
+):
+    rows = []
+    settings = TrainSettings(RATE, 1, 100, bf16=False, pad_id=0, seed=0, decay=decay)
+    train_model(make_model(), make_stream(steps=4), settings, folder=tmp_path, on_step=rows.append)
+    assert [row.learning_rate / RATE for row in rows] == pytest.approx(expected)

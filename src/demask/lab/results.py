@@ -4,9 +4,10 @@ table = lab_table(results)
 print(to_markdown(table))
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 
 from demask import rundir
 from demask.evaluation.statistics import summarise
@@ -52,9 +53,9 @@ def lab_table(results: Sequence[ArmResult]) -> Table:
                     _cell(pooled[direction], [_pool([one])[direction] for one in own])
                     for direction in _DIRECTIONS
                 ),
-                _mean(one.known_before for one in own),
-                _mean(one.known_after for one in own),
-                f"{sum(one.seconds for one in own) / len(own):.0f} s",
+                f"{mean(one.known_before for one in own):.2f}",
+                f"{mean(one.known_after for one in own):.2f}",
+                f"{mean(one.seconds for one in own):.0f} s",
             )
         )
     seeds = len({result.seed for result in results})
@@ -105,8 +106,3 @@ def _pool(results: Sequence[ArmResult]) -> Mapping[str, Mapping[str, float]]:
 def _cell(pooled: Mapping[str, float], own: Sequence[Mapping[str, float]]) -> str:
     each = ", ".join(f"{numbers['value']:.2f}" for numbers in own)
     return f"{pooled['value']:.2f} [{pooled['low']:.2f}, {pooled['high']:.2f}] ({each})"
-
-
-def _mean(values: Iterable[float]) -> str:
-    numbers = list(values)
-    return f"{sum(numbers) / len(numbers):.2f}"
