@@ -159,7 +159,8 @@ def _loss_lines(run: RunResult) -> list[Line]:
         ("copied tokens", "arm-2", _DASHES[1], [(p.step, p.copied) for p in run.losses]),
     ]
     if all(p.copied is None for p in run.losses):  # nothing to tell apart: no prompt shows the text
-        kinds = [("all tokens", "arm-1", "", [(p.step, p.loss) for p in run.losses])]
+        what = "bound on −log p" if run.objective == "diffusion" else "all tokens"
+        kinds = [(what, "arm-1", "", [(p.step, p.loss) for p in run.losses])]
     lines = []
     for label, tone, dash, points in kinds:
         known = [(float(step), value) for step, value in points if value is not None and math.isfinite(value)]

@@ -71,7 +71,8 @@ METHOD = (
     (
         "Loss",
         "Cross-entropy in nats per token. Masked tokens were hidden in the prompt; copied tokens "
-        "were visible there.",
+        "were visible there. In diffusion masked tokens are hidden where they stand, and the weighted loss "
+        "bounds −log p per token.",
     ),
 )
 

@@ -197,7 +197,8 @@ def loss_table(runs: Sequence[RunResult]) -> Table:
         "Loss",
         ("arm", "step", "all tokens", "masked tokens", "copied tokens"),
         tuple(rows),
-        "Nats per token. Masked: the prompt did not show the token. Copied: it did.",
+        "Nats per token. Masked: the prompt did not show the token. Copied: it did. Of a diffusion model all "
+        "tokens have the weighted loss, the bound on −log p per token, and masked ones the plain one.",
     )
 
 
