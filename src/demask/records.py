@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Direction = Literal["forward", "backward"]
+Order = Literal["same-order", "reversed"]
 
 # Label of a position that carries no loss, as everywhere in PyTorch.
 IGNORE_INDEX = -100
@@ -37,11 +38,24 @@ class Document:
 
 @dataclass(frozen=True)
 class Passage:
-    """A part of a document that fits the context; all passages of a document make up its text."""
+    """A part of a document that fits the context; all passages of a document make up its text.
+
+    Attributes:
+        id: unique within a run.
+        document_id: the document that it is a part of.
+        text: as it stands in the document.
+        heading: title or date of the document, trained with the text; ends with a line feed unless empty.
+    """
 
     id: str
     document_id: str
     text: str
+    heading: str = ""
+
+    @property
+    def training_text(self) -> str:
+        """What the model learns to write: heading and text."""
+        return self.heading + self.text
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,7 @@ class QAPair:
         direction: `forward` when the answer follows the question's cues in the document,
             `backward` when it precedes them.
         kind: what sort of question, free text, for tables.
+        made_by: `rules`, or the language model that wrote it; empty when a person did.
     """
 
     id: str
@@ -64,6 +79,26 @@ class QAPair:
     answers: tuple[str, ...]
     direction: Direction
     kind: str = ""
+    made_by: str = ""
+
+
+@dataclass(frozen=True)
+class Paraphrase:
+    """Another wording of a passage, which rival methods train on.
+
+    Attributes:
+        id: unique within a file.
+        document_id: the document that it rewords.
+        text: the whole rewording.
+        order: `same-order` when its facts come as in the passage, `reversed` when later ones come first.
+        made_by: `rules`, or the language model that wrote it; empty when a person did.
+    """
+
+    id: str
+    document_id: str
+    text: str
+    order: Order
+    made_by: str = ""
 
 
 @dataclass(frozen=True)

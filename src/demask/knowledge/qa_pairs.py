@@ -5,7 +5,7 @@
     {"id": "q1", "document_id": "d1", "question": "Who founded Orlin?", "answers": ["Mara Voss"],
      "direction": "backward", "kind": "person"}
 
-`id` (default `q<line>`) and `kind` are optional; one answer may be written `"answer": "Mara Voss"`.
+`id` (default `q<line>`), `kind` and `made_by` are optional; one answer may be written `"answer": "Mara Voss"`.
 """
 
 from collections.abc import Collection
@@ -15,7 +15,7 @@ from demask.documents.text_files import JsonLine, did_you_mean, read_id, read_js
 from demask.errors import DataError
 from demask.records import Direction, QAPair
 
-_KEYS = ("id", "document_id", "question", "answers", "answer", "direction", "kind")
+_KEYS = ("id", "document_id", "question", "answers", "answer", "direction", "kind", "made_by")
 _DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
 
@@ -72,7 +72,8 @@ def _make_pair(line: JsonLine) -> QAPair:
         question=_text(line, "question", _required(line, "question")),
         answers=_answers(line),
         direction=_direction(line),
-        kind=_kind(line),
+        kind=_remark(line, "kind"),
+        made_by=_remark(line, "made_by"),
     )
 
 
@@ -109,8 +110,8 @@ def _direction(line: JsonLine) -> Direction:
     raise DataError(f"{line.place}: direction is {shown(value)}, expected 'forward' or 'backward'")
 
 
-def _kind(line: JsonLine) -> str:
-    value = line.values.get("kind")
+def _remark(line: JsonLine, key: str) -> str:
+    value = line.values.get(key)
     if not isinstance(value, str | None):
-        raise DataError(f"{line.place}: kind is {shown(value)}, expected a string")
+        raise DataError(f"{line.place}: {key} is {shown(value)}, expected a string")
     return (value or "").strip()
