@@ -85,8 +85,8 @@ def test_the_same_question_may_be_asked_of_two_documents(tmp_path: Path) -> None
         (changed(direction=["forward"]), "direction is ['forward'], expected 'forward' or 'backward'"),
         (
             changed(answr="x"),
-            "unknown key 'answr', expected id, document_id, question, answers, answer, direction, kind; "
-            "did you mean 'answer'?",
+            "unknown key 'answr', expected id, document_id, question, answers, answer, direction, kind, "
+            "made_by; did you mean 'answer'?",
         ),
         (
             without("direction"),

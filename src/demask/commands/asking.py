@@ -1,0 +1,139 @@
+"""What asks models and shows what they said: evaluate, ask, compare, report.
+
+Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demask.commands.app import app, guard, print_json, show_progress
+from demask.errors import ConfigError
+from demask.options import Json, Require
+from demask.thresholds import read_thresholds
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder, a model folder, a hub name or 'embedded'.")],
+    qa: Annotated[str | None, typer.Option("--qa", help="Questions; a run has its own.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Also write what was said to this file.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="After which an answer is cut short; as in the run, else 128.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Of a recipe's section evaluate, as denoise.steps=32."
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask this OpenAI-compatible server, which should serve MODEL."),
+    ] = None,
+    server_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the server calls it, if it serves several.")
+    ] = None,
+    no_canary: Annotated[
+        bool, typer.Option("--no-canary", help="Do not check the server's answers with MODEL itself.")
+    ] = False,
+    require: Require = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model questions, forward and backward, with intervals."""
+    from demask import pipeline
+    from demask.config import apply_overrides
+    from demask.generation.server import Server
+    from demask.rundir import write_whole
+
+    thresholds = read_thresholds(require)
+    limits = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    if server is None and (server_model is not None or no_canary):
+        raise ConfigError("--server-model and --no-canary need a server; give its address with --server")
+    if predictions is not None and predictions.exists():
+        raise ConfigError(f"{predictions}: stands there already; choose another --predictions")
+    with show_progress() as progress:
+        result = pipeline.evaluate(
+            model,
+            qa,
+            settings=apply_overrides(limits, settings or []),
+            server=Server(server, server_model) if server is not None else None,
+            canary=not no_canary,
+            progress=progress,
+        )
+    if predictions is not None:
+        write_whole(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
+    if as_json:
+        served = {"server": asdict(result.server)} if result.server else {}
+        print_json({"model": result.model, "metrics": result.metrics, **served})
+    else:
+        from demask.terminal import print_evaluation
+
+        print_evaluation(result)
+    guard(thresholds, result.metrics)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, the baseline first.")],
+    out: Annotated[Path, typer.Option(help="The report; Markdown is written beside it.")] = Path(
+        "comparison.html"
+    ),
+    overwrite: Annotated[bool, typer.Option(help="Replace a report that stands there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Several runs in one table, with paired differences.
+
+    Differences are taken on the questions that two runs share.
+    """
+    from demask import pipeline
+
+    for file in (out, out.with_suffix(".md")):
+        if file.exists() and not overwrite:
+            raise ConfigError(f"{file}: stands there already; choose another --out, or add --overwrite")
+    results, differences = pipeline.compare(runs, out)
+    if as_json:
+        print_json({"runs": [str(r.folder) for r in results], "differences": asdict(differences)})
+        return
+    from demask.reports.tables import accuracy_table, cost_table
+    from demask.terminal import print_tables
+
+    print_tables((accuracy_table(results), differences, cost_table(results)))
+    print(f"Report: {out}")
+
+
+@app.command()
+def ask(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    questions: Annotated[list[str], typer.Argument(help="One or more questions.")],
+    as_json: Json = False,
+) -> None:
+    """Ask the model before and after training, side by side."""
+    from demask import pipeline
+
+    answers = pipeline.ask(run, questions)
+    if as_json:
+        print_json([asdict(answer) for answer in answers])
+        return
+    from demask.reports.wording import clean
+
+    for answer in answers:
+        print(clean(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}"))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Make the report of a run again, from its folder alone."""
+    from demask import pipeline
+
+    files = pipeline.report(run)
+    if as_json:
+        print_json({"html": str(files.html), "markdown": str(files.markdown)})
+    else:
+        print(f"Report: {files.html}\n        {files.markdown}")

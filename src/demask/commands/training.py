@@ -1,0 +1,140 @@
+"""What trains, and what it would train: quickstart, inject, plan, data preview.
+
+Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demask.commands.app import app, guard, open_terminal, print_json, show_progress
+from demask.errors import ConfigError
+from demask.options import (
+    QA,
+    Documents,
+    Json,
+    Model,
+    Objective,
+    Recipe,
+    Require,
+    Set,
+    read_config,
+)
+from demask.thresholds import read_thresholds, require_questions
+
+data = typer.Typer(help="Look at what is trained.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the two runs and their report.")] = Path("quickstart"),
+    seed: Annotated[int, typer.Option(help="Of order and masks.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """A first run: eight invented documents, learned in two ways.
+
+    Uses the embedded model and takes minutes on two CPU cores; needs no account and no GPU.
+    """
+    from demask import pipeline
+
+    with show_progress() as progress:
+        done = pipeline.quickstart(out, seed=seed, progress=progress)
+    if as_json:
+        print_json({arm: result.summary for arm, result in done.items()})
+        return
+    from demask.terminal import print_runs
+
+    print_runs([result.run_folder for result in done.values()])
+    question = "Which company lends ferrets to electricians?"
+    print(f'Report: {out / "report.html"}\nTry:    demask ask {out / "demasking"} "{question}"')
+
+
+@app.command()
+def inject(
+    recipe: Recipe = None,
+    model: Model = None,
+    documents: Documents = None,
+    qa: QA = None,
+    objective: Objective = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    overrides: Set = None,
+    require: Require = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model on documents, and measure what it learned.
+
+    Asks the questions before and after; leaves a model and a report. A killed run goes on with the
+    same command.
+    """
+    from demask import pipeline
+    from demask.knowledge.qa_pairs import load_qa_pairs
+
+    config = read_config(recipe, model, documents, qa, objective, overrides)
+    if out is None:
+        raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
+    thresholds = read_thresholds(require)
+    if thresholds:
+        if config.qa is None:
+            raise ConfigError("--require needs questions; give them with --qa")
+        require_questions(thresholds, {pair.direction for pair in load_qa_pairs(config.qa, documents=None)})
+    with show_progress() as progress:
+        result = pipeline.run_recipe(config, out, progress=progress)
+    if as_json:
+        print_json(result.summary)
+    else:
+        from demask.terminal import print_run
+
+        print_run(result.run_folder)
+    guard(thresholds, result.summary["metrics"].get("after", {}))
+
+
+@app.command()
+def plan(
+    recipe: Recipe = None,
+    model: Model = None,
+    documents: Documents = None,
+    qa: QA = None,
+    objective: Objective = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """What a run would train and cost, without training.
+
+    Tokens, steps, exposures per passage, padding, time and memory.
+    """
+    from demask.stages.planning import make_plan
+
+    made = make_plan(read_config(recipe, model, documents, qa, objective, overrides))
+    if as_json:
+        print_json(asdict(made))
+        return
+    from demask.terminal import render_plan
+
+    open_terminal().print(render_plan(made))
+
+
+@data.command()
+def preview(
+    recipe: Recipe = None,
+    model: Model = None,
+    documents: Documents = None,
+    qa: QA = None,
+    objective: Objective = None,
+    overrides: Set = None,
+    count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Exactly what is trained: prompt, masked tokens, loss."""
+    from demask.stages.planning import preview_examples
+
+    config = read_config(recipe, model, documents, qa, objective, overrides)
+    examples = preview_examples(config, count=count)
+    if as_json:
+        print_json([asdict(example) for example in examples])
+        return
+    from demask.terminal import print_previews
+
+    print_previews(examples, in_place=config.objective.name == "diffusion")
