@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from demask.benchmarks.sets import data_folder, load_name_description, load_wiki_events, write_benchmark
-from demask.config import apply_overrides
+from demask.recipe_file import apply_overrides
 
 LOADERS = {"name-description": load_name_description, "wiki": load_wiki_events}
 

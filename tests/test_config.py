@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from demask.config import (
+    NO_QUESTIONS,
     RATIO_RANGE,
     Demasking,
     NextToken,
     Reverse,
     RunConfig,
-    apply_overrides,
-    load_recipe,
     make_config,
 )
 from demask.errors import ConfigError
+from demask.recipe_file import apply_overrides, load_recipe
 
 LEAST = {"model": "embedded", "documents": ["facts"]}
 
@@ -130,8 +130,8 @@ def test_an_option_of_another_objective_is_unknown() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     sections = [RunConfig, Demasking, NextToken, Reverse]
-    sections += [RunConfig.model_fields[name].annotation for name in ("train", "evaluate")]
-    plain = {"name", "device", "objective", "train", "evaluate"}  # their values say it
+    sections += [RunConfig.model_fields[name].annotation for name in ("train", "evaluate", "writer")]
+    plain = {"name", "device", "objective", "train", "evaluate", "writer"}  # their values say it
     silent = [
         f"{section.__name__}.{name}"
         for section in sections
@@ -139,3 +139,25 @@ def test_every_setting_says_what_it_is() -> None:
         if not field.description and name not in plain
     ]
     assert silent == []
+
+
+def test_questions_can_be_turned_off_as_yaml_says_it(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\ndocuments: d\nqa: no\n")
+    assert make_config(load_recipe(path)).qa == NO_QUESTIONS
+    assert make_config({**LEAST, "qa": "q.jsonl"}).qa == "q.jsonl"
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.5, None])
+def test_paraphrases_are_a_number_or_a_file(value: object) -> None:
+    assert make_config({**LEAST, "paraphrases": 3}).paraphrases == 3
+    assert make_config({**LEAST, "paraphrases": "p.jsonl"}).paraphrases == "p.jsonl"
+    with pytest.raises(ConfigError, match="paraphrases: expected a number from 0 or a file"):
+        make_config({**LEAST, "paraphrases": value})
+
+
+def test_what_is_included_is_title_or_date() -> None:
+    assert make_config({**LEAST, "include": "title"}).include == ("title",)
+    assert make_config({**LEAST, "include": ["title", "date"]}).include == ("title", "date")
+    with pytest.raises(ConfigError, match=r"include\.0 is 'titel', expected 'title' or 'date'"):
+        make_config({**LEAST, "include": ["titel"]})

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,14 @@ import pytest
 
 from demask.errors import ConfigError, RunError
 from demask.records import Document, QAPair
-from demask.rundir import RunFolder, as_rows, claim_run_folder, is_run_folder, open_run_folder, write_whole
+from demask.rundir import (
+    RunFolder,
+    claim_run_folder,
+    is_run_folder,
+    open_run_folder,
+    write_lines,
+    write_whole,
+)
 
 RECIPE = {"model": "m", "documents": ["d"], "objective": {"name": "demasking", "mask_ratio": (0.1, 0.9)}}
 # Ends a line for Python's splitlines, but not in a file; then an emoji beyond 16 bits, and what JSON escapes.
@@ -92,7 +99,11 @@ def test_no_records_make_an_empty_file_that_reads_as_none(run: RunFolder) -> Non
 def test_as_rows_says_what_would_be_read_back(run: RunFolder) -> None:
     records = [Row("a", ("x",)), {"b": (1, 2)}]
     run.write_rows("rows.jsonl", records)
-    assert as_rows(records) == run.read_rows("rows.jsonl") == [{"id": "a", "tags": ["x"]}, {"b": [1, 2]}]
+    assert run.read_rows("rows.jsonl") == [{"id": "a", "tags": ["x"]}, {"b": [1, 2]}]
+    assert run.holds_rows("rows.jsonl", records)
+    assert not run.holds_rows("rows.jsonl", records[:1])
+    assert not run.holds_rows("rows.jsonl", [*records, records[0]])
+    assert not run.holds_rows("rows.jsonl", records[::-1])
 
 
 def test_a_damaged_line_is_named(run: RunFolder) -> None:
@@ -192,3 +203,28 @@ def test_a_model_folder_is_no_run_folder(tmp_path: Path) -> None:
     assert not is_run_folder(tmp_path)
     with pytest.raises(RunError, match="not a run folder; expected one made by 'demask inject'"):
         open_run_folder(tmp_path)
+
+
+def test_records_are_read_one_by_one_wherever_lines_break_inside_a_text(tmp_path: Path) -> None:
+    pairs = [QAPair(f"q{n}", "d", f"Who\u2028\r is é{n}?", ("x",), "forward") for n in range(5)]
+    run = RunFolder(tmp_path)
+    run.write_rows("pairs.jsonl", pairs)
+    records = run.open_records("pairs.jsonl", QAPair)
+    assert list(records) == pairs == run.read_records("pairs.jsonl", QAPair)
+    assert (len(records), records[3], records[-1], records[1:3]) == (5, pairs[3], pairs[4], pairs[1:3])
+    with pytest.raises(IndexError):
+        records[5]
+
+
+def test_lines_that_break_off_leave_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_whole(path, "old")
+
+    def lines() -> Iterator[str]:
+        yield "new"
+        raise ValueError("broken off")
+
+    with pytest.raises(ValueError, match="broken off"):
+        write_lines(path, lines())
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert path.read_text() == "old"

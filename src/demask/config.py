@@ -1,7 +1,7 @@
 """Every knob of a run, with its unit and the source of its default.
 
-    config = load_recipe("recipe.yaml", overrides=["train.steps=200"])
     config = make_config({"model": "embedded", "documents": ["facts/"]})
+    config = make_config(load_recipe("recipe.yaml"), source="recipe.yaml")        # recipe_file
 
 Unknown keys are errors that name the nearest known key. Model and documents have no default.
 """
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from demask.errors import ConfigError
@@ -184,12 +183,32 @@ class Evaluate(_Section):
     denoise: Denoise = Field(default_factory=Denoise, description="masked-diffusion models only")
 
 
+class Writer(_Section):
+    """A language model behind an OpenAI-compatible server, which writes questions and paraphrases."""
+
+    url: str | None = Field(
+        None, description="as http://127.0.0.1:8000/v1; none: DEMASK_SERVER_URL, else rules"
+    )
+    model: str | None = Field(None, description="its name there; none: DEMASK_SERVER_MODEL, or the only one")
+
+
 class RunConfig(_Section):
     """One run, completely."""
 
     model: str = Field(description="`embedded`, a folder, or a name on the Hugging Face hub")
-    documents: tuple[str, ...] = Field(min_length=1, description="files and folders")
-    qa: str | None = Field(None, description="JSON Lines file of QA pairs; none: nothing is asked")
+    documents: tuple[str, ...] = Field(min_length=1, description="files, folders, patterns, hf:// datasets")
+    keep_going: bool = Field(False, description="go on without the files that cannot be read, naming them")
+    include: tuple[Literal["title", "date"], ...] = Field(
+        (), description="what is trained in front of every passage of a document, where it is known"
+    )
+    qa: str | None = Field(
+        None, description="JSON Lines file of QA pairs; none: they are made; `no`: nothing is asked"
+    )
+    max_questions: int = Field(200, gt=0, description="made ones that are asked, drawn evenly over documents")
+    paraphrases: int | str = Field(
+        0, description="how many are made of each passage and trained with it, or a JSON Lines file of them"
+    )
+    writer: Writer = Field(default_factory=Writer)
     text_column: str = Field("text", description="of .csv, .parquet and .jsonl documents")
     max_tokens: int | None = Field(
         None, gt=0, description="longest passage; none: what the model's context allows, at most 512"
@@ -199,6 +218,11 @@ class RunConfig(_Section):
     objective: Objective = Field(default_factory=Demasking)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
+
+    @field_validator("qa", mode="before")
+    @classmethod
+    def _false_is_no(cls, value: Any) -> Any:
+        return NO_QUESTIONS if value is False else value
 
     @field_validator("documents", mode="before")
     @classmethod
@@ -210,6 +234,18 @@ class RunConfig(_Section):
             if isinstance(value, list | tuple)
             else value
         )
+
+    @field_validator("include", mode="before")
+    @classmethod
+    def _one_word_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("paraphrases", mode="before")
+    @classmethod
+    def _a_number_or_a_file(cls, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+            return value
+        raise ValueError(f"expected a number from 0 or a file, got {value!r}")
 
     @field_validator("objective", mode="before")
     @classmethod
@@ -223,86 +259,6 @@ class RunConfig(_Section):
         if self.train.steps is not None and self.train.epochs is not None:
             raise ValueError("train.steps and train.epochs are both given, expected one of them")
         return self
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose keys are words that stand once, and where `1e-4` is a number, as in JSON and Python."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        values = super().construct_mapping(node, deep=deep)
-        names = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if names.count(key.value) > 1:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key.value!r} stands twice", problem_mark=node.value[-1][0].start_mark
-                )
-        return values
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
-)
-
-
-def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Read a recipe as a mapping; nothing is checked but that it is one.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or holds something else.
-    """
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"{path}: recipe cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: recipe is not UTF-8 text (byte {error.start})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not YAML ({getattr(error, 'problem', error)})") from error
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path}: expected keys with values, such as 'model: embedded'")
-    return values
-
-
-def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Set dotted keys, as in `train.steps=200`; the value is read as YAML.
-
-    Raises:
-        ConfigError: an override is not of this form, or goes into something that has no keys.
-    """
-    changed = dict(values)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {override!r}: expected KEY=VALUE, as in train.steps=200")
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override!r}: the value is not YAML") from error
-        *sections, name = key.split(".")
-        inner = changed
-        for section in sections:
-            below = inner.get(section) or {}
-            if section == "objective" and isinstance(below, str):
-                below = {"name": below}
-            if not isinstance(below, dict):
-                raise ConfigError(f"--set {override!r}: {section} has no keys of its own")
-            inner[section] = dict(below)
-            inner = inner[section]
-        inner[name] = value
-    return changed
-
-
-def merge_values(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the changes put over them, section by section."""
-    both = {
-        key: merge_values(values[key], change)
-        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping)
-        else change
-        for key, change in changes.items()
-    }
-    return {**values, **both}
 
 
 def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConfig:
@@ -357,11 +313,18 @@ _OBJECTIVES: dict[str, type[_Section]] = {
     "reverse": Reverse,
     "diffusion": Diffusion,
 }
-_SECTIONS: dict[str, type[_Section]] = {"train": Train, "evaluate": Evaluate, "denoise": Denoise}
+_SECTIONS: dict[str, type[_Section]] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "denoise": Denoise,
+    "writer": Writer,
+}
 _DESCRIPTIONS = {
     "model": "expected 'embedded', a model folder or a hub name",
     "documents": "expected files and folders of documents",
 }
+# What `qa` says when nothing is to be asked; YAML reads a bare `no` as false.
+NO_QUESTIONS = "no"
 
 
 def _known_keys(section: Sequence[str]) -> list[str]:

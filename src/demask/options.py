@@ -46,7 +46,8 @@ def read_config(
     Raises:
         ConfigError: the recipe cannot be read, or a value is not what was expected.
     """
-    from demask.config import apply_overrides, load_recipe, make_config
+    from demask.config import make_config
+    from demask.recipe_file import apply_overrides, load_recipe
 
     values: dict[str, Any] = load_recipe(recipe) if recipe else {}
     given = {"model": model, "documents": documents, "qa": qa, "objective": objective}

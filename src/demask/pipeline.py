@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from demask import rundir
-from demask.config import Evaluate, RunConfig, make_config, merge_values
+from demask.config import Evaluate, RunConfig, make_config
 from demask.errors import ConfigError
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress, Silent
+from demask.recipe_file import merge_values
 from demask.records import Prediction, Score
 from demask.reports.page import ReportFiles, render_html, render_markdown, write_reports
 from demask.reports.runs import STAGES, RunResult, load_runs

@@ -12,10 +12,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar, overload
 
 from demask.errors import ConfigError, RunError
 
@@ -26,6 +28,10 @@ ENVIRONMENT = "environment.json"
 DOCUMENTS = "documents.jsonl"
 PASSAGES = "passages.jsonl"
 QA_PAIRS = "qa_pairs.jsonl"
+REJECTS = "rejects.jsonl"
+AUDIT = "audit.json"
+PARAPHRASES = "paraphrases.jsonl"
+COVERAGE = "coverage.json"
 METRICS = "metrics.jsonl"
 ACCURACY = "accuracy.jsonl"
 SCORES = "scores.jsonl"
@@ -52,33 +58,84 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    temporary = None
+    write_lines(path, [text])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """As `write_whole`, of text that comes piece by piece and is never held as a whole.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written. What `lines` raises goes on.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            for line in lines:
+                file.write(line)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         raise _unwritable(path, error) from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({error.strerror}); free some space or choose another --out")
 
 
-def as_rows(records: Iterable[object]) -> list[Any]:
-    """Records as they read back from JSON Lines."""
-    return [json.loads(json.dumps(_row(record))) for record in records]
+def _line(record: object) -> str:
+    row = asdict(record) if is_dataclass(record) and not isinstance(record, type) else record
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _row(record: object) -> Any:
-    return asdict(record) if is_dataclass(record) and not isinstance(record, type) else record
+class RecordFile(Sequence[R]):
+    """Records of a JSON Lines file, read when they are asked for; only where each line starts is kept."""
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
+        """Read the file once, for its lines."""
+        self.path = path
+        self._kind = kind
+        self._starts = array("Q", [0])
+        with path.open("rb") as file:
+            for line in file:
+                self._starts.append(self._starts[-1] + len(line))
+
+    def __len__(self) -> int:
+        """How many records there are."""
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[R]:
+        """All of them, in order."""
+        with self.path.open("rb") as file:
+            for line in file:
+                yield _make_record(self._kind, json.loads(line))
+
+    @overload
+    def __getitem__(self, place: int) -> R: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[R]: ...
+    def __getitem__(self, place: int | slice) -> R | list[R]:
+        """One of them, or some."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        start, end = self._starts[range(len(self))[place]], self._starts[range(1, len(self) + 1)[place]]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return _make_record(self._kind, json.loads(file.read(end - start)))
+
+
+def _make_record(kind: type[R], row: Mapping[str, Any]) -> R:
+    """Unknown keys are left out, lists become tuples."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in known})
 
 
 @dataclass(frozen=True)
@@ -122,10 +179,14 @@ class RunFolder:
 
     def write_rows(self, name: str, records: Iterable[object]) -> None:
         """Write records (dataclasses or mappings) as JSON Lines."""
-        write_whole(
-            self.file(name),
-            "".join(json.dumps(_row(record), ensure_ascii=False) + "\n" for record in records),
-        )
+        write_lines(self.file(name), map(_line, records))
+
+    def holds_rows(self, name: str, records: Iterable[object]) -> bool:
+        """Whether a file holds these very records; neither is read as a whole."""
+        for row, record in zip_longest(self.iter_rows(name), records):
+            if row is None or record is None or row != json.loads(_line(record)):
+                return False
+        return True
 
     def append_row(self, name: str, row: Mapping[str, object]) -> None:
         """Add one line to a log.
@@ -160,28 +221,36 @@ class RunFolder:
         Raises:
             RunError: the file is missing, or a line is not a JSON object.
         """
-        rows = []
-        # Not splitlines(): a text may hold U+2028, which ends a line for Python but not in a file.
-        for number, line in enumerate(self._read(name).split("\n"), start=1):
-            if not line:
-                continue
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise RunError(f"{self.file(name)} line {number}: not JSON ({error})") from error
-        return rows
+        return list(self.iter_rows(name))
+
+    def iter_rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """As `read_rows`, line by line."""
+        with self._open(name) as file:
+            for number, line in enumerate(file, start=1):
+                if line == "\n":
+                    continue
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise RunError(f"{self.file(name)} line {number}: not JSON ({error})") from error
 
     def read_records(self, name: str, kind: type[R]) -> list[R]:
         """Read JSON Lines as records of one kind; unknown keys are left out, lists become tuples."""
-        known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-        return [
-            kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in known})
-            for row in self.read_rows(name)
-        ]
+        return [_make_record(kind, row) for row in self.iter_rows(name)]
+
+    def open_records(self, name: str, kind: type[R]) -> RecordFile[R]:
+        """The same without holding them, for files that may be larger than memory."""
+        self._open(name).close()
+        return RecordFile(self.file(name), kind)
 
     def _read(self, name: str) -> str:
+        with self._open(name) as file:
+            return file.read()
+
+    def _open(self, name: str) -> TextIO:
         try:
-            return self.file(name).read_text(encoding="utf-8")
+            # Lines end at line feeds alone, as they are written: a text may hold U+2028 or a carriage return.
+            return self.file(name).open(encoding="utf-8", newline="\n")
         except FileNotFoundError:
             raise RunError(
                 f"{self.file(name)}: no such file; is {self.path} a run folder made by 'demask inject'?"

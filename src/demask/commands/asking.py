@@ -45,8 +45,8 @@ def evaluate(
 ) -> None:
     """Ask a model questions, forward and backward, with intervals."""
     from demask import pipeline
-    from demask.config import apply_overrides
     from demask.generation.server import Server
+    from demask.recipe_file import apply_overrides
     from demask.rundir import write_whole
 
     thresholds = read_thresholds(require)

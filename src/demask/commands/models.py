@@ -67,10 +67,10 @@ def lab(
     Pre-trains a small transformer from scratch on an invented world, as an autoregressive and as a
     diffusion model, then injects new people in five ways. The same command continues it.
     """
-    from demask.config import apply_overrides
     from demask.lab.experiment import run_lab
     from demask.lab.results import lab_table, summarise_lab
     from demask.lab.settings import read_sizes
+    from demask.recipe_file import apply_overrides
 
     with show_progress() as progress:
         results = run_lab(
