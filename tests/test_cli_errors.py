@@ -130,9 +130,9 @@ def test_a_document_that_cannot_be_used_is_named_with_its_line(
 
 
 def test_a_file_of_unknown_kind_is_refused(demask: Callable[..., Finished]) -> None:
-    Path("b.docx").write_bytes(b"PK")
-    done = inject(demask, "--documents", "b.docx")
-    assert (done.code, "b.docx: this kind of file is not known" in done.error) == (DATA, True)
+    Path("b.xyz").write_bytes(b"PK")
+    done = inject(demask, "--documents", "b.xyz")
+    assert (done.code, "b.xyz: this kind of file is not known" in done.error) == (DATA, True)
 
 
 def test_a_sentence_longer_than_a_passage_may_be_is_shown(
@@ -459,10 +459,11 @@ def files_at_most(size: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("size", "every", "said"),
     [
-        (100, 1, "run/config.json: cannot be written ("),
+        (20, 1, "documents.jsonl: cannot be written ("),
+        (300, 1, "run/config.json: cannot be written ("),
         (20_000, 1, "run/checkpoints: the checkpoint of step 1 cannot be written ("),
     ],
-    ids=["recipe", "checkpoint"],
+    ids=["documents", "recipe", "checkpoint"],
 )
 def test_a_run_stopped_by_a_full_disk_says_so_and_goes_on_later(
     demask: Callable[..., Finished], tiny_model_folder: Path, size: int, every: int, said: str
@@ -470,7 +471,7 @@ def test_a_run_stopped_by_a_full_disk_says_so_and_goes_on_later(
     words = (*QUICK, "--set", f"train.save_every={every}")
     with files_at_most(size):
         done = inject(demask, *words, model=tiny_model_folder)
-    assert (done.code, done.error[: len("demask: ") + len(said)]) == (MACHINE, f"demask: {said}")
+    assert (done.code, said in done.error) == (MACHINE, True)
     assert "free some space" in done.error
     assert inject(demask, *words, model=tiny_model_folder).code == 0
     assert not list(Path("run").glob(".*")), "nothing half-written is left"
@@ -597,8 +598,8 @@ def test_a_threshold_given_twice_is_refused(demask: Callable[..., Finished]) -> 
 
 
 def test_a_threshold_without_questions_is_refused_before_training(demask: Callable[..., Finished]) -> None:
-    done = inject(demask, "--require", "forward=0.5")
-    assert (done.code, done.error) == (CONFIG, "demask: --require needs questions; give them with --qa")
+    done = inject(demask, "--qa", "no", "--require", "forward=0.5")
+    assert (done.code, done.error) == (CONFIG, "demask: --require needs questions; leave out --qa no")
 
 
 def test_a_threshold_for_a_direction_that_is_never_asked_is_refused_before_training(

@@ -32,6 +32,7 @@ OBJECTIVES = ("demasking", "next-token", "reverse")
 METRICS = {"contains", "exact_match", "f1", "rouge1_recall"}
 FILES = {
     "config.json",
+    "coverage.json",
     "environment.json",
     "documents.jsonl",
     "passages.jsonl",
@@ -48,7 +49,7 @@ FILES = {
     "report.md",
 }
 # Made anew by every call that does anything, as they depend on all the others.
-DERIVED = {"scores.jsonl", "summary.json", "report.html", "report.md"}
+DERIVED = {"coverage.json", "scores.jsonl", "summary.json", "report.html", "report.md"}
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,7 @@ def test_accuracy_is_measured_on_the_way_where_asked_and_does_not_change_the_wei
 def test_without_questions_there_is_still_a_model_and_a_report(
     settings: dict[str, Any], finished: demask.Injected, tmp_path: Path
 ) -> None:
-    done = demask.inject(**{**settings, "qa": None}, out=tmp_path / "run")
+    done = demask.inject(**{**settings, "qa": "no"}, out=tmp_path / "run")
     assert done.summary["metrics"] == {}
     assert digest(done.run_folder) == digest(finished.run_folder)
     assert "It was not asked any questions" in (done.run_folder / "report.md").read_text()
@@ -369,7 +370,7 @@ def test_the_plan_counts_the_tokens_that_training_then_logs(
     from demask.training import plan
 
     monkeypatch.setattr(plan, "measure_matrix_rate", lambda *_: 1e9)
-    values = {**settings, "objective": objective, "qa": None}
+    values = {**settings, "objective": objective, "qa": "no"}
     made = make_plan(make_config(values))
     done = demask.inject(**values, out=tmp_path / "run")
     summary = done.summary

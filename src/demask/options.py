@@ -11,14 +11,21 @@ import typer
 if TYPE_CHECKING:
     from demask.config import RunConfig
 
-Recipe = Annotated[Path | None, typer.Argument(help="A YAML recipe; options below override it.")]
+Recipe = Annotated[
+    Path | None,
+    typer.Argument(metavar="RECIPE", help="A YAML recipe, which options override; or documents, as facts/."),
+]
 Model = Annotated[
     str | None, typer.Option(metavar="NAME", help="'embedded', a model folder, or a Hugging Face name.")
 ]
 Documents = Annotated[
-    list[str] | None, typer.Option(metavar="PATH", help="File or folder of documents; may be repeated.")
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Files, folders, patterns, hf:// data sets; may be repeated."),
 ]
-QA = Annotated[str | None, typer.Option("--qa", metavar="FILE", help="JSON Lines file of questions.")]
+QA = Annotated[
+    str | None,
+    typer.Option("--qa", metavar="FILE", help="Questions; made of the documents if left out; no: none."),
+]
 Objective = Annotated[
     str | None, typer.Option(metavar="NAME", help="demasking (default), next-token, reverse or diffusion.")
 ]
@@ -49,8 +56,12 @@ def read_config(
     from demask.config import make_config
     from demask.recipe_file import apply_overrides, load_recipe
 
-    values: dict[str, Any] = load_recipe(recipe) if recipe else {}
+    values: dict[str, Any] = {}
+    if recipe is not None and recipe.suffix not in (".yaml", ".yml"):
+        documents = [str(recipe), *(documents or [])]
+    elif recipe is not None:
+        values = load_recipe(recipe)
     given = {"model": model, "documents": documents, "qa": qa, "objective": objective}
     values |= {key: value for key, value in given.items() if value is not None}
     values = apply_overrides(values, overrides or [])
-    return make_config(values, source=str(recipe) if recipe else "options")
+    return make_config(values, source=str(recipe) if values and recipe else "options")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from demask import rundir
@@ -28,7 +29,10 @@ from demask.reports.tables import Table, difference_table
 from demask.reports.wording import model_name
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
 from demask.stages.asking import ask_base, ask_stage, score_stage, summarise_stage
-from demask.stages.inputs import check_objective, load_knowledge, split_stage, write_knowledge
+from demask.stages.inputs import check_objective, split_stage
+from demask.stages.paraphrasing import paraphrase_stage
+from demask.stages.questions import check_maker, question_stage
+from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
 from demask.stages.training import train_stage
 
 if TYPE_CHECKING:
@@ -78,9 +82,9 @@ def inject(
 
     Args:
         model: `embedded`, a folder, or a hub name.
-        documents: files and folders.
+        documents: files, folders, patterns and data sets (`hf://OWNER/NAME?split=train&column=text`).
         out: the run folder; a run that was killed there goes on.
-        qa: JSON Lines file of QA pairs; without it nothing is asked.
+        qa: JSON Lines file of QA pairs; without it they are made of the documents; `no`: nothing is asked.
         objective: `demasking`, `next-token` or `reverse`, or a mapping with its options.
         progress: told how far the work is.
         settings: any other key of a recipe, as in `train={"steps": 100}, seed=1`.
@@ -100,38 +104,45 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
         raise ConfigError(
             "several processes: not supported yet, expected one; start demask without a launcher"
         )
-    knowledge = load_knowledge(config)
-    if not is_run_folder(out):
-        check_objective(config)  # before there is a folder that belongs to a recipe which cannot be run
-    run = claim_run_folder(out, config.model_dump(mode="json"))
-    _forget_stale(run)
-    write_knowledge(run, knowledge)
+    with TemporaryDirectory(prefix="demask-") as folder:
+        knowledge = read_knowledge(config, RunFolder(Path(folder)))
+        if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
+            check_objective(config)
+            check_maker(config)
+        run = claim_run_folder(out, config.model_dump(mode="json"))
+        _forget_stale(run, config)
+        knowledge = keep_knowledge(run, knowledge)
     if _is_complete(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
         return Injected(run.path, run.read_json(rundir.SUMMARY))
 
     base = _load_once(config, progress)
+    pairs = question_stage(config, run, knowledge, progress)
+    paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
-    answers = ask_base(config, run, knowledge, base, progress)
-    tuned = train_stage(config, run, base, passages, knowledge.pairs, progress)
+    coverage = coverage_stage(config, run, knowledge, passages, progress)
+    answers = ask_base(config, run, pairs, knowledge.documents, base, progress)
+    tuned = train_stage(config, run, base, passages, paraphrases, pairs, progress)
     answers["after"] = ask_stage(
-        run, "after", load=lambda: tuned, pairs=knowledge.pairs, settings=config.evaluate, progress=progress
+        run, "after", load=lambda: tuned, pairs=pairs, settings=config.evaluate, progress=progress
     )
 
-    scores = score_stage(run, knowledge.pairs, answers)
-    summary = summarise_stage(run, config, knowledge, passages, answers, scores)
+    scores = score_stage(run, pairs, answers)
+    summary = summarise_stage(run, config, coverage, pairs, answers, scores)
     _write_report(run)
     return Injected(run.path, summary)
 
 
-def _forget_stale(run: RunFolder) -> None:
+def _forget_stale(run: RunFolder, config: RunConfig) -> None:
     """Drop what was made from a file that is gone, so that no result outlives its source."""
     begun = run.has(rundir.PASSAGES)
     if begun and not run.has(rundir.DOCUMENTS):
         run.remove(rundir.PASSAGES, rundir.predictions_file("ceiling"))
     if begun and not run.has(rundir.QA_PAIRS):
-        run.remove(*map(rundir.predictions_file, STAGES))
+        run.remove(*map(rundir.predictions_file, STAGES), rundir.AUDIT, rundir.REJECTS)
     if not run.has(rundir.PASSAGES):
+        run.remove(rundir.COVERAGE)
+    if not run.has(rundir.PASSAGES) or (config.paraphrases and not run.has(rundir.PARAPHRASES)):
         run.remove(rundir.TRAINING, rundir.METRICS, rundir.ACCURACY, rundir.CHECKPOINTS)
     if not (run.has(rundir.TRAINING) and run.has(rundir.MODEL)):
         run.remove(rundir.predictions_file("after"))
@@ -140,7 +151,7 @@ def _forget_stale(run: RunFolder) -> None:
 def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     """Whether every stage has left its file; deleting one has that stage done again."""
     stages = STAGES if config.evaluate.ceiling else STAGES[:2]
-    files = (rundir.PASSAGES, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
+    files = (rundir.PASSAGES, rundir.COVERAGE, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
     reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
     return all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))
 

@@ -1,6 +1,9 @@
 """Where long work reports how far it is; the terminal's bar and the silent one look alike to it."""
 
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+R = TypeVar("R")
 
 
 class Progress(Protocol):
@@ -27,3 +30,10 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Nothing."""
+
+
+def advancing(records: Iterable[R], progress: Progress) -> Iterator[R]:
+    """The records as they come, each told to the stage that has begun."""
+    for record in records:
+        yield record
+        progress.advance()

@@ -91,7 +91,8 @@ def _unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({error.strerror}); free some space or choose another --out")
 
 
-def _line(record: object) -> str:
+def as_line(record: object) -> str:
+    """A record (a dataclass or a mapping) as a line of a JSON Lines file."""
     row = asdict(record) if is_dataclass(record) and not isinstance(record, type) else record
     return json.dumps(row, ensure_ascii=False) + "\n"
 
@@ -179,12 +180,12 @@ class RunFolder:
 
     def write_rows(self, name: str, records: Iterable[object]) -> None:
         """Write records (dataclasses or mappings) as JSON Lines."""
-        write_lines(self.file(name), map(_line, records))
+        write_lines(self.file(name), map(as_line, records))
 
     def holds_rows(self, name: str, records: Iterable[object]) -> bool:
         """Whether a file holds these very records; neither is read as a whole."""
         for row, record in zip_longest(self.iter_rows(name), records):
-            if row is None or record is None or row != json.loads(_line(record)):
+            if row is None or record is None or row != json.loads(as_line(record)):
                 return False
         return True
 

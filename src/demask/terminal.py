@@ -25,6 +25,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from demask.knowledge.audit import audit_rows
 from demask.reports.runs import load_runs
 from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
 from demask.reports.wording import cautions, clean
@@ -32,6 +33,7 @@ from demask.rundir import MODEL, REPORT_HTML, open_run_folder
 from demask.stages.planning import Plan, Preview
 
 if TYPE_CHECKING:
+    from demask.knowledge.audit import Audit
     from demask.pipeline import Evaluation
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
@@ -260,6 +262,31 @@ def render_rows(title: str, rows: Sequence[tuple[str, str]]) -> RichTable:
     return rich
 
 
+def render_audit(audit: "Audit") -> RichTable:
+    """What is wrong with questions, kind by kind, and what they leave out."""
+    rich = _frame(f"{audit.pairs} questions, {len(audit.flagged)} flagged", gap=3)
+    for name in ("finding", "severity", "pairs", "for example"):
+        rich.add_column(name, justify="right" if name == "pairs" else "left")
+    for row in audit_rows(audit):
+        rich.add_row(row.kind, row.severity, str(row.count), Text(clean(row.example), style="dim"))
+    coverage = audit.coverage
+    share = coverage.asked_sentences
+    for name, value in (
+        ("forward", str(coverage.directions.get("forward", 0))),
+        ("backward", str(coverage.directions.get("backward", 0))),
+        ("documents asked about", str(len(coverage.documents))),
+        ("documents not asked about", str(len(coverage.without_pairs))),
+        ("sentences asked about", "-" if share is None else f"{share:.0%}"),
+    ):
+        rich.add_row(name, "count", value, "")
+    return rich
+
+
+def _count_or_made(count: int | None, remark: str = "") -> str:
+    made = "made when the run starts"
+    return str(count) if count is not None else f"{made}, {remark}" if remark else made
+
+
 def render_plan(plan: Plan) -> RichTable:
     """What a run will train and cost."""
     parts = f" in {plan.accumulation} micro-batches" if plan.accumulation > 1 else ""
@@ -270,7 +297,8 @@ def render_plan(plan: Plan) -> RichTable:
             ("objective", plan.objective),
             ("documents", f"{plan.documents} in {plan.passages} passages, {plan.document_tokens} tokens"),
             ("coverage", f"{plan.coverage:.0%} of the text stands in passages"),
-            ("questions", str(plan.questions)),
+            ("questions", _count_or_made(plan.questions)),
+            ("paraphrases", _count_or_made(plan.paraphrases, "not counted here")),
             ("steps", f"{plan.steps} of {plan.batch_size} examples{parts}"),
             ("exposures per passage", f"{plan.exposures:.0f}"),
             ("learning rate", f"{plan.learning_rate:g}"),

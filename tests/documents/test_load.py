@@ -15,17 +15,6 @@ from demask.records import Document
 Write = Callable[[str, str | bytes], Path]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write_file(name: str, content: str | bytes) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    return write_file
-
-
 def only(loaded: LoadedDocuments) -> Document:
     (document,) = loaded.documents
     return document
@@ -119,14 +108,14 @@ def test_a_dangling_link_in_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_named_file_of_unknown_kind_is_refused_with_the_known_kinds(write: Write) -> None:
-    path = write("a.docx", b"PK")
-    expected = "expected one of .txt, .md, .jsonl, .csv, .parquet"
+    path = write("a.odt", b"PK")
+    expected = "expected one of .txt, .md, .jsonl, .csv, .parquet, .pdf, .html, .htm, .docx"
     assert refusal(path) == f"{path}: this kind of file is not known, {expected}"
 
 
 def test_a_folder_without_documents_is_refused(write: Write, tmp_path: Path) -> None:
     write("a.png", b"x")
-    expected = "expected files in .txt, .md, .jsonl, .csv, .parquet"
+    expected = "expected files in .txt, .md, .jsonl, .csv, .parquet, .pdf, .html, .htm, .docx"
     assert refusal(tmp_path) == f"{tmp_path}: no documents in this folder, {expected}"
 
 
@@ -146,11 +135,11 @@ def test_text_that_is_not_utf8_is_refused_with_line_and_byte(write: Write) -> No
 
 
 def test_an_unreadable_file_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     path = write("a.txt", "Some text.")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("os.open", refuse)
     assert refusal(path) == f"{path}: cannot be read (Permission denied); check its permissions and the disk"
 
 

@@ -70,6 +70,7 @@ def inject(
     same command.
     """
     from demask import pipeline
+    from demask.config import NO_QUESTIONS
     from demask.knowledge.qa_pairs import load_qa_pairs
 
     config = read_config(recipe, model, documents, qa, objective, overrides)
@@ -77,9 +78,11 @@ def inject(
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
     thresholds = read_thresholds(require)
     if thresholds:
-        if config.qa is None:
-            raise ConfigError("--require needs questions; give them with --qa")
-        require_questions(thresholds, {pair.direction for pair in load_qa_pairs(config.qa, documents=None)})
+        if config.qa == NO_QUESTIONS:
+            raise ConfigError("--require needs questions; leave out --qa no")
+        if config.qa is not None:
+            asked = {pair.direction for pair in load_qa_pairs(config.qa, documents=None)}
+            require_questions(thresholds, asked)
     with show_progress() as progress:
         result = pipeline.run_recipe(config, out, progress=progress)
     if as_json:
@@ -114,6 +117,8 @@ def plan(
     from demask.terminal import render_plan
 
     open_terminal().print(render_plan(made))
+    for remark in made.remarks[1:]:  # the first says what the table has said
+        print(remark)
 
 
 @data.command()

@@ -2,6 +2,7 @@
 
     passages = make_passages(documents, count_tokens=count, max_tokens=512)
     measure_coverage(documents, passages)  # 1.0
+    iter_passages(reader, count_tokens=count, max_tokens=512)  # the same as a stream
 
 A document that fits is one passage. Any other is cut at the ends of sentences and paragraphs. The rules
 that find sentences rather miss an end (after "Mr." or "J.") than see one that is none: a missed end only
@@ -11,12 +12,15 @@ makes a longer sentence, a wrong one makes a passage that starts halfway through
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from demask.documents.coverage import count_covered
+from demask.documents.file_reports import count_characters
+from demask.documents.seen import SeenIds
 from demask.documents.text_files import shown
 from demask.errors import DataError
 from demask.records import Document, Passage
@@ -131,38 +135,59 @@ class _Sentences:
 
 
 def split_document(
-    document: Document, *, count_tokens: Callable[[str], int], max_tokens: int
+    document: Document,
+    *,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
+    heading: str = "",
+    surely_fits: Callable[[str], bool] = lambda text: False,
 ) -> list[Passage]:
     """Split one document into as few passages as possible, of about equal length.
 
     Args:
         document: with some text.
         count_tokens: of a text; need not be additive. Called with joined texts, too.
-        max_tokens: a passage has at most this many.
+        max_tokens: a passage has at most this many, its heading included.
+        heading: stands on every passage.
+        surely_fits: whether a text has at most `max_tokens` for certain, where that is known without
+            counting: a byte-level tokenizer makes no more tokens than there are bytes.
 
     Returns:
         One passage with the document's id, or several with the ids `<document id>#1`, `#2`, ...
 
     Raises:
-        DataError: the document is empty, or one sentence alone is longer than `max_tokens`.
+        DataError: the document is empty, one sentence alone is longer than `max_tokens`, or the heading
+            leaves less than half of `max_tokens`.
     """
     place = document.source or f"document {shown(document.id)}"
-    if not document.text.strip():
+    text = document.text
+    if not text or text.isspace():
         raise DataError(f"{place}: the document is empty; write its text or leave it out")
-    if count_tokens(document.text) <= max_tokens:
-        return [Passage(document.id, document.id, document.text)]
-    spans = find_sentences(document.text)
-    counts = [count_tokens(document.text[start:end]) for start, end in spans]
-    for (start, end), count in zip(spans, counts, strict=True):
-        if count > max_tokens:
+    if surely_fits(heading + text if heading else text):
+        return [Passage(document.id, document.id, text, heading)]
+    # What a text adds to its heading, as tokens may join at the seam: exact where it is compared.
+    spent = count_tokens(heading) if heading else 0
+    limit = max_tokens - spent
+    if limit < max_tokens / 2:
+        raise DataError(
+            f"{place}: its heading has {spent} tokens, expected at most {max_tokens // 2}, half of "
+            f"max_tokens: {shown(heading)}; shorten its title or leave headings out"
+        )
+    count = cache(lambda part: count_tokens(heading + part) - spent if heading else count_tokens(part))
+    if count(text) <= limit:
+        return [Passage(document.id, document.id, text, heading)]
+    spans = find_sentences(text)
+    counts = [count(text[start:end]) for start, end in spans]
+    for (start, end), tokens in zip(spans, counts, strict=True):
+        if tokens > limit:
             raise DataError(
-                f"{place}: a sentence has {count} tokens, at most {max_tokens} fit: "
-                f"{shown(document.text[start:end])}; split the sentence or raise max_tokens"
+                f"{place}: a sentence has {tokens} tokens, at most {limit} fit: "
+                f"{shown(text[start:end])}; split the sentence or raise max_tokens"
             )
-    sentences = _Sentences(document.text, spans, [0, *accumulate(counts)], cache(count_tokens))
-    cuts = _cut_evenly(sentences, max_tokens, longest=max(counts))
+    sentences = _Sentences(text, spans, [0, *accumulate(counts)], count)
+    cuts = _cut_evenly(sentences, limit, longest=max(counts))
     return [
-        Passage(f"{document.id}#{number}", document.id, sentences.join(first, last))
+        Passage(f"{document.id}#{number}", document.id, sentences.join(first, last), heading)
         for number, (first, last) in enumerate(pairwise(cuts), start=1)
     ]
 
@@ -197,24 +222,71 @@ def _nearest(rising: Sequence[int], value: float) -> int:
     return above if above == 0 or rising[above] - value < value - rising[above - 1] else above - 1
 
 
-def make_passages(
-    documents: Iterable[Document], *, count_tokens: Callable[[str], int], max_tokens: int
-) -> list[Passage]:
-    """Split documents into passages with unique ids; see `split_document`.
+def iter_passages(
+    documents: Iterable[Document],
+    *,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
+    heading: Callable[[Document], str] = lambda document: "",
+    surely_fits: Callable[[str], bool] = lambda text: False,
+) -> Iterator[Passage]:
+    """Split documents into passages with unique ids, one document after another; see `split_document`.
+
+    Args:
+        documents: in any number; none is held.
+        count_tokens: of a text.
+        max_tokens: of a passage with its heading.
+        heading: title or date of a document, to stand on its passages; ends with a line feed unless empty.
+        surely_fits: whether a text has at most `max_tokens` for certain, without counting.
 
     Raises:
-        DataError: a document is empty, has a sentence that does not fit, or ids clash.
+        DataError: a document is empty, has a sentence or a heading that does not fit, or ids clash.
     """
-    passages: dict[str, Passage] = {}
+    seen = SeenIds()
     for document in documents:
-        for passage in split_document(document, count_tokens=count_tokens, max_tokens=max_tokens):
-            other = passages.setdefault(passage.id, passage)
-            if other is not passage:
+        for passage in split_document(
+            document,
+            count_tokens=count_tokens,
+            max_tokens=max_tokens,
+            heading=heading(document),
+            surely_fits=surely_fits,
+        ):
+            if not seen.add(passage.id):
                 raise DataError(
                     f"{document.source or 'documents'}: passage id {shown(passage.id)} is taken by document "
-                    f"{shown(other.document_id)}; give one of them another id"
+                    f"{shown(_find_owner(passage, seen))}; give one of them another id"
                 )
-    return list(passages.values())
+            yield passage
+
+
+def _find_owner(passage: Passage, seen: SeenIds) -> str:
+    """The document that another passage with this id must be of.
+
+    Either the one with this very id, which was not split, or the one with this id but for its number.
+    """
+    whole, _, number = passage.id.rpartition("#")
+    split = number.isdigit() and f"{whole}#1" in seen and whole != passage.document_id
+    return whole if split else passage.id
+
+
+def make_passages(
+    documents: Iterable[Document],
+    *,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
+    heading: Callable[[Document], str] = lambda document: "",
+    surely_fits: Callable[[str], bool] = lambda text: False,
+) -> list[Passage]:
+    """All passages of `iter_passages` at once."""
+    return list(
+        iter_passages(
+            documents,
+            count_tokens=count_tokens,
+            max_tokens=max_tokens,
+            heading=heading,
+            surely_fits=surely_fits,
+        )
+    )
 
 
 def measure_coverage(documents: Iterable[Document], passages: Iterable[Passage]) -> float:
@@ -230,17 +302,8 @@ def measure_coverage(documents: Iterable[Document], passages: Iterable[Passage])
         texts[passage.document_id].append(passage.text)
     covered = total = 0
     for document in documents:
-        total += _count_characters(document.text)
-        position = 0
-        for text in texts[document.id]:
-            start = document.text.find(text, position)
-            if start >= 0:
-                position = start + len(text)
-                covered += _count_characters(text)
+        total += count_characters(document.text)
+        covered += count_covered(document.text, texts[document.id])
     if not total:
         raise ValueError("the documents have no text, expected some to cover")
     return covered / total
-
-
-def _count_characters(text: str) -> int:
-    return sum(map(len, text.split()))

@@ -5,19 +5,31 @@
         line.place, line.number, line.values["text"]
 
 Files are UTF-8, with or without byte-order mark. Windows line ends become line feeds; nothing else changes.
+Lines are read as a stream, so memory does not grow with their number.
 """
 
 import codecs
 import difflib
 import json
+import os
+import re
+import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from demask.errors import DataError
 
 # Long enough to recognise a value by, short enough for an error of one line.
 SHOWN_CHARACTERS = 60
+# Of one text or one line, which are held in memory whole: longer than any book.
+MAX_BYTES = 256 * 2**20
+# Bytes decoded at a time: in larger blocks the lines are no faster.
+_BLOCK = 2**18
+
+_scan = json.JSONDecoder().scan_once
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class JsonLine(NamedTuple):
@@ -26,6 +38,11 @@ class JsonLine(NamedTuple):
     number: int  # from 1
     values: dict[str, object]
     place: str  # `file line 12`, the start of every message about it
+
+
+class _Block(NamedTuple):
+    first: int  # number of its first line
+    text: str  # whole lines
 
 
 def shown(value: object) -> str:
@@ -40,14 +57,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def read_bytes(path: Path) -> bytes:
-    """A whole file.
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """A regular file for reading, watched for changes while it is open.
 
     Raises:
-        DataError: it is missing, is a folder, or cannot be read.
+        DataError: it is missing, is no regular file, cannot be read, or was changed meanwhile.
     """
     try:
-        return path.read_bytes()
+        # A pipe without a writer would block for ever if it were opened in the usual way.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            before = os.fstat(file.fileno())
+            _refuse_other_kinds(path, before.st_mode)
+            yield file
+            refuse_changes(path, before, os.fstat(file.fileno()))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
@@ -58,38 +81,107 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
+def _refuse_other_kinds(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: a pipe or a device, expected a file; write its content to a file")
+
+
+def refuse_changes(path: Path, before: os.stat_result, after: os.stat_result) -> None:
+    """See whether a file is still what it was.
+
+    Raises:
+        DataError: it is not.
+    """
+    if any(getattr(before, what) != getattr(after, what) for what in ("st_ino", "st_size", "st_mtime_ns")):
+        raise DataError(f"{path}: changed while it was read; try again when nothing writes to it")
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """A whole file.
+
+    Raises:
+        DataError: it is missing, is a folder, is too large, changes meanwhile, or cannot be read.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(max_bytes + 1) if size <= max_bytes else b""
+    if size > max_bytes or len(data) > max_bytes:
+        raise DataError(
+            f"{path}: {size:,} bytes, expected at most {max_bytes:,} for one document; split it into several"
+        )
+    return data
+
+
 def read_text(path: Path) -> str:
     """A whole text file, without byte-order mark, its lines ended by line feeds only.
 
     Raises:
         DataError: it cannot be read, is binary, or is not UTF-8.
     """
-    data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    return _decode(read_bytes(path).removeprefix(codecs.BOM_UTF8), path, first=1)
+
+
+def _decode(data: bytes, path: Path, *, first: int) -> str:
+    """Text of some lines, of which the first has the number `first`."""
     nul = data.find(b"\0")
     if nul >= 0:
-        line = data.count(b"\n", 0, nul) + 1
+        line = first + data.count(b"\n", 0, nul)
         raise DataError(f"{path} line {line}: a NUL byte, so the file is not text; expected text in UTF-8")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = first + data.count(b"\n", 0, error.start)
         raise DataError(
             f"{path} line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
         ) from error
     return text.replace("\r\n", "\n")
 
 
+def _read_blocks(path: Path) -> Iterator[_Block]:
+    """The text of a file in blocks of whole lines."""
+    number = 1
+    with open_file(path) as file:
+        start = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
+        while data := start + file.read(_BLOCK):
+            data += file.readline(MAX_BYTES)
+            if len(data) > MAX_BYTES:
+                line = number + data.count(b"\n", 0, -1)
+                raise DataError(
+                    f"{path} line {line}: longer than {MAX_BYTES:,} bytes; make several documents of it"
+                )
+            yield _Block(number, _decode(data, path, first=number))
+            number, start = number + data.count(b"\n"), b""
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, each with the line feed that ends it.
+
+    Raises:
+        DataError: as for `read_text`, but only when the faulty line is reached.
+    """
+    # Not `splitlines`: JSON strings may hold U+2028, U+0085 and other characters it splits at.
+    for block in _read_blocks(path):
+        lines = block.text.split("\n")
+        last = lines.pop()
+        for line in lines:
+            yield line + "\n"
+        if last:
+            yield last
+
+
 def read_json_lines(path: Path) -> Iterator[JsonLine]:
-    """The objects of a JSON Lines file, in order; blank lines are skipped.
+    """The objects of a JSON Lines file, in order, as a stream; blank lines are skipped.
 
     Raises:
         DataError: the file cannot be read, or a line is not one JSON object.
     """
-    # Not `splitlines`: JSON strings may hold U+2028, U+0085 and other characters it splits at.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            place = f"{path} line {number}"
-            yield JsonLine(number, _parse_object(line, place), place)
+    for block in _read_blocks(path):
+        for number, line in enumerate(block.text.split("\n"), start=block.first):
+            if line and not line.isspace():
+                place = f"{path} line {number}"
+                yield JsonLine(number, _parse_object(line, place), place)
 
 
 def read_id(value: object, *, key: str, place: str) -> str:
@@ -98,16 +190,20 @@ def read_id(value: object, *, key: str, place: str) -> str:
     Raises:
         DataError: it is neither a string nor a number.
     """
+    if isinstance(value, str):
+        return value.strip()
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{place}: {key} is {shown(value)}, expected a string or a number")
-    return str(value).strip()
+    return str(value)
 
 
 def _parse_object(line: str, place: str) -> dict[str, object]:
+    value = _parse_quickly(line)
     try:
-        value = json.loads(line, object_pairs_hook=_refuse_repeated_keys)
+        if value is None:
+            value = json.loads(line, object_pairs_hook=_refuse_repeated_keys)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{place}: not JSON ({error.msg} at column {error.colno}), expected one object a line"
@@ -116,9 +212,29 @@ def _parse_object(line: str, place: str) -> dict[str, object]:
         raise DataError(f"{place}: not usable JSON ({error}), expected one object a line") from error
     if not isinstance(value, dict):
         raise DataError(f'{place}: {shown(value)} is not an object, expected {{"key": value, ...}}')
-    if "\\u" in line:
+    if "\\u" in line and _HALF_CHARACTER.search(line):
         _refuse_lone_surrogates(value, place)
     return value
+
+
+def _parse_quickly(line: str) -> dict[str, object] | None:
+    """The object of a line that surely is in order, else None.
+
+    A look at each pair of keys and values takes longer than parsing them, and is only needed where a key
+    may stand twice. Each key has a colon after it, directly or after white space, so there are at least as
+    many of these as keys in the line; where there are no more than keys that were read, none was dropped.
+    """
+    try:
+        value, end = _scan(line, 0)
+    except (StopIteration, ValueError, RecursionError):
+        return None
+    if end != len(line) or not isinstance(value, dict):
+        return None
+    keys = len(value)
+    if line.count(":") == keys:
+        return value
+    plain = " :" not in line and "\t:" not in line and "\r:" not in line
+    return value if plain and line.count('":') == keys else None
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

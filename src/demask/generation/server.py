@@ -3,14 +3,15 @@
     server = choose_model(Server("http://127.0.0.1:8000/v1"))      # takes the one model it serves
     predictions = ask_server(server, pairs, max_new_tokens=128)
 
-Works without torch. The key is read from the environment where it is needed, and shown nowhere.
+Works without torch. The key is read from the environment where it is needed, and shown nowhere;
+`server_from_environment` reads the address there, too.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from demask.errors import ConfigError, ModelError, RunError
 from demask.records import Prediction, QAPair
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, OpenAI
+    from openai import APIConnectionError, APIStatusError, OpenAI
 
 # Ours. A server that batches what it is asked at once is kept busy; one that works off a queue still
 # answers the last of them within SECONDS.
@@ -33,6 +34,7 @@ SECONDS, CONNECT_SECONDS = 300.0, 5.0
 
 # Not OPENAI_API_KEY: that one is for OpenAI, not for whoever is named on the command line.
 KEY = "DEMASK_SERVER_KEY"
+URL, MODEL = "DEMASK_SERVER_URL", "DEMASK_SERVER_MODEL"
 _SHOWN = 200
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -44,6 +46,7 @@ class Server:
     Attributes:
         base_url: ends in `/v1` with most servers.
         model: its name there; None: the only one there is.
+        from_environment: whether messages name variables and not options.
 
     Raises:
         ConfigError: `base_url` is no such URL, or holds what may be a secret.
@@ -51,12 +54,13 @@ class Server:
 
     base_url: str
     model: str | None = None
+    from_environment: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if "@" in self.base_url or "?" in self.base_url:
             raise ConfigError(
-                "--server: the URL holds a user name or a query, expected one without, as it is printed and "
-                f"written to files; put the key into the variable {KEY}"
+                f"{self.option}: the URL holds a user name or a query, expected one without, as it is "
+                f"printed and written to files; put the key into the variable {KEY}"
             )
         try:
             parts = urlsplit(self.base_url)
@@ -65,7 +69,7 @@ class Server:
             usable = False
         if not usable or parts.fragment or any(sign.isspace() for sign in self.base_url):
             raise ConfigError(
-                f"--server: {self.base_url!r} is no address of a server, expected one like "
+                f"{self.option}: {self.base_url!r} is no address of a server, expected one like "
                 "http://127.0.0.1:8000/v1"
             )
 
@@ -73,6 +77,28 @@ class Server:
     def url(self) -> str:
         """Without a slash at its end."""
         return self.base_url.rstrip("/")
+
+    @property
+    def option(self) -> str:
+        """Where the user gave the address."""
+        return URL if self.from_environment else "--server"
+
+    @property
+    def model_option(self) -> str:
+        """Where the user names the model."""
+        return MODEL if self.from_environment else "--server-model"
+
+
+def server_from_environment() -> Server | None:
+    """The server that DEMASK_SERVER_URL and DEMASK_SERVER_MODEL name; None: there is no such address.
+
+    Raises:
+        ConfigError: the address is none, or holds what may be a secret.
+    """
+    address = os.environ.get(URL, "").strip()
+    if not address:
+        return None
+    return Server(address, os.environ.get(MODEL, "").strip() or None, from_environment=True)
 
 
 # What is read of the answers; servers differ in everything else.
@@ -86,12 +112,35 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
+    prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
-class _Completion(BaseModel):
+class ChatCompletion(BaseModel):
+    """The reply to a prompt; its first choice is read."""
+
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage | None = None
+
+    @property
+    def text(self) -> str:
+        """What the model said, stripped; empty when it said nothing."""
+        return (self.choices[0].message.content or "").strip()
+
+    @property
+    def finish_reason(self) -> str:
+        """`length` when the limit of new tokens cut it short; empty when the server does not say."""
+        return self.choices[0].finish_reason or ""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """As the server counts; 0 when it does not."""
+        return (self.usage and self.usage.prompt_tokens) or 0
+
+    @property
+    def completion_tokens(self) -> int:
+        """As the server counts; 0 when it does not."""
+        return (self.usage and self.usage.completion_tokens) or 0
 
 
 class _ModelEntry(BaseModel):
@@ -102,7 +151,7 @@ class _ModelList(BaseModel):
     data: list[_ModelEntry]
 
 
-_Reply = TypeVar("_Reply", _Completion, _ModelList)
+_Reply = TypeVar("_Reply", ChatCompletion, _ModelList)
 
 
 def choose_model(server: Server) -> Server:
@@ -115,7 +164,7 @@ def choose_model(server: Server) -> Server:
     """
     if server.model is not None:
         return server
-    with _open_client(server) as client, _explained(server):
+    with open_client(server, retries=RETRIES, seconds=SECONDS) as client, _explained(server):
         body = client.models.with_raw_response.list().http_response.text
     listed = _read(_ModelList, body, server, "/models", "a list of models")
     names = sorted({entry.id for entry in listed.data})
@@ -123,7 +172,7 @@ def choose_model(server: Server) -> Server:
         served = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
         raise ConfigError(
             f"{server.url}: serves {len(names)} models{': ' if names else ''}{served}; expected exactly one, "
-            "or --server-model with the name of the one to ask"
+            f"or {server.model_option} with the name of the one to ask"
         )
     return replace(server, model=names[0])
 
@@ -152,7 +201,10 @@ def ask_server(
         RunError: the client is not installed.
     """
     server = choose_model(server)
-    with _open_client(server) as client, ThreadPoolExecutor(WORKERS) as pool:
+    with (
+        open_client(server, retries=RETRIES, seconds=SECONDS) as client,
+        ThreadPoolExecutor(WORKERS) as pool,
+    ):
         futures = [pool.submit(_ask_one, client, server, pair, max_new_tokens) for pair in pairs]
         try:
             for future in as_completed(futures):
@@ -166,25 +218,42 @@ def ask_server(
 def _ask_one(client: "OpenAI", server: Server, pair: QAPair, max_new_tokens: int) -> Prediction:
     begun = monotonic()
     with _explained(server):
-        answer = client.chat.completions.with_raw_response.create(
-            model=server.model or "",
-            messages=[{"role": "user", "content": pair.question}],
-            temperature=0,
-            max_tokens=max_new_tokens,
-        )
-    body = answer.http_response.text
-    reply = _read(_Completion, body, server, "/chat/completions", "a chat completion with a choice")
-    choice, usage = reply.choices[0], reply.usage or _Usage()
-    return Prediction(
-        pair.id,
-        (choice.message.content or "").strip(),
-        usage.completion_tokens or 0,
-        round(monotonic() - begun, 4),
-        choice.finish_reason != "length",
+        reply = ask_once(client, server, pair.question, max_new_tokens=max_new_tokens)
+    seconds = round(monotonic() - begun, 4)
+    return Prediction(pair.id, reply.text, reply.completion_tokens, seconds, reply.finish_reason != "length")
+
+
+def ask_once(
+    client: "OpenAI", server: Server, prompt: str, *, max_new_tokens: int, temperature: float = 0.0
+) -> ChatCompletion:
+    """Give the server a prompt as the user's turn.
+
+    Raises:
+        ModelError: it answered something that is no chat completion.
+        openai.APIStatusError, openai.APIConnectionError: it refused, or cannot be reached.
+    """
+    answer = client.chat.completions.with_raw_response.create(
+        model=server.model or "",
+        messages=[{"role": "user", "content": prompt}],
+        temperature=temperature,
+        max_tokens=max_new_tokens,
     )
+    body = answer.http_response.text
+    return _read(ChatCompletion, body, server, "/chat/completions", "a chat completion with a choice")
 
 
-def _open_client(server: Server) -> "OpenAI":
+def open_client(server: Server, *, retries: int, seconds: float) -> "OpenAI":
+    """A client for the server, to be closed.
+
+    Args:
+        server: where to ask.
+        retries: after a status or a connection error that may pass.
+        seconds: for one answer, waiting in the server's queue included.
+
+    Raises:
+        ConfigError: the key cannot be sent.
+        RunError: the client is not installed.
+    """
     try:
         from openai import DefaultHttpxClient, OpenAI, Timeout
     except ImportError as error:
@@ -194,8 +263,8 @@ def _open_client(server: Server) -> "OpenAI":
     return OpenAI(
         base_url=server.url,
         api_key=_read_key() or "none",
-        max_retries=RETRIES,
-        timeout=Timeout(SECONDS, connect=CONNECT_SECONDS),
+        max_retries=retries,
+        timeout=Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
         http_client=DefaultHttpxClient(trust_env=not direct),
     )
 
@@ -220,30 +289,37 @@ def _explained(server: Server) -> Iterator[None]:
     try:
         yield
     except APIStatusError as error:
-        raise ModelError(_explain_status(server, error)) from error
+        raise ModelError(explain_status(server, error, retries=RETRIES)) from error
     except APIConnectionError as error:  # a timeout, too
-        reason = show_foreign(str(error.__cause__ or error), quoted=False)
-        raise ModelError(
-            f"{server.url}: no answer ({reason}), expected an OpenAI-compatible server; start it, or correct "
-            "--server"
-        ) from error
+        raise ModelError(explain_connection(server, error)) from error
 
 
-def _explain_status(server: Server, error: "APIStatusError") -> str:
+def explain_connection(server: Server, error: "APIConnectionError") -> str:
+    """One line about a server that cannot be reached, or did not answer in time."""
+    reason = show_foreign(str(error.__cause__ or error), quoted=False)
+    return (
+        f"{server.url}: no answer ({reason}), expected an OpenAI-compatible server; start it, or correct "
+        f"{server.option}"
+    )
+
+
+def explain_status(server: Server, error: "APIStatusError", *, retries: int) -> str:
+    """One line about what a server refused; 0 retries are not mentioned."""
     code = error.status_code
+    after = f" after {retries} retries" if retries else ""
     match code:
         case 401 | 403:
             advice = f"expected a key that it accepts; set the variable {KEY}"
         case 404:
             there = "a list of models" if server.model is None else f"a model called {server.model!r}"
-            advice = f"expected {there}; correct --server (most end in /v1) or --server-model"
+            advice = f"expected {there}; correct {server.option} (most end in /v1) or {server.model_option}"
         case 429:
-            advice = f"expected an answer after {RETRIES} retries; come back when it has less to do"
+            advice = f"expected an answer{after}; come back when it has less to do"
         case _ if code >= 500:
-            name = ", or name its model with --server-model" if server.model is None else ""
-            advice = f"expected an answer after {RETRIES} retries; see the server's own log{name}"
+            name = f", or name its model with {server.model_option}" if server.model is None else ""
+            advice = f"expected an answer{after}; see the server's own log{name}"
         case _:
-            advice = "expected an answer; ask for what the server can do, or correct --server"
+            advice = f"expected an answer; ask for what the server can do, or correct {server.option}"
     return f"{server.url}: status {code} ({show_foreign(error.response.text, quoted=False)}), {advice}"
 
 
@@ -253,13 +329,18 @@ def _read(kind: type[_Reply], body: str, server: Server, path: str, expected: st
     except ValidationError as error:
         raise ModelError(
             f"{server.url}{path}: answered {show_foreign(body)}, expected {expected} as JSON; "
-            "correct --server, or see the server's own log"
+            f"correct {server.option}, or see the server's own log"
         ) from error
 
 
 def show_foreign(text: str, *, quoted: bool = True) -> str:
     """What a server said, for people: short, in one line, and without the key, should it come back."""
-    key = _read_key()
-    line = " ".join((text.replace(key, "***") if key else text).split())
+    line = " ".join(hide_key(text).split())
     line = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
     return repr(line) if quoted else repr(line)[1:-1]  # repr: no control character reaches a terminal
+
+
+def hide_key(text: str) -> str:
+    """The text with stars in the place of the key."""
+    key = _read_key()
+    return text.replace(key, "***") if key else text

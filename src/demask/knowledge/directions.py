@@ -118,8 +118,7 @@ def find_answers(text: str, answers: Sequence[str]) -> list[Span]:
     """Every place where an accepted answer stands in the text word for word, case and accents aside."""
     words = split_words(text)
     return [
-        Span(words[first].start, words[last].end)
-        for first, last in _find_runs(words, answers, exactly=True)
+        Span(words[first].start, words[last].end) for first, last in _find_runs(words, answers, exactly=True)
     ]
 
 
@@ -169,10 +168,10 @@ def _find_runs(words: Sequence[Word], answers: Sequence[str], *, exactly: bool) 
 
 def _find_window(words: Sequence[Word], answers: Sequence[str]) -> list[tuple[int, int]]:
     """The shortest stretch with most content words of the preferred answer, at least two thirds of them."""
-    wanted = [word.key for word in split_words(answers[0]) if word.key not in _FUNCTION_WORDS] if answers else []
-    hits = [
-        (place, key) for place, word in enumerate(words) for key in wanted if is_same_word(word.key, key)
-    ]
+    wanted = (
+        [word.key for word in split_words(answers[0]) if word.key not in _FUNCTION_WORDS] if answers else []
+    )
+    hits = [(place, key) for place, word in enumerate(words) for key in wanted if is_same_word(word.key, key)]
     best: tuple[int, int, tuple[int, int]] | None = None
     for number, (first, _) in enumerate(hits):
         seen: set[str] = set()

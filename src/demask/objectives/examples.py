@@ -91,7 +91,7 @@ def _demasking_maker(
         return ids, word_groups(tokenizer, text) if objective.unit == "word" else tuple(range(len(ids)))
 
     def make(passage: Passage, epoch: int, variant: int) -> Example:
-        ids, groups = prepare(passage.text)
+        ids, groups = prepare(passage.training_text)
         rng = keyed_rng(seed, passage.id, epoch, variant)
         return make_demasking_example(
             ids,
@@ -127,7 +127,7 @@ def _diffusion_maker(
         )
 
     def make(passage: Passage, epoch: int, variant: int) -> Example:
-        answer = prepare(passage.text)
+        answer = prepare(passage.training_text)
         rng = keyed_rng(seed, passage.id, epoch, variant)
         return make_diffusion_example(
             context,
@@ -156,7 +156,7 @@ def _text_maker(
 
     def make(passage: Passage, epoch: int, variant: int) -> Example:
         return make_next_token_example(
-            prepare(passage.text, variant),
+            prepare(passage.training_text, variant),
             id=_name(passage, epoch, variant),
             chat=chat,
             question=questions[variant],

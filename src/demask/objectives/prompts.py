@@ -11,8 +11,10 @@ A base model without a template gets `PLAIN_TEMPLATE`, which is saved with its t
 that a server asks its questions in the words it was trained on.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -60,14 +62,25 @@ def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
-def count_tokens(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[int]:
+def count_tokens(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> list[int]:
     """Tokens of each text, as `encode` gives them; many at once, which fast tokenizers do in parallel."""
     counts: list[int] = []
-    for start in range(0, len(texts), _AT_ONCE):
-        part = list(texts[start : start + _AT_ONCE])
+    stream = iter(texts)
+    while part := list(islice(stream, _AT_ONCE)):
         ids = tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         counts += map(len, ids)
     return counts
+
+
+def is_byte_level(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether a text of n bytes (UTF-8) has at most n tokens: every token stands for bytes as they are."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.normalizer is not None or backend.pre_tokenizer is None:
+        return False
+    pre = json.loads(backend.to_str())["pre_tokenizer"]
+    steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
+    # The steps before it cut the text; a space put in front would be a byte more.
+    return steps[-1]["type"] == "ByteLevel" and not any(step.get("add_prefix_space") for step in steps)
 
 
 def render_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> str:

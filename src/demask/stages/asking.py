@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from demask import rundir
 from demask.config import Evaluate, RunConfig
-from demask.documents.passages import measure_coverage
 from demask.errors import RunError
 from demask.progress import Progress
-from demask.records import Document, Passage, Prediction, QAPair, Score
+from demask.records import Document, Prediction, QAPair, Score
 from demask.reports.wording import CANARY
 from demask.rundir import RunFolder
-from demask.stages.inputs import Knowledge
+from demask.stages.questions import describe_origin
+from demask.stages.reading import Coverage
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
@@ -79,16 +79,18 @@ def ask_stage(
 def ask_base(
     config: RunConfig,
     run: RunFolder,
-    knowledge: Knowledge,
+    pairs: Sequence[QAPair],
+    documents: Iterable[Document],
     load: Callable[[], "LoadedModel"],
     progress: Progress,
 ) -> dict[str, list[Prediction]]:
     """What the untouched model says: `before` is the floor, `ceiling` has the document in the prompt."""
     ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
-    answers = {"before": ask("before", pairs=knowledge.pairs)}
+    answers = {"before": ask("before", pairs=pairs)}
     if config.evaluate.ceiling:
-        documents = {document.id: document for document in knowledge.documents}
-        answers["ceiling"] = ask("ceiling", pairs=knowledge.pairs, documents=documents)
+        asked = {pair.document_id for pair in pairs}
+        texts = {document.id: document for document in documents if document.id in asked}
+        answers["ceiling"] = ask("ceiling", pairs=pairs, documents=texts)
     return answers
 
 
@@ -119,23 +121,23 @@ def select_pairs(pairs: Sequence[QAPair], ids: Iterable[str]) -> list[QAPair]:
 def summarise_stage(
     run: RunFolder,
     config: RunConfig,
-    knowledge: Knowledge,
-    passages: Sequence[Passage],
+    coverage: Coverage,
+    pairs: Sequence[QAPair],
     answers: Mapping[str, Sequence[Prediction]],
     scores: Mapping[str, Sequence[Score]],
 ) -> dict[str, Any]:
     """Everything that a report or a script wants to know, in one file."""
     from demask.evaluation.statistics import summarise, summarise_changes
 
-    pairs = knowledge.pairs
     training = run.read_json(rundir.TRAINING)
     summary = {
         "objective": config.objective.name,
         "model": config.model,
         **training,
-        "documents": len(knowledge.documents),
-        "passages": len(passages),
-        "coverage": measure_coverage(knowledge.documents, passages),
+        "documents": coverage.documents,
+        "passages": coverage.passages,
+        "coverage": coverage.share,
+        "questions": describe_origin(config, run, pairs),
         "warnings": _find_warnings(answers, asked=len(pairs), exposures=training["exposures"]),
         "metrics": {
             stage: summarise(judged, select_pairs(pairs, (score.qa_id for score in judged)))

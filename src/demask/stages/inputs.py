@@ -1,24 +1,22 @@
-"""Documents and questions in, passages out; and where the run is made.
+"""Documents in, passages out; and what this machine and model are.
 
-knowledge = load_knowledge(config)            # errors in the data come before anything is made
-write_knowledge(run, knowledge)
+passages = split_stage(config, run, knowledge, load, progress)
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from demask import rundir
 from demask.config import Demasking, Diffusion, NextToken, Objective, Reverse, RunConfig
-from demask.documents.load import SUFFIXES, load_documents
-from demask.documents.passages import make_passages, measure_coverage
+from demask.documents.passages import iter_passages
 from demask.environment import describe_environment
 from demask.errors import ConfigError, ModelError
-from demask.knowledge.qa_pairs import load_qa_pairs
-from demask.progress import Progress
-from demask.records import Document, Passage, QAPair
+from demask.progress import Progress, advancing
+from demask.records import Document, Paraphrase, Passage
 from demask.rundir import RunFolder
+from demask.stages.reading import Knowledge, make_heading
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -27,50 +25,10 @@ if TYPE_CHECKING:
 
 # Longest passage when the recipe does not say: with its masked copy it takes about 1,100 tokens.
 MAX_TOKENS = 512
+# Documents whose tokens are counted at once.
+_AT_ONCE = 1000
 # A text may take more tokens with its words in reverse order, as spaces join other words.
 _REVERSED_SPARE = 64
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """What is to be learned, and how that is tested."""
-
-    documents: tuple[Document, ...]
-    pairs: tuple[QAPair, ...]
-    skipped: tuple[str, ...]  # files in the given folders that are no documents
-
-
-def load_knowledge(config: RunConfig) -> Knowledge:
-    """Read documents and questions; needs no model.
-
-    Raises:
-        DataError: a file, a line or an id is not usable.
-    """
-    loaded = load_documents(config.documents, text_column=config.text_column)
-    pairs: tuple[QAPair, ...] = ()
-    if config.qa is not None:
-        pairs = tuple(load_qa_pairs(config.qa, documents={document.id for document in loaded.documents}))
-    return Knowledge(loaded.documents, pairs, loaded.skipped)
-
-
-def write_knowledge(run: RunFolder, knowledge: Knowledge) -> None:
-    """Copy documents and questions into the run folder.
-
-    Raises:
-        ConfigError: the folder holds those of another time, so that going on would mix two runs.
-    """
-    files: tuple[tuple[str, Sequence[object]], ...] = (
-        (rundir.DOCUMENTS, knowledge.documents),
-        (rundir.QA_PAIRS, knowledge.pairs),
-    )
-    for name, records in files:
-        if not run.has(name):
-            run.write_rows(name, records)
-        elif run.read_rows(name) != rundir.as_rows(records):
-            raise ConfigError(
-                f"{run.path}: {name} has changed since this run began; "
-                "choose another --out or delete the folder"
-            )
 
 
 def split_stage(
@@ -79,32 +37,23 @@ def split_stage(
     knowledge: Knowledge,
     load: Callable[[], "LoadedModel"],
     progress: Progress,
-) -> list[Passage]:
-    """Passages that fit the model's context together with their masked copy; says what they cover."""
+) -> Sequence[Passage]:
+    """Passages that fit the model's context together with their masked copy."""
     if not run.has(rundir.PASSAGES):
         loaded = load()
         write_environment(run, config, loaded)
-        run.write_rows(
-            rundir.PASSAGES,
-            split_documents(config, knowledge.documents, loaded.tokenizer, loaded.model.config),
-        )
-    passages = run.read_records(rundir.PASSAGES, Passage)
-    covered = measure_coverage(knowledge.documents, passages)
-    progress.say(
-        f"{len(knowledge.documents)} documents, {len(passages)} passages, "
-        f"coverage {covered:.0%} (share of the text that stands in passages)"
-    )
-    for name in knowledge.skipped:
-        progress.say(f"{name}: left out, expected {', '.join(SUFFIXES)}")
-    return passages
+        progress.begin("Splitting documents", len(knowledge.documents))
+        passages = split_documents(config, knowledge.documents, loaded.tokenizer, loaded.model.config)
+        run.write_rows(rundir.PASSAGES, advancing(passages, progress))
+    return run.open_records(rundir.PASSAGES, Passage)
 
 
 def split_documents(
     config: RunConfig,
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     tokenizer: "PreTrainedTokenizerBase",
     architecture: "PretrainedConfig",
-) -> list[Passage]:
+) -> Iterator[Passage]:
     """Passages that fit the model's context, where the objective asks for it with their masked copy.
 
     Raises:
@@ -113,10 +62,47 @@ def split_documents(
             model cannot be trained with.
         ModelError: there is no usable mask token.
     """
-    from demask.models.load import context_length
-    from demask.objectives.prompts import count_tokens
+    from demask.objectives.prompts import count_tokens, is_byte_level
 
     find_mask_id(config, tokenizer, architecture)  # before hours of asking, not after
+    longest = longest_passage(config, tokenizer, architecture)
+    byte_level = is_byte_level(tokenizer)
+    known: dict[str, int] = {}
+
+    def ahead() -> Iterator[Document]:
+        """The documents, with the tokens of many counted at once, which fast tokenizers do in parallel."""
+        stream = iter(documents)
+        while part := list(islice(stream, _AT_ONCE)):
+            texts = [text for document in part if not fits(text := head(document) + document.text)]
+            known.clear()
+            known.update(zip(texts, count_tokens(tokenizer, texts), strict=True))
+            yield from part
+
+    def head(document: Document) -> str:
+        return make_heading(document, config.include)
+
+    def fits(text: str) -> bool:
+        return byte_level and len(text.encode()) <= longest
+
+    return iter_passages(
+        ahead(),
+        count_tokens=lambda text: known[text] if text in known else count_tokens(tokenizer, [text])[0],
+        max_tokens=longest,
+        heading=head,
+        surely_fits=fits,
+    )
+
+
+def longest_passage(
+    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", architecture: "PretrainedConfig"
+) -> int:
+    """Tokens that a passage may have, its heading included.
+
+    Raises:
+        ConfigError: the recipe asks for more than fit the model's context.
+    """
+    from demask.models.load import context_length
+
     context = context_length(architecture)
     copies = 2 if isinstance(config.objective, Demasking) else 1
     fitting = (context - _count_overhead(config.objective, tokenizer)) // copies
@@ -127,13 +113,28 @@ def split_documents(
             f"max_tokens is {config.max_tokens}, expected at most {fitting}: the model's context is "
             f"{context} tokens, and an example holds its text {'twice' if copies == 2 else 'once'}"
         )
-    texts = [document.text for document in documents]
-    whole = dict(zip(texts, count_tokens(tokenizer, texts), strict=True))
-    return make_passages(
-        documents,
-        count_tokens=lambda text: whole[text] if text in whole else count_tokens(tokenizer, [text])[0],
-        max_tokens=config.max_tokens or min(MAX_TOKENS, fitting),
+    return config.max_tokens or min(MAX_TOKENS, fitting)
+
+
+def add_paraphrases(
+    config: RunConfig,
+    passages: Sequence[Passage],
+    paraphrases: Sequence[Paraphrase],
+    tokenizer: "PreTrainedTokenizerBase",
+    architecture: "PretrainedConfig",
+) -> Sequence[Passage]:
+    """All that is trained: the passages, then their paraphrases, split where they do not fit."""
+    if not paraphrases:
+        return passages
+    from demask.objectives.prompts import count_tokens
+
+    texts = (Document(made.id, made.text, source=f"paraphrase {made.id}") for made in paraphrases)
+    reworded = iter_passages(
+        texts,
+        count_tokens=lambda text: count_tokens(tokenizer, [text])[0],
+        max_tokens=longest_passage(config, tokenizer, architecture),
     )
+    return [*passages, *reworded]
 
 
 def check_objective(config: RunConfig) -> None:

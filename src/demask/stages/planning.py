@@ -6,13 +6,23 @@
 Both need the tokenizer, not the weights.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from demask import rundir
 from demask.config import RunConfig
 from demask.records import IGNORE_INDEX, Example, Passage
-from demask.stages.inputs import Knowledge, find_mask_id, load_knowledge, split_documents
+from demask.rundir import RunFolder
+from demask.stages.inputs import add_paraphrases, find_mask_id, split_documents
+from demask.stages.reading import (
+    Coverage,
+    Knowledge,
+    coverage_remarks,
+    measure_coverage,
+    read_knowledge,
+)
 from demask.stages.training import make_stream
 
 if TYPE_CHECKING:
@@ -26,6 +36,9 @@ class Plan:
     """A run in numbers; seconds and bytes are estimates.
 
     Attributes:
+        questions: None: they are made when the run starts.
+        paraphrases: None: they are made when the run starts, and are not counted here.
+        remarks: what of the documents is not trained, and what is nearly alike.
         exposures: how often each passage is seen.
         tokens: positions of all examples of the run.
         padding: share of positions that are computed besides and thrown away.
@@ -38,9 +51,11 @@ class Plan:
     method: str
     documents: int
     passages: int
-    questions: int
+    questions: int | None
+    paraphrases: int | None
     document_tokens: int
     coverage: float
+    remarks: tuple[str, ...]
     steps: int
     batch_size: int
     accumulation: int
@@ -76,7 +91,7 @@ class Preview:
 @dataclass(frozen=True)
 class _Setting:
     knowledge: Knowledge
-    passages: Sequence[Passage]
+    coverage: Coverage
     tokenizer: "PreTrainedTokenizerBase"
     architecture: "PretrainedConfig"
     stream: "ExposureStream"
@@ -84,15 +99,18 @@ class _Setting:
 
 def make_plan(config: RunConfig) -> Plan:
     """Count tokens exactly; estimate time and memory from a one-second probe of this machine."""
+    with TemporaryDirectory(prefix="demask-") as folder:
+        return _plan(config, _read(config, RunFolder(Path(folder))))
+
+
+def _plan(config: RunConfig, setting: _Setting) -> Plan:
     import torch
 
-    from demask.documents.passages import measure_coverage
     from demask.models.load import choose_device, outline_model
     from demask.models.packing import can_pack
     from demask.models.precision import choose_bf16
     from demask.training import plan
 
-    setting = _read(config)
     stream = setting.stream
     outline = outline_model(setting.architecture)
     parameters = sum(weights.numel() for weights in outline.parameters())
@@ -108,10 +126,12 @@ def make_plan(config: RunConfig) -> Plan:
         objective=config.objective.name,
         method=config.train.method,
         documents=len(setting.knowledge.documents),
-        passages=len(setting.passages),
-        questions=len(setting.knowledge.pairs),
+        passages=setting.coverage.passages,
+        questions=None if setting.knowledge.pairs is None else len(setting.knowledge.pairs),
+        paraphrases=None if setting.knowledge.paraphrases is None else len(setting.knowledge.paraphrases),
         document_tokens=sum(stream.lengths),
-        coverage=measure_coverage(setting.knowledge.documents, setting.passages),
+        coverage=setting.coverage.share,
+        remarks=tuple(coverage_remarks(config, setting.knowledge, setting.coverage)),
         steps=stream.steps,
         batch_size=stream.batch_size,
         accumulation=accumulation,
@@ -156,23 +176,28 @@ def _count_tokens(stream: "ExposureStream", accumulation: int, *, packed: bool) 
 
 def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
-    setting = _read(config)
-    mask_id = find_mask_id(config, setting.tokenizer, setting.architecture)
-    return [
-        _preview(setting.tokenizer, setting.stream[place], mask_id)
-        for place in range(min(count, len(setting.stream)))
-    ]
+    with TemporaryDirectory(prefix="demask-") as folder:
+        setting = _read(config, RunFolder(Path(folder)))
+        mask_id = find_mask_id(config, setting.tokenizer, setting.architecture)
+        return [
+            _preview(setting.tokenizer, setting.stream[place], mask_id)
+            for place in range(min(count, len(setting.stream)))
+        ]
 
 
-def _read(config: RunConfig) -> _Setting:
+def _read(config: RunConfig, folder: RunFolder) -> _Setting:
+    """All that the run will read; kept in a folder, so that it need not fit into memory."""
     from demask.models.load import load_architecture, load_tokenizer
 
-    knowledge = load_knowledge(config)
+    knowledge = read_knowledge(config, folder)
     tokenizer = load_tokenizer(config.model)
     architecture = load_architecture(config.model)
-    passages = split_documents(config, knowledge.documents, tokenizer, architecture)
-    stream = make_stream(config, tokenizer, architecture, passages)
-    return _Setting(knowledge, passages, tokenizer, architecture, stream)
+    folder.write_rows(rundir.PASSAGES, split_documents(config, knowledge.documents, tokenizer, architecture))
+    passages = folder.open_records(rundir.PASSAGES, Passage)
+    trained = add_paraphrases(config, passages, knowledge.paraphrases or (), tokenizer, architecture)
+    stream = make_stream(config, tokenizer, architecture, trained)
+    coverage = measure_coverage(knowledge, passages)
+    return _Setting(knowledge, coverage, tokenizer, architecture, stream)
 
 
 def _preview(tokenizer: "PreTrainedTokenizerBase", example: Example, mask_id: int | None) -> Preview:

@@ -1,6 +1,6 @@
 """Train, log every step, and store the model; a killed run goes on at its last checkpoint.
 
-tuned = train_stage(config, run, load, passages, pairs, progress)
+tuned = train_stage(config, run, load, passages, (), pairs, progress)
 """
 
 import shutil
@@ -13,9 +13,9 @@ from demask import rundir
 from demask.config import Evaluate, RunConfig
 from demask.environment import peak_memory
 from demask.progress import Progress
-from demask.records import Passage, QAPair
+from demask.records import Paraphrase, Passage, QAPair
 from demask.rundir import RunFolder
-from demask.stages.inputs import find_mask_id
+from demask.stages.inputs import add_paraphrases, find_mask_id
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -41,7 +41,7 @@ def make_stream(
     schedule = make_schedule(config.train, passages=len(passages))
     return ExposureStream(
         passages,
-        count_tokens(tokenizer, [passage.text for passage in passages]),
+        count_tokens(tokenizer, (passage.training_text for passage in passages)),
         example_maker(
             config.objective,
             tokenizer=tokenizer,
@@ -61,6 +61,7 @@ def train_stage(
     run: RunFolder,
     load: Callable[[], "LoadedModel"],
     passages: Sequence[Passage],
+    paraphrases: Sequence[Paraphrase],
     pairs: Sequence[QAPair],
     progress: Progress,
 ) -> "LoadedModel":
@@ -74,7 +75,8 @@ def train_stage(
 
     loaded = load()
     parameters = loaded.parameters
-    stream = make_stream(config, loaded.tokenizer, loaded.model.config, passages)
+    texts = add_paraphrases(config, passages, paraphrases, loaded.tokenizer, loaded.model.config)
+    stream = make_stream(config, loaded.tokenizer, loaded.model.config, texts)
     trained = loaded
     if config.train.method == "lora":
         form = loaded.diffusion

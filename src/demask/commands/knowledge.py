@@ -1,0 +1,296 @@
+"""Questions and paraphrases of documents: qa make, qa check, paraphrase.
+
+Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from demask.commands.app import app, open_terminal, print_json, show_progress
+from demask.errors import ConfigError
+from demask.options import Json
+from demask.rundir import as_line, write_lines, write_whole
+
+if TYPE_CHECKING:
+    from demask.documents.load import LoadedDocuments
+    from demask.generation.completion import Prices
+    from demask.generation.server import Server
+    from demask.progress import Progress
+    from demask.records import Order
+
+qa = typer.Typer(help="Make questions of documents, and check them.", no_args_is_help=True)
+app.add_typer(qa, name="qa")
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="DOCUMENTS", help="Files, folders, patterns or hf:// data sets.")
+]
+Of = Annotated[
+    list[str], typer.Option("--documents", metavar="PATH", help="What is asked about; may be repeated.")
+]
+TextColumn = Annotated[str, typer.Option(help="Of .jsonl, .csv and .parquet documents.")]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="Go on without the files that cannot be read, naming them.")
+]
+ServerURL = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL", help="OpenAI-compatible; else DEMASK_SERVER_URL; else rules make them."
+    ),
+]
+ServerModel = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What the server calls the model, if it serves several.")
+]
+Price = Annotated[
+    str | None,
+    typer.Option(metavar="IN,OUT", help="Dollars for a million tokens, for the estimate: 0.15,0.60."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")]
+Out = Annotated[Path, typer.Option(help="The file to write; what is set aside stands beside it.")]
+
+
+@qa.command()
+def make(
+    documents: Sources,
+    out: Out,
+    facts: Annotated[int, typer.Option(min=1, help="Asked for per passage, each both ways round.")] = 2,
+    server: ServerURL = None,
+    server_model: ServerModel = None,
+    price: Price = None,
+    dry_run: DryRun = False,
+    text_column: TextColumn = "text",
+    keep_going: KeepGoing = False,
+    as_json: Json = False,
+) -> None:
+    """Questions forward and backward, made of documents.
+
+    A language model behind a server writes them, or rules do (English only). Whether a question is
+    forward or backward is decided from the text. What cannot be used is set aside with its reasons. A
+    killed command goes on where it was: nothing is paid for twice.
+    """
+    from demask.stages.questions import make_pairs
+
+    rejects = name_rejects(out)
+    refuse_existing(out, rejects)
+    with show_progress() as progress:
+        loaded = _load(documents, text_column, keep_going, progress)
+        made = make_pairs(
+            loaded.documents,
+            server=_find_server(server, server_model),
+            facts=facts,
+            prices=read_prices(price),
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if dry_run:
+        return
+    write_rows(out, made.pairs)
+    write_rows(rejects, made.rejects)
+    asked_about = {pair.document_id for pair in made.pairs}
+    counts = {
+        "made_by": made.made_by,
+        "forward": sum(pair.direction == "forward" for pair in made.pairs),
+        "backward": sum(pair.direction == "backward" for pair in made.pairs),
+        "documents": len(loaded.documents),
+        "documents_asked_about": len(asked_about),
+        "rejected": len(made.rejects),
+        "out": str(out),
+        "rejects": str(rejects),
+    }
+    if as_json:
+        print_json(counts)
+        return
+    print(
+        f"{len(made.pairs)} questions made ({made.made_by}): {counts['forward']} forward, "
+        f"{counts['backward']} backward, on {len(asked_about)} of {len(loaded.documents)} documents; "
+        f"{len(made.rejects)} set aside\n"
+        f"Questions: {out}\nSet aside: {rejects}\nNext:      demask qa check {out} --documents {documents[0]}"
+    )
+
+
+@qa.command()
+def check(
+    questions: Annotated[Path, typer.Argument(metavar="QA", help="JSON Lines file of questions.")],
+    documents: Of,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Also ask this untouched model, without and with the documents."),
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Keep what is not flagged; the rest goes to the rejects file.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The audit as JSON; else beside the questions, as qa-audit.json.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="After which an answer is cut short.")] = 64,
+    text_column: TextColumn = "text",
+    keep_going: KeepGoing = False,
+    as_json: Json = False,
+) -> None:
+    """What is wrong with questions, and what they leave out.
+
+    Answers that are not in the document, that stand in the question, that can be guessed; questions that
+    several documents fit, that repeat another, whose direction is wrong; and, with --model, what the model
+    already knows, and what it cannot answer with the document at hand.
+    """
+    from functools import partial
+
+    from demask.config import Evaluate
+    from demask.knowledge.audit import audit_as_json, split_flagged
+    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.stages.questions import check_pairs
+
+    report = out or questions.with_name(f"{questions.stem}-audit.json")
+    rejects = name_rejects(questions, "flagged")
+    if fix:
+        refuse_existing(rejects)
+    load = None
+    if model is not None:
+        from demask.models.load import load_model
+
+        load = partial(load_model, model)
+    with show_progress() as progress:
+        loaded = _load(documents, text_column, keep_going, progress)
+        pairs = load_qa_pairs(questions, documents={document.id for document in loaded.documents})
+        audit = check_pairs(
+            pairs,
+            loaded.documents,
+            load=load,
+            settings=Evaluate(max_new_tokens=max_new_tokens),
+            progress=progress,
+        )
+    values = audit_as_json(audit)
+    write_whole(report, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    if fix:
+        kept, flagged = split_flagged(pairs, audit)
+        write_rows(rejects, flagged)
+        write_rows(questions, kept)
+    if as_json:
+        print_json(values)
+        return
+    from demask.terminal import render_audit
+
+    open_terminal().print(render_audit(audit))
+    print(f"Audit:     {report}")
+    print(
+        f"Kept:      {questions}\nSet aside: {rejects}"
+        if fix
+        else f"Fix with:  --fix, which drops {values['flagged']}"
+    )
+
+
+@app.command()
+def paraphrase(
+    documents: Sources,
+    out: Out,
+    count: Annotated[int, typer.Option(min=1, help="Of every passage.")] = 5,
+    order: Annotated[
+        str, typer.Option(metavar="ORDER", help="same-order, or reversed: later facts come first.")
+    ] = "same-order",
+    qa: Annotated[
+        Path | None, typer.Option("--qa", metavar="FILE", help="Questions whose answers must not get lost.")
+    ] = None,
+    server: ServerURL = None,
+    server_model: ServerModel = None,
+    price: Price = None,
+    dry_run: DryRun = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rules.")] = 0,
+    text_column: TextColumn = "text",
+    keep_going: KeepGoing = False,
+    as_json: Json = False,
+) -> None:
+    """Other wordings of documents, for methods that need them.
+
+    A language model behind a server writes them, or rules do what rules can. Facts, order and difference
+    are checked. Train on them with --set paraphrases=FILE.
+    """
+    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.stages.paraphrasing import make_paraphrases
+
+    orders: dict[str, Order] = {"same-order": "same-order", "reversed": "reversed"}
+    if order not in orders:
+        raise ConfigError(f"--order: {order!r}, expected 'same-order' or 'reversed'")
+    rejects = name_rejects(out)
+    refuse_existing(out, rejects)
+    with show_progress() as progress:
+        loaded = _load(documents, text_column, keep_going, progress)
+        ids = {document.id for document in loaded.documents}
+        made = make_paraphrases(
+            loaded.documents,
+            server=_find_server(server, server_model),
+            count=count,
+            order=orders[order],
+            pairs=load_qa_pairs(qa, documents=ids) if qa else (),
+            seed=seed,
+            prices=read_prices(price),
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if dry_run:
+        return
+    write_rows(out, made.paraphrases)
+    write_rows(rejects, [reject._asdict() for reject in made.rejects])
+    if as_json:
+        print_json({**made.summary.as_json(), "out": str(out), "rejects": str(rejects)})
+        return
+    from demask.terminal import render_rows
+
+    open_terminal().print(render_rows("Paraphrases", made.summary.rows()))
+    print(f"Paraphrases: {out}\nSet aside:   {rejects}")
+
+
+def _load(
+    documents: list[str], text_column: str, keep_going: bool, progress: "Progress"
+) -> "LoadedDocuments":
+    from demask.documents.load import load_documents
+
+    loaded = load_documents(documents, text_column=text_column, keep_going=keep_going)
+    for name in loaded.skipped:
+        progress.say(f"{name}: left out, not a kind of file that is read")
+    for report in loaded.reports:
+        if report.problem:
+            progress.say(f"left out: {report.problem}")
+    return loaded
+
+
+def _find_server(url: str | None, model: str | None) -> "Server | None":
+    from demask.config import Writer
+    from demask.stages.questions import find_server
+
+    return find_server(Writer(url=url, model=model))
+
+
+def name_rejects(out: Path, what: str = "rejects") -> Path:
+    """The file beside another one that holds what was set aside."""
+    return out.with_name(f"{out.stem}-{what}.jsonl")
+
+
+def refuse_existing(*files: Path) -> None:
+    """Raise ConfigError rather than overwrite."""
+    for file in files:
+        if file.exists():
+            raise ConfigError(f"{file}: stands there already; choose another name or move it away")
+
+
+def read_prices(text: str | None) -> "Prices | None":
+    """`0.15,0.60` as dollars for a million tokens in and out."""
+    if text is None:
+        return None
+    from demask.generation.completion import Prices
+
+    parts = text.split(",")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 2 or not all(0 <= number < float("inf") for number in numbers):
+        raise ConfigError(f"--price: {text!r}, expected two numbers, as 0.15,0.60")
+    return Prices(*numbers)
+
+
+def write_rows(path: Path, records: Iterable[object]) -> None:
+    """JSON Lines, written whole."""
+    write_lines(path, map(as_line, records))

@@ -1,0 +1,145 @@
+"""PDF, HTML and DOCX, parsed by a process of their own, so that no file can hang or fill this one.
+
+    with ParserProcess() as parser:
+        parsed = parser.parse(Path("manual.pdf"))
+        parsed.text, parsed.metadata, parsed.left_out
+
+One process parses many files, as it takes 0.3 s to start; after a crash or a time-out the next file gets
+a new one. It is killed when the block ends, however that happens.
+"""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from demask.documents.blocks import Parsed, one_line
+from demask.documents.file_reports import LeftOut
+from demask.documents.parser_process import OUT_OF_MEMORY
+from demask.documents.text_files import open_file, refuse_changes
+from demask.errors import DataError, RunError
+
+# For one file. A PDF of 1,000 pages takes a few seconds.
+TIME_LIMIT = 120
+# Address space, of which about a quarter is the libraries'.
+MEMORY_LIMIT = 2 * 2**30
+# Of one answer: all text of a file as JSON.
+_LONGEST_ANSWER = 2**30
+_READ = 2**16
+
+
+class ParserProcess:
+    """A process that parses files, one after another; started when the first file comes."""
+
+    def __init__(self, *, time_limit: int = TIME_LIMIT, memory_limit: int = MEMORY_LIMIT) -> None:
+        self._time_limit = time_limit
+        self._memory_limit = memory_limit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes]  # what the process prints, for the case that it fails
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Kill the process, if there is one, and wait until it is gone."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, self._errors):
+                if pipe is not None:
+                    pipe.close()
+
+    def parse(self, path: Path) -> Parsed:
+        """Parse one file.
+
+        Raises:
+            DataError: it cannot be used, takes too long or too much memory, or changes meanwhile.
+            RunError: a library is missing.
+        """
+        before = _status(path)
+        reply = None
+        try:
+            reply = self._ask(path)
+        finally:
+            if reply is None:
+                self.stop()
+        refuse_changes(path, before, _status(path))
+        if "missing" in reply:
+            raise RunError(f"{path}: reading it needs {reply['missing']}: pip install 'demask[documents]'")
+        if "problem" in reply:
+            raise DataError(reply["problem"])
+        left_out = tuple(LeftOut(*part) for part in reply.pop("left_out"))
+        return Parsed(**reply, left_out=left_out)
+
+    def _ask(self, path: Path) -> Any:
+        """Send a path and wait for the answer, but not for ever."""
+        process = self._start()
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died; then there is no answer either
+            process.stdin.write(json.dumps(str(path)).encode() + b"\n")
+        answer = self._read_line(path, process)
+        if not answer.endswith(b"\n"):
+            raise DataError(f"{path}: {self._last_words(process)}; split the file or convert it to text")
+        return json.loads(answer)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self.stop()
+            limits = (str(self._time_limit + 1), str(self._memory_limit))
+            # -P: no module of the current folder is taken for one of the libraries. A session of its own,
+            # as Ctrl-C is for this process, which then ends that one.
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "demask.documents.parser_process", *limits],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,
+                bufsize=0,
+            )
+        return self._process
+
+    def _last_words(self, process: "subprocess.Popen[bytes]") -> str:
+        """Why the process ended: the end of its traceback, or its status."""
+        status = process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines() or [f"status {status}"]
+        if status == OUT_OF_MEMORY:
+            return f"takes more than {self._memory_limit:,} bytes of memory to read"
+        return f"reading it failed ({one_line(lines[-1])[:200]})"
+
+    def _read_line(self, path: Path, process: "subprocess.Popen[bytes]") -> bytes:
+        """One line of the process, or what it said before it ended."""
+        assert process.stdout is not None
+        pipe, said, end = process.stdout.fileno(), bytearray(), time.monotonic() + self._time_limit
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not said.endswith(b"\n"):
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    raise DataError(
+                        f"{path}: takes more than {self._time_limit} s to read; "
+                        "split the file or convert it to text"
+                    )
+                part = os.read(pipe, _READ)
+                said += part
+                if not part or len(said) > _LONGEST_ANSWER:
+                    break
+        return bytes(said)
+
+
+def _status(path: Path) -> os.stat_result:
+    with open_file(path) as file:
+        return os.fstat(file.fileno())

@@ -1,0 +1,138 @@
+"""What the given paths stand for: files, folders, glob patterns, data sets of the hub.
+
+    found = find_sources(["facts/", "manuals/**/*.pdf", "hf://owner/name?split=train"])
+    found.sources[0].path, found.sources[0].name
+    found.skipped  # files of other kinds, and linked folders
+
+Folders and patterns are read in sorted order. Hidden files and folders (`.git`) are left out unless the
+pattern spells their dot.
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from demask.errors import DataError
+
+# Those in which a file is one document that has the file's name without suffix as id.
+TEXT_SUFFIXES = (".txt", ".md")
+# Those in which every line or row is a document.
+TABLE_SUFFIXES = (".jsonl", ".csv", ".parquet")
+# Those that are parsed; their documents keep the suffix in the id, as `manual.pdf` and `manual.docx`
+# often lie side by side.
+PARSED_SUFFIXES = (".pdf", ".html", ".htm", ".docx")
+SUFFIXES = (*TEXT_SUFFIXES, *TABLE_SUFFIXES, *PARSED_SUFFIXES)
+HUB = "hf://"
+
+
+class Source(NamedTuple):
+    """One file or one data set."""
+
+    path: str  # as it is shown
+    name: str  # ids are made of it: relative to the given folder, with the suffix of parsed files only
+    kind: str  # suffix without its dot, lower case, or `dataset`
+
+
+class Sources(NamedTuple):
+    """All that was found."""
+
+    sources: tuple[Source, ...]
+    skipped: tuple[str, ...]
+
+
+def find_sources(paths: str | Path | Sequence[str | Path]) -> Sources:
+    """Find the files that some paths stand for.
+
+    Raises:
+        DataError: a path stands for nothing, for a file of unknown kind, or for one that was given before.
+    """
+    sources: list[Source] = []
+    skipped: list[str] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        _find(path, sources, skipped)
+    if not sources:
+        raise DataError("no documents are given, expected at least one file or folder")
+    _refuse_files_given_twice(sources)
+    return Sources(tuple(sources), tuple(skipped))
+
+
+def _find(given: str | Path, sources: list[Source], skipped: list[str]) -> None:
+    """Append what a given path stands for to `sources`, and what is left out to `skipped`."""
+    if isinstance(given, str) and given.startswith(HUB):
+        sources.append(Source(given, given.removeprefix(HUB).partition("?")[0].strip("/"), "dataset"))
+        return
+    path = Path(given)
+    if path.is_dir():
+        _find_in_folder(path, sources, skipped)
+    elif os.path.lexists(path):
+        if not path.exists():
+            raise DataError(f"{path}: a link to nothing or to itself; mend it or leave it out")
+        if not _is_usable(path):
+            raise DataError(f"{path}: this kind of file is not known, expected one of {', '.join(SUFFIXES)}")
+        sources.append(_make_source(path, path.parent))
+    elif glob.has_magic(str(path)):
+        _find_by_pattern(path, sources, skipped)
+    else:
+        raise DataError(f"{path}: no such file or folder; check the path")
+
+
+def _find_in_folder(folder: Path, sources: list[Source], skipped: list[str]) -> None:
+    inside = sorted(_walk(folder))
+    usable = [_make_source(file, folder) for file in inside if _is_usable(file)]
+    if not usable:
+        raise DataError(f"{folder}: no documents in this folder, expected files in {', '.join(SUFFIXES)}")
+    sources += usable
+    skipped += [str(file) for file in inside if not _is_usable(file)]
+
+
+def _find_by_pattern(pattern: Path, sources: list[Source], skipped: list[str]) -> None:
+    """Files only: a folder that matches is searched where the pattern says so by `**`."""
+    fixed = [part for part in pattern.parts if part]
+    magic = next(place for place, part in enumerate(fixed) if glob.has_magic(part))
+    folder = Path(*fixed[:magic])
+    matches = sorted(Path(match) for match in glob.iglob(str(pattern), recursive=True))
+    files = [match for match in matches if not match.is_dir()]
+    usable = [_make_source(file, folder) for file in files if _is_usable(file)]
+    if not usable:
+        raise DataError(f"{pattern}: no file matches this pattern, expected files in {', '.join(SUFFIXES)}")
+    sources += usable
+    skipped += [str(file) for file in files if not _is_usable(file)]
+
+
+def _make_source(path: Path, folder: Path) -> Source:
+    name = path.relative_to(folder)
+    suffix = path.suffix.lower()
+    if suffix not in PARSED_SUFFIXES:
+        name = name.with_suffix("")
+    return Source(str(path), name.as_posix(), "html" if suffix == ".htm" else suffix.removeprefix("."))
+
+
+def _is_usable(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The visible files below a folder, and linked folders, which are not entered (they may form loops)."""
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
+        yield from (Path(parent, name) for name in [*names, *linked] if not name.startswith("."))
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise DataError(
+        f"{error.filename}: the folder cannot be read ({error.strerror}); check its permissions"
+    ) from error
+
+
+def _refuse_files_given_twice(sources: Iterable[Source]) -> None:
+    seen: dict[str, str] = {}
+    for source in sources:
+        place = source.path if source.kind == "dataset" else os.path.realpath(source.path)
+        if place in seen:
+            raise DataError(
+                f"{source.path}: given twice (the first time as {seen[place]}); give each file once"
+            )
+        seen[place] = source.path

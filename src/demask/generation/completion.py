@@ -1,0 +1,337 @@
+"""Complete prompts through a server: many at a time, tried again when that helps, never paid for twice.
+
+    complete = open_completion(server, max_new_tokens=300)
+    say(describe_estimate(estimate_cost(prompts, completion=complete), complete.server))
+    texts = complete(prompts)                                       # one per prompt, in order
+
+A completion is kept on disk the moment it comes, by the thread that it comes to: what stops in the
+middle goes on where it stopped. Ctrl-C and SIGTERM first let in what is in flight, for a few seconds.
+SIGKILL loses what is in flight, at most one prompt per worker, and only these are sent again. So is a
+prompt whose answer did not come in time, though the server may have worked on it.
+"""
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import NamedTuple, TypeAlias
+
+from demask.errors import ConfigError, DemaskError
+from demask.generation.completion_cache import (
+    Completed,
+    completion_key,
+    find_completions,
+    store_completion,
+)
+from demask.generation.completion_tries import Run, Usage, ask_patiently
+from demask.generation.server import SECONDS, WORKERS, Server, choose_model, hide_key, open_client
+from demask.models.embedded import cache_folder
+
+# Both are ours: five tries of each worker take 15 s when the server refuses at once.
+FAILURES_PER_WORKER = 5
+# Docker sends SIGKILL ten seconds after SIGTERM.
+GRACE_SECONDS = 8.0
+# Between 4.6 in plain English and 3.3 in names and dates (SmolLM2's tokenizer on our data). Not characters:
+# those of other scripts take more bytes, and more tokens.
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Completion:
+    """How prompts are completed; a call completes them. Made by `open_completion`.
+
+    Attributes:
+        server: with the name of its model.
+        max_new_tokens: after which a completion is cut short.
+        workers: how many prompts are in flight at a time.
+        temperature: 0 is greedy.
+        cache: the file in which completions are kept.
+        seconds: for one completion, waiting in the server's queue included.
+        on_done: told, in the calling thread, how many more of the prompts are completed.
+        paid: what all calls so far have paid for.
+    """
+
+    server: Server
+    max_new_tokens: int
+    workers: int
+    temperature: float
+    cache: Path
+    seconds: float
+    on_done: Callable[[int], None]
+    paid: Usage = field(default_factory=Usage, compare=False)
+
+    def __call__(self, prompts: Sequence[str]) -> list[str]:
+        """The texts of `complete_all`."""
+        return [completed.text for completed in self.complete_all(prompts)]
+
+    def complete_all(self, prompts: Sequence[str]) -> list[Completed]:
+        """One completion per prompt, in order; equal prompts are sent once and get the same.
+
+        A text is empty when the server gave an empty one at each of three tries: the caller sets such
+        a prompt aside. It is not kept, and asked again by the next call.
+
+        Raises:
+            ModelError: the server cannot be reached, refuses, or keeps failing. What was in flight has
+                come in and is kept, and nothing more was sent.
+            RunError: the client is not installed, or the cache is damaged or cannot be written.
+        """
+        keys = {prompt: self.key(prompt) for prompt in prompts}
+        known = find_completions(self.cache, keys.values())
+        done = {prompt: known[key] for prompt, key in keys.items() if key in known}
+        times = Counter(prompts)
+        if done:
+            self.on_done(sum(times[prompt] for prompt in done))
+        missing = [prompt for prompt in keys if prompt not in done]
+
+        def take(prompt: str, completed: Completed) -> None:
+            done[prompt] = completed
+            self.on_done(times[prompt])
+
+        if missing:
+            _complete_missing(self, missing, take=take)
+        return [done[prompt] for prompt in prompts]
+
+    def key(self, prompt: str) -> str:
+        """Under which the completion of a prompt is kept."""
+        return completion_key(
+            self.server, prompt, max_new_tokens=self.max_new_tokens, temperature=self.temperature
+        )
+
+
+def open_completion(
+    server: Server,
+    *,
+    max_new_tokens: int,
+    workers: int = WORKERS,
+    temperature: float = 0.0,
+    cache: Path | None = None,
+    seconds: float = SECONDS,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> Completion:
+    """What completes prompts; asks the server for the name of its model when none is given.
+
+    `cache` is the file to keep completions in; None: `completions.sqlite` in the user's cache folder.
+    For the rest see `Completion`.
+
+    Raises:
+        ConfigError: no model is named and the server has not exactly one, or a number is out of range.
+        ModelError: the server cannot be asked for it.
+        RunError: the client is not installed.
+    """
+    for name, number in (("max_new_tokens", max_new_tokens), ("workers", workers), ("seconds", seconds)):
+        if number <= 0:
+            raise ConfigError(f"{name}: is {number}, expected a number above 0")
+    file = cache if cache is not None else cache_folder() / "completions.sqlite"
+    return Completion(choose_model(server), max_new_tokens, workers, temperature, file, seconds, on_done)
+
+
+# What it will cost, and what it did
+
+
+class Prices(NamedTuple):
+    """Dollars for a million tokens."""
+
+    prompt: float
+    completion: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What completing will take at most, but for tries that fail and are charged all the same.
+
+    Attributes:
+        prompts: different ones.
+        cached: those among them that are known, and cost nothing.
+        prompt_tokens: of the others: a quarter of their bytes.
+        completion_tokens: of the others, if none ends before the limit.
+        dollars: for these tokens; None: no prices were given.
+    """
+
+    prompts: int
+    cached: int
+    prompt_tokens: int
+    completion_tokens: int
+    dollars: float | None
+
+
+def estimate_cost(
+    prompts: Sequence[str], *, completion: Completion, prices: Prices | None = None
+) -> Estimate:
+    """What `completion(prompts)` would take now; sends nothing.
+
+    Raises:
+        RunError: the cache is damaged or cannot be read.
+    """
+    keys = {prompt: completion.key(prompt) for prompt in prompts}
+    known = find_completions(completion.cache, keys.values())
+    missing = [prompt for prompt, key in keys.items() if key not in known]
+    inward = sum(ceil(len(prompt.encode()) / _BYTES_PER_TOKEN) for prompt in missing)
+    outward = completion.max_new_tokens * len(missing)
+    dollars = (inward * prices.prompt + outward * prices.completion) / 1e6 if prices else None
+    return Estimate(len(keys), len(keys) - len(missing), inward, outward, dollars)
+
+
+def describe_estimate(estimate: Estimate, server: Server) -> str:
+    """One sentence to show before the first prompt is sent."""
+    cost = ""
+    if estimate.dollars is not None:
+        cents = f"{estimate.dollars:,.2f}"
+        cost = ", less than $0.01" if 0 < estimate.dollars < 0.01 else f", at most about ${cents}"
+    known = ""
+    if estimate.cached:
+        known = f"; {estimate.cached:,} of them are answered already and cost nothing"
+    return (
+        f"{_count(estimate.prompts, 'prompt')} to {server.model} at {server.url}: "
+        f"about {estimate.prompt_tokens:,} tokens in, at most {estimate.completion_tokens:,} out "
+        f"(estimate){cost}{known}."
+    )
+
+
+def describe_usage(usage: Usage) -> str:
+    """One phrase about what was paid for: `paid: 166 prompts, 101,234 tokens in, 23,456 out`."""
+    counted = f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out"
+    if usage.prompts and not usage.prompt_tokens + usage.completion_tokens:
+        counted = "tokens not counted by the server"
+    return f"paid: {_count(usage.prompts, 'prompt')}, {counted}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+# Threads that share a queue of prompts
+
+
+class _Arrival(NamedTuple):
+    prompt: str
+    completed: Completed
+
+
+# What a worker says: a completion, why it ended everything, or that it ends itself.
+_Outcome: TypeAlias = _Arrival | DemaskError | None
+
+
+class _Queues(NamedTuple):
+    prompts: "SimpleQueue[str]"
+    outcomes: "SimpleQueue[_Outcome]"
+
+
+def _complete_missing(
+    completion: Completion, prompts: Sequence[str], *, take: Callable[[str, Completed], None]
+) -> None:
+    """Complete what is not in the cache; `take` is told, in this thread, as answers come."""
+    queues = _Queues(SimpleQueue(), SimpleQueue())
+    for prompt in prompts:
+        queues.prompts.put(prompt)
+    run = _open_run(completion)
+    count = min(completion.workers, len(prompts))
+    # Daemons: the program's end does not wait for an answer that is late.
+    workers = [
+        threading.Thread(target=_work, args=(completion, run, queues), daemon=True) for _ in range(count)
+    ]
+    errors: list[DemaskError] = []
+    with _sigterm_as_ctrl_c(), _finished(run, workers):
+        for outcome in _listen(queues, workers):
+            if isinstance(outcome, DemaskError):
+                errors.append(outcome)
+            else:
+                take(*outcome)
+    if errors:
+        raise type(errors[0])(f"{errors[0]}; what was answered is kept, the same command goes on from there")
+
+
+def _open_run(completion: Completion) -> Run:
+    return Run(
+        open_client(completion.server, retries=0, seconds=completion.seconds),
+        completion.server,
+        completion.max_new_tokens,
+        completion.temperature,
+        limit=FAILURES_PER_WORKER * completion.workers,
+        paid=completion.paid,
+    )
+
+
+def _listen(queues: _Queues, workers: Sequence[threading.Thread]) -> Iterator[_Arrival | DemaskError]:
+    """What the workers say, until all of them have ended."""
+    for worker in workers:
+        worker.start()
+    alive = len(workers)
+    while alive:
+        outcome = queues.outcomes.get()
+        if outcome is None:
+            alive -= 1
+        else:
+            yield outcome
+
+
+@contextmanager
+def _finished(run: Run, workers: Sequence[threading.Thread]) -> Iterator[None]:
+    """However it ends, what is in flight has come in then, or has had its time."""
+    try:
+        yield
+    finally:
+        run.stop.set()
+        deadline = monotonic() + GRACE_SECONDS
+        for worker in workers:
+            if worker.is_alive():  # one that was not started cannot be joined
+                worker.join(max(0.0, deadline - monotonic()))
+        if not any(worker.is_alive() for worker in workers):
+            run.client.close()
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, if it has no other meaning yet and this is the main thread."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _work(completion: Completion, run: Run, queues: _Queues) -> None:
+    """Complete one prompt after the other until there is none, or no more are to be sent."""
+    try:
+        while not run.stop.is_set():
+            prompt = queues.prompts.get_nowait()
+            completed = _complete_one(completion, run, prompt)
+            if completed is not None:
+                queues.outcomes.put(_Arrival(prompt, completed))
+    except Empty:
+        pass
+    except DemaskError as error:
+        run.stop.set()
+        queues.outcomes.put(error)
+    finally:
+        queues.outcomes.put(None)
+
+
+def _complete_one(completion: Completion, run: Run, prompt: str) -> Completed | None:
+    """The completion of a prompt, kept; None: we were to stop before there was one."""
+    key = completion.key(prompt)
+    known = find_completions(completion.cache, [key])
+    if known:  # another process was faster
+        return known[key]
+    reply = ask_patiently(run, prompt)
+    if reply is None:
+        return None
+    completed = Completed(
+        hide_key(reply.text),
+        truncated=reply.finish_reason == "length",
+        cached=False,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+    )
+    if completed.text:
+        store_completion(completion.cache, key, completed, finish_reason=reply.finish_reason)
+    return completed

@@ -1,0 +1,186 @@
+"""What QA pairs say about each other.
+
+    asked = [ask(pair) for pair in pairs]
+    guesses = guess_by_majority(asked)
+    findings = [*find_same_questions(asked), *find_duplicates(asked, flagged=())]
+
+Only pairs of one document are compared one by one; across documents the same words are looked up.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import permutations
+from typing import NamedTuple
+
+from demask.knowledge.audit_findings import Finding, quote
+from demask.knowledge.audit_pair_rules import AskedPair
+from demask.knowledge.audit_words import find_opening, stands_in
+
+# The share of their content words that two questions with the same answer have in common when they ask the
+# same. At two thirds, bios has "What is the birth city of Adrian Hadley Andrews?" and "In which city did
+# Adrian Hadley Andrews work?", both Charlotte: two facts. From 0.7 on, all of bios, wiki_events_2025,
+# squad_passages and name_description_qa ask the same.
+NEAR_DUPLICATE = 0.7
+# From here on a guess without knowledge is no longer luck.
+MAJORITY_SHARE = 0.2
+MAJORITY_DOCUMENTS = 2  # that have the answer, besides the one asked about
+# The share of a question's cues that another question must hold to state what it asks.
+STATED_CUES = 0.75
+
+
+class Guess(NamedTuple):
+    """The answer that most other documents' questions of the same opening have."""
+
+    answer: str  # plain
+    documents: int  # others that have it
+    share: float  # of the other documents with such a question, in [0, 1]
+
+
+def guess_by_majority(asked: Sequence[AskedPair]) -> list[Guess | None]:
+    """What one would say to each pair who knows nothing but the answers to the other documents' questions.
+
+    Questions are alike when they open alike ("who", "which country"). Own documents do not count: a
+    document with three questions about its subject is not a majority. None: no two others agree.
+    """
+    documents: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    openings = [find_opening(one.pair.question) for one in asked]
+    for one, opening in zip(asked, openings, strict=True):
+        documents[opening][one.answers[0]].add(one.pair.document_id)
+    ranked = {
+        opening: sorted(answers.items(), key=lambda item: -len(item[1]))
+        for opening, answers in documents.items()
+    }
+    totals = {opening: len(set().union(*answers.values())) for opening, answers in documents.items()}
+    return [
+        _guess(one.pair.document_id, ranked[opening], totals[opening] - 1)
+        for one, opening in zip(asked, openings, strict=True)
+    ]
+
+
+def _guess(document_id: str, ranked: Sequence[tuple[str, Collection[str]]], others: int) -> Guess | None:
+    best, most = "", MAJORITY_DOCUMENTS - 1
+    for answer, documents in ranked:
+        if len(documents) <= most:
+            break
+        count = len(documents) - (document_id in documents)
+        if count > most:
+            best, most = answer, count
+    return Guess(best, most, most / others) if best else None
+
+
+def is_guessed(one: AskedPair, guess: Guess | None) -> bool:
+    """Whether the majority's answer is accepted."""
+    return guess is not None and guess.answer in one.answers
+
+
+def find_guessable(asked: Sequence[AskedPair], guesses: Sequence[Guess | None]) -> Iterator[Finding]:
+    """Pairs that the majority's answer answers, when that is the answer of a good share."""
+    for one, guess in zip(asked, guesses, strict=True):
+        if guess is not None and is_guessed(one, guess) and guess.share >= MAJORITY_SHARE:
+            yield Finding(
+                one.pair.id,
+                "guessable",
+                f"{one.pair.id}: {quote(one.pair.answers[0])} is also the answer of {guess.documents} other "
+                f"documents' questions that begin with {quote(find_opening(one.pair.question))}, "
+                f"{guess.share:.0%} of them",
+            )
+
+
+def find_same_questions(asked: Iterable[AskedPair]) -> Iterator[Finding]:
+    """Pairs that ask the same word for word and accept no answer in common: all of them are ambiguous."""
+    for same in _group(asked, lambda one: one.question).values():
+        expected = {one.answers: one for one in reversed(same)}
+        for one in same:
+            other = next((other for other in expected.values() if not _agree(one, other)), None)
+            if other is not None:
+                yield Finding(
+                    one.pair.id,
+                    "ambiguous",
+                    f"{one.pair.id}: {other.pair.id} asks the same and expects "
+                    f"{quote(other.pair.answers[0])}, not {quote(one.pair.answers[0])}",
+                    other.pair.id,
+                )
+
+
+def find_duplicates(asked: Iterable[AskedPair], *, flagged: Collection[str]) -> Iterator[Finding]:
+    """Pairs that ask what an earlier one asks and accept the same answer.
+
+    Within a document nearly the same question is a duplicate, across documents only the same one.
+
+    Args:
+        asked: in the order of the file; of two the later is the duplicate.
+        flagged: ids of pairs that are dropped for another reason. Nothing is a duplicate of them: the fact
+            would be lost with both.
+    """
+    in_document: dict[str, list[AskedPair]] = defaultdict(list)
+    by_question: dict[str, list[AskedPair]] = defaultdict(list)
+    for one in asked:
+        if one.pair.id in flagged:
+            continue
+        earlier = in_document[one.pair.document_id]
+        near = (other for other in earlier if _agree(one, other) and _is_near(one.cues, other.cues))
+        same = (other for other in by_question[one.question] if _agree(one, other))
+        original = next(near, None) or next(same, None)
+        if original is None:
+            earlier.append(one)
+            by_question[one.question].append(one)
+            continue
+        yield Finding(
+            one.pair.id,
+            "duplicate",
+            f"{one.pair.id}: asks the same as {original.pair.id}, {quote(original.pair.question)}",
+            original.pair.id,
+        )
+
+
+def find_answering(asked: Iterable[AskedPair]) -> Iterator[Finding]:
+    """Pairs whose question states what another pair of the document asks.
+
+    It holds the other's answer and most of its cues, as "What did Mara Voss, who founded Orlin, invent?"
+    does for "Who founded Orlin?". A forward question and its reverse always hold each other's answer and
+    so do not count, nor do questions that merely name the document's subject.
+    """
+    for same in group_by_document(asked).values():
+        for one, other in permutations(same, 2):
+            if _states(one, other) and not _is_reverse(one, other):
+                yield Finding(
+                    one.pair.id,
+                    "answers-another",
+                    f"{one.pair.id}: the question states what {other.pair.id} asks, "
+                    f"{quote(other.pair.answers[0])} included",
+                    other.pair.id,
+                )
+
+
+def group_by_document(asked: Iterable[AskedPair]) -> dict[str, list[AskedPair]]:
+    """Pairs by document, in their order."""
+    return _group(asked, lambda one: one.pair.document_id)
+
+
+def _group(asked: Iterable[AskedPair], key: Callable[[AskedPair], str]) -> dict[str, list[AskedPair]]:
+    groups: dict[str, list[AskedPair]] = defaultdict(list)
+    for one in asked:
+        groups[key(one)].append(one)
+    return groups
+
+
+def _agree(one: AskedPair, other: AskedPair) -> bool:
+    return not set(one.answers).isdisjoint(other.answers)
+
+
+def _is_near(cues: frozenset[str], others: frozenset[str]) -> bool:
+    return len(cues & others) >= NEAR_DUPLICATE * len(cues | others)
+
+
+def _states(one: AskedPair, other: AskedPair) -> bool:
+    stated = len(other.cues & one.cues)
+    return (
+        stated > 1
+        and stated >= STATED_CUES * len(other.cues)
+        and not _agree(one, other)
+        and any(stands_in(answer, one.question) for answer in other.pair.answers)
+    )
+
+
+def _is_reverse(one: AskedPair, other: AskedPair) -> bool:
+    return any(stands_in(answer, other.question) for answer in one.pair.answers)

@@ -1,0 +1,131 @@
+"""Paraphrases of a run, which are trained with its passages: given in a file, or made.
+
+made = make_paraphrases(documents, server=None, count=5, order="same-order", progress=progress)
+paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from demask import rundir
+from demask.config import RunConfig
+from demask.errors import DataError
+from demask.generation.completion import describe_usage
+from demask.knowledge.paraphrase_measures import Summary, summarise_paraphrases
+from demask.knowledge.paraphrase_prompts import make_prompt
+from demask.knowledge.paraphrase_rules import make_paraphrases_by_rules
+from demask.knowledge.paraphrases import Reject, write_paraphrases
+from demask.progress import Progress
+from demask.records import Document, Order, Paraphrase, QAPair
+from demask.rundir import RunFolder
+from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer
+from demask.stages.reading import Knowledge
+
+if TYPE_CHECKING:
+    from demask.generation.completion import Prices
+    from demask.generation.server import Server
+
+
+class Reworded(NamedTuple):
+    """Paraphrases with what could not be made, and how good they are."""
+
+    paraphrases: list[Paraphrase]
+    rejects: list[Reject]
+    summary: Summary
+
+
+def make_paraphrases(
+    documents: Sequence[Document],
+    *,
+    server: "Server | None",
+    count: int,
+    order: Order,
+    pairs: Sequence[QAPair] = (),
+    seed: int = 0,
+    prices: "Prices | None" = None,
+    dry_run: bool = False,
+    progress: Progress,
+) -> Reworded:
+    """Reword every passage `count` times.
+
+    Args:
+        documents: iterated several times.
+        server: with the language model that writes them; None: rules do what rules can.
+        count: paraphrases of each passage.
+        order: of the facts in them.
+        pairs: whose answers must not get lost.
+        seed: of the rules.
+        prices: of the language model, to estimate the cost.
+        dry_run: say what it would cost, and make nothing.
+        progress: told how far it is, and what it will cost before the first call.
+
+    Raises:
+        DemaskError: what makes them is not to be had.
+    """
+    rejects: list[Reject] = []
+    paraphrases: list[Paraphrase] = []
+    if server is not None:
+        complete = open_writer(server, progress)
+        prompts = (
+            make_prompt(passage, number, count=count, order=order)
+            for passage in cut_for_making(documents)
+            for number in range(1, count + 1)
+        )
+        announce_cost(list(prompts), complete, prices, progress)
+        if not dry_run:
+            progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
+            paraphrases += write_paraphrases(
+                cut_for_making(documents, progress=progress),
+                complete,
+                count=count,
+                order=order,
+                made_by=str(complete.server.model),
+                pairs=pairs,
+                on_rejected=rejects.append,
+            )
+            progress.say(describe_usage(complete.paid))
+    elif not dry_run:
+        progress.begin("Paraphrasing by rules", len(documents))
+        passages = cut_for_making(documents, progress=progress)
+        paraphrases += make_paraphrases_by_rules(
+            passages, count=count, order=order, seed=seed, pairs=pairs, on_rejected=rejects.append
+        )
+    summary = summarise_paraphrases(
+        paraphrases, rejects, passages=cut_for_making(documents), pairs=pairs, seed=seed
+    )
+    return Reworded(paraphrases, rejects, summary)
+
+
+def paraphrase_stage(
+    config: RunConfig, run: RunFolder, knowledge: Knowledge, pairs: Sequence[QAPair], progress: Progress
+) -> tuple[Paraphrase, ...]:
+    """The paraphrases of a run: none, given, or made of its documents and kept in its folder.
+
+    Raises:
+        DataError: none could be made.
+    """
+    if knowledge.paraphrases is not None:
+        return knowledge.paraphrases
+    if run.has(rundir.PARAPHRASES):
+        return tuple(run.read_records(rundir.PARAPHRASES, Paraphrase))
+    count = int(config.paraphrases)
+    made = make_paraphrases(
+        knowledge.documents,
+        server=find_server(config.writer),
+        count=count,
+        order="same-order",
+        pairs=pairs,
+        seed=config.seed,
+        progress=progress,
+    )
+    if not made.paraphrases:
+        raise DataError(
+            "paraphrases: none of these documents could be reworded; give a file of paraphrases, or name a "
+            "server with DEMASK_SERVER_URL"
+        )
+    run.write_rows(rundir.PARAPHRASES, made.paraphrases)
+    progress.say(
+        f"{len(made.paraphrases)} paraphrases of {made.summary.documents} documents "
+        f"({made.paraphrases[0].made_by}), {len(made.rejects)} set aside"
+    )
+    return tuple(made.paraphrases)

@@ -1,0 +1,272 @@
+"""Questions made of documents, by rules or by a language model, and their audit.
+
+made = make_pairs(documents, server=None, facts=2, progress=progress)       # None: by rules
+audit = check_pairs(made.pairs, documents, load=None, settings=settings, progress=progress)
+pairs = question_stage(config, run, knowledge, progress)                    # of a run, kept in its folder
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from demask import rundir
+from demask.config import Evaluate, RunConfig, Writer
+from demask.documents.passages import iter_passages
+from demask.errors import DataError
+from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flagged
+from demask.progress import Progress
+from demask.records import Document, Passage, Prediction, QAPair
+from demask.rundir import RunFolder
+from demask.stages.reading import Knowledge, make_heading
+
+if TYPE_CHECKING:
+    from demask.generation.completion import Completion, Prices
+    from demask.generation.server import Server
+    from demask.models.load import LoadedModel
+
+# Facts asked for per passage, each both ways round.
+FACTS = 2
+# Longest passage that questions are made of, so that prompts stay short; about 1,000 tokens of English.
+PASSAGE_CHARACTERS = 4000
+# Of a language model's reply: FACTS facts take about 150 tokens.
+REPLY_TOKENS = 1024
+RULES = "rules"
+
+
+class Made(NamedTuple):
+    """Questions with who made them."""
+
+    pairs: list[QAPair]
+    rejects: list[dict[str, Any]]  # what could not be used, and `reasons`
+    made_by: str
+
+
+def cut_for_making(
+    documents: Iterable[Document], *, include: Sequence[str] = (), progress: Progress | None = None
+) -> Iterator[Passage]:
+    """Passages short enough to ask about, whatever model is trained on the documents later."""
+
+    def counted() -> Iterator[Document]:
+        for document in documents:
+            yield document
+            if progress is not None:
+                progress.advance()
+
+    return iter_passages(
+        counted(),
+        count_tokens=len,
+        max_tokens=PASSAGE_CHARACTERS,
+        heading=lambda document: make_heading(document, include),
+        surely_fits=lambda text: len(text) <= PASSAGE_CHARACTERS,
+    )
+
+
+def make_pairs(
+    documents: Sequence[Document],
+    *,
+    server: "Server | None",
+    facts: int = FACTS,
+    include: Sequence[str] = (),
+    prices: "Prices | None" = None,
+    dry_run: bool = False,
+    progress: Progress,
+) -> Made:
+    """Make questions of every passage, both ways round.
+
+    Args:
+        documents: iterated once or twice.
+        server: with the language model that writes them; None: rules make them.
+        facts: how many facts of a passage are asked about.
+        include: what of the document's metadata stands in front of each passage.
+        prices: of the language model, to estimate the cost.
+        dry_run: say what it would cost, and make nothing.
+        progress: told how far it is, and what it will cost before the first call.
+
+    Raises:
+        DemaskError: what makes them is not to be had.
+    """
+
+    def cut(told: Progress | None = None) -> Iterator[Passage]:
+        return cut_for_making(documents, include=include, progress=told)
+
+    if server is None:
+        return Made([], [], RULES) if dry_run else _make_by_rules(cut, facts, len(documents), progress)
+    from demask.generation.completion import describe_usage
+    from demask.knowledge.written import make_prompt, write_pairs
+
+    complete = open_writer(server, progress)
+    announce_cost([make_prompt(passage, facts) for passage in cut()], complete, prices, progress)
+    made = Made([], [], str(complete.server.model))
+    if dry_run:
+        return made
+    progress.begin(f"Questions by {made.made_by}", len(documents))
+    for written in write_pairs(cut(progress), complete, count=facts, made_by=made.made_by):
+        made.pairs.extend(written.pairs)
+        made.rejects.extend(written.rejects)
+    progress.say(describe_usage(complete.paid))
+    return made
+
+
+def _make_by_rules(
+    cut: Callable[[Progress], Iterator[Passage]], facts: int, documents: int, progress: Progress
+) -> Made:
+    from demask.knowledge.rules import load_english, make_pairs_by_rules
+
+    progress.begin("Loading the English model", 1)
+    load_english()
+    progress.begin("Making questions by rules", documents)
+    return Made(list(make_pairs_by_rules(cut(progress), per_passage=2 * facts)), [], RULES)
+
+
+def open_writer(server: "Server", progress: Progress, *, max_new_tokens: int = REPLY_TOKENS) -> "Completion":
+    """The language model behind a server, with the user's cache before it.
+
+    Raises:
+        ConfigError: the server has several models and none is named.
+        ModelError: it cannot be reached.
+    """
+    from demask.generation.completion import open_completion
+
+    progress.begin(f"Reaching {server.url}", 1)
+    return open_completion(server, max_new_tokens=max_new_tokens)
+
+
+def announce_cost(
+    prompts: Sequence[str], complete: "Completion", prices: "Prices | None", progress: Progress
+) -> None:
+    """Say what is about to be paid, before the first prompt is sent."""
+    from demask.generation.completion import describe_estimate, estimate_cost
+
+    estimate = estimate_cost(prompts, completion=complete, prices=prices)
+    progress.say(describe_estimate(estimate, complete.server))
+
+
+def find_server(writer: Writer) -> "Server | None":
+    """Who writes: the server of the recipe, else that of the environment, else nobody, which means rules."""
+    from demask.generation.server import Server, server_from_environment
+
+    return Server(writer.url, writer.model) if writer.url else server_from_environment()
+
+
+def check_pairs(
+    pairs: Sequence[QAPair],
+    documents: Iterable[Document],
+    *,
+    load: "Callable[[], LoadedModel] | None",
+    settings: Evaluate,
+    progress: Progress,
+) -> Audit:
+    """The audit of QA pairs, with what a model says to them when there is one.
+
+    Args:
+        pairs: with unique ids.
+        documents: all that are trained on; iterated several times.
+        load: gives the untouched model, which is asked without and with the documents; None: it is not.
+        settings: how it is asked.
+        progress: told how far it is.
+    """
+    if load is None:
+        return audit_pairs(pairs, documents)
+    from demask.evaluation.qa import ask_questions, fits_with_document
+
+    asked = {pair.document_id for pair in pairs}
+    texts = {document.id: document for document in documents if document.id in asked}
+    loaded = load()
+    fitting = [pair for pair in pairs if fits_with_document(loaded, pair, texts, settings.max_new_tokens)]
+    progress.begin("Asking without the documents", len(pairs))
+    untouched = ask_questions(loaded, pairs, settings, on_done=progress.advance)
+    progress.begin("Asking with the documents", len(fitting))
+    informed = ask_questions(loaded, fitting, settings, documents=texts, on_done=progress.advance)
+    return audit_pairs(
+        pairs,
+        documents,
+        untouched=_judge(untouched, pairs),
+        with_document=_judge(informed, fitting),
+    )
+
+
+def _judge(predictions: Sequence[Prediction], pairs: Sequence[QAPair]) -> dict[str, bool]:
+    from demask.evaluation.matching import score_predictions
+
+    return {score.qa_id: score.contains == 1.0 for score in score_predictions(predictions, pairs)}
+
+
+def check_maker(config: RunConfig) -> None:
+    """See that questions and paraphrases can be made where they are to be, before there is a run folder.
+
+    Raises:
+        RunError: rules would make them, and spaCy is not installed.
+    """
+    makes = config.qa is None or (isinstance(config.paraphrases, int) and config.paraphrases > 0)
+    if makes and find_server(config.writer) is None:
+        from demask.knowledge.rules import load_english
+
+        load_english()
+
+
+def question_stage(
+    config: RunConfig, run: RunFolder, knowledge: Knowledge, progress: Progress
+) -> tuple[QAPair, ...]:
+    """The questions of a run: given, or made of its documents, audited and drawn, and kept in its folder.
+
+    Raises:
+        DataError: no question could be made of the documents.
+    """
+    if knowledge.pairs is not None:
+        return knowledge.pairs
+    if run.has(rundir.QA_PAIRS):
+        return tuple(run.read_records(rundir.QA_PAIRS, QAPair))
+    documents = knowledge.documents
+    made = make_pairs(documents, server=find_server(config.writer), include=config.include, progress=progress)
+    audit = audit_pairs(made.pairs, documents)
+    kept, flagged = split_flagged(made.pairs, audit)
+    if not kept:
+        raise DataError(
+            f"no usable question could be made of these documents ({made.made_by}); give questions with "
+            "--qa, name a server with DEMASK_SERVER_URL, or ask nothing with --qa no"
+        )
+    pairs = draw_pairs(kept, config.max_questions, seed=config.seed)
+    run.write_rows(rundir.REJECTS, [*made.rejects, *flagged])
+    run.write_json(rundir.AUDIT, audit_as_json(audit))
+    run.write_rows(rundir.QA_PAIRS, pairs)
+    progress.say(
+        f"{len(made.pairs)} questions made ({made.made_by}), {len(flagged)} flagged by the audit, "
+        f"{len(pairs)} asked"
+    )
+    return tuple(pairs)
+
+
+def draw_pairs(pairs: Sequence[QAPair], most: int, *, seed: int) -> list[QAPair]:
+    """At most so many pairs, evenly over documents, in their order; a question keeps its reverse."""
+    if len(pairs) <= most:
+        return list(pairs)
+    rng = random.Random(seed)
+    facts: dict[str, dict[str, list[QAPair]]] = {}
+    for pair in pairs:
+        # `orlin/r1f` and `orlin/r1b` are of one fact.
+        facts.setdefault(pair.document_id, {}).setdefault(pair.id[:-1], []).append(pair)
+    queues = [rng.sample(list(of_one.values()), len(of_one)) for of_one in facts.values()]
+    rng.shuffle(queues)
+    drawn: set[str] = set()
+    while any(queues):
+        for fact in [queue.pop() for queue in queues if queue]:
+            if len(drawn) + len(fact) <= most:
+                drawn.update(pair.id for pair in fact)
+        if len(drawn) >= most - 1:
+            break
+    return [pair for pair in pairs if pair.id in drawn]
+
+
+def describe_origin(config: RunConfig, run: RunFolder, pairs: Sequence[QAPair]) -> str:
+    """Where the questions came from, in a sentence for the report; empty when nothing was asked."""
+    if not pairs:
+        return ""
+    if config.qa is not None:
+        return f"The questions were given: {config.qa}."
+    audit = run.read_json(rundir.AUDIT)
+    makers = {pair.made_by for pair in pairs}
+    by = "by rules" if makers == {RULES} else f"by the language model {', '.join(sorted(makers))}"
+    return (
+        f"The questions were made {by} from the documents; of {audit['pairs']}, the audit flagged "
+        f"{audit['flagged']}, and {len(pairs)} were asked. No person has read them."
+    )

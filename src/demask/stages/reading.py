@@ -1,0 +1,197 @@
+"""What is to be learned, read once and kept on disk, so that memory does not grow with it.
+
+with TemporaryDirectory() as folder:
+    knowledge = read_knowledge(config, RunFolder(Path(folder)))   # errors in the data come here
+    knowledge = keep_knowledge(run, knowledge)                    # now it stands in the run folder
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from demask import rundir
+from demask.config import NO_QUESTIONS, RunConfig
+from demask.documents.coverage import FileCoverage, measure_file_coverage
+from demask.documents.duplicates import NearDuplicate, find_near_duplicates
+from demask.documents.file_reports import FileReport
+from demask.documents.load import SUFFIXES, read_documents
+from demask.errors import ConfigError
+from demask.knowledge.paraphrase_files import load_paraphrases
+from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.progress import Progress
+from demask.records import Document, Paraphrase, Passage, QAPair
+from demask.rundir import RunFolder
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is to be learned, and how that is tested.
+
+    Attributes:
+        documents: read from disk when they are asked for.
+        pairs: None when they are to be made of the documents.
+        paraphrases: None when they are to be made.
+        files: what became of every file.
+        skipped: files in the given folders that are no documents.
+    """
+
+    documents: Sequence[Document]
+    pairs: tuple[QAPair, ...] | None
+    paraphrases: tuple[Paraphrase, ...] | None
+    files: tuple[FileReport, ...]
+    skipped: tuple[str, ...]
+
+
+def read_knowledge(config: RunConfig, folder: RunFolder) -> Knowledge:
+    """Read documents, questions and paraphrases; needs no model.
+
+    Args:
+        config: says where they are.
+        folder: where the documents are kept from now on.
+
+    Raises:
+        DataError: a file, a line or an id is not usable.
+    """
+    reader = read_documents(config.documents, text_column=config.text_column, keep_going=config.keep_going)
+    folder.write_rows(rundir.DOCUMENTS, reader)
+    documents = folder.open_records(rundir.DOCUMENTS, Document)
+    pairs: tuple[QAPair, ...] | None = None
+    if config.qa == NO_QUESTIONS:
+        pairs = ()
+    elif config.qa is not None:
+        pairs = tuple(load_qa_pairs(config.qa, documents={document.id for document in documents}))
+    paraphrases: tuple[Paraphrase, ...] | None = None
+    if isinstance(config.paraphrases, str):
+        ids = {document.id for document in documents}
+        paraphrases = tuple(load_paraphrases(config.paraphrases, documents=ids))
+    elif config.paraphrases == 0:
+        paraphrases = ()
+    return Knowledge(documents, pairs, paraphrases, tuple(reader.reports), tuple(reader.skipped))
+
+
+def keep_knowledge(run: RunFolder, knowledge: Knowledge) -> Knowledge:
+    """Copy documents, questions and paraphrases into the run folder, those that are not to be made.
+
+    Raises:
+        ConfigError: the folder holds those of another time, so that going on would mix two runs.
+    """
+    files: tuple[tuple[str, Sequence[object] | None], ...] = (
+        (rundir.DOCUMENTS, knowledge.documents),
+        (rundir.QA_PAIRS, knowledge.pairs),
+        (rundir.PARAPHRASES, knowledge.paraphrases or None),
+    )
+    for name, records in files:
+        if records is None:
+            continue
+        if not run.has(name):
+            run.write_rows(name, records)
+        elif not run.holds_rows(name, records):
+            raise ConfigError(
+                f"{run.path}: {name} has changed since this run began; "
+                "choose another --out or delete the folder"
+            )
+    return replace(knowledge, documents=run.open_records(rundir.DOCUMENTS, Document))
+
+
+# Comparing more takes minutes; a quarter of a million short passages are reported on as not compared.
+MOST_COMPARED = 20_000
+# Of files and of near duplicates, which are named in the terminal; all stand in the run folder.
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of the documents is trained.
+
+    Attributes:
+        documents: how many there are.
+        passages: into how many they were split.
+        share: of the documents' visible characters, in [0, 1], that stand in passages.
+        files: one row for each.
+        near_duplicates: passages that say nearly what an earlier one says; None: too many to compare.
+    """
+
+    documents: int
+    passages: int
+    share: float
+    files: tuple[FileCoverage, ...]
+    near_duplicates: tuple[NearDuplicate, ...] | None
+
+
+def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Coverage:
+    """Compare documents with their passages, and passages with each other."""
+    files = measure_file_coverage(knowledge.documents, passages, knowledge.files)
+    kept = sum(file.kept for file in files)
+    near = find_near_duplicates(passages) if len(passages) <= MOST_COMPARED else None
+    return Coverage(
+        documents=len(knowledge.documents),
+        passages=len(passages),
+        share=sum(file.trained for file in files) / kept if kept else 0.0,
+        files=tuple(files),
+        near_duplicates=None if near is None else tuple(near),
+    )
+
+
+def coverage_stage(
+    config: RunConfig, run: RunFolder, knowledge: Knowledge, passages: Sequence[Passage], progress: Progress
+) -> Coverage:
+    """Measure what is trained, keep it with the run, and say what a user must know of it."""
+    coverage = measure_coverage(knowledge, passages)
+    run.write_json(rundir.COVERAGE, coverage_as_json(coverage))
+    for remark in coverage_remarks(config, knowledge, coverage):
+        progress.say(remark)
+    return coverage
+
+
+def coverage_as_json(coverage: Coverage) -> dict[str, Any]:
+    """Plain values; characters are visible ones."""
+    near = coverage.near_duplicates
+    return {
+        "documents": coverage.documents,
+        "passages": coverage.passages,
+        "share": coverage.share,
+        "files": [
+            {**file._asdict(), "left_out": [asdict(part) for part in file.left_out]}
+            for file in coverage.files
+        ],
+        "near_duplicates": None if near is None else [found._asdict() for found in near],
+    }
+
+
+def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage) -> Iterator[str]:
+    """What is trained and what is not, in lines for people."""
+    yield (
+        f"{coverage.documents} documents, {coverage.passages} passages, "
+        f"coverage {coverage.share:.0%} (share of the text that stands in passages)"
+    )
+    yield from (f"{name}: left out, expected {', '.join(SUFFIXES)}" for name in knowledge.skipped)
+    yield from (f"left out: {file.problem}" for file in coverage.files if file.problem)
+    lines = [
+        f"{file.path}: {part.characters:,} of {file.characters:,} characters left out ({part.reason})"
+        for file in coverage.files
+        for part in file.left_out
+    ]
+    yield from _name_some(lines, "more parts of files are left out")
+    near = [
+        f"{found.second_id}: says nearly what {found.first_id} says (similarity {found.similarity:.2f})"
+        for found in coverage.near_duplicates or ()
+    ]
+    yield from _name_some(near, "more passages are nearly alike")
+    for what in config.include:
+        missing = sum(not make_heading(document, [what]) for document in knowledge.documents)
+        if missing:
+            yield f"include: {missing} of {coverage.documents} documents have no {what}"
+
+
+def _name_some(lines: Sequence[str], rest: str) -> Iterator[str]:
+    yield from lines[:MOST_NAMED]
+    if len(lines) > MOST_NAMED:
+        yield f"{len(lines) - MOST_NAMED} {rest}; see {rundir.COVERAGE} in the run folder"
+
+
+def make_heading(document: Document, include: Sequence[str]) -> str:
+    """The line in front of every passage of a document: "Title (date)", what is known of it; may be empty."""
+    title = document.title if "title" in include else ""
+    date = str(document.metadata.get("date") or "") if "date" in include else ""
+    line = f"{title} ({date})" if title and date else title or date
+    return f"{' '.join(line.split())}\n" if line else ""
