@@ -265,10 +265,10 @@ def render_rows(title: str, rows: Sequence[tuple[str, str]]) -> RichTable:
 def render_audit(audit: "Audit") -> RichTable:
     """What is wrong with questions, kind by kind, and what they leave out."""
     rich = _frame(f"{audit.pairs} questions, {len(audit.flagged)} flagged", gap=3)
-    for name in ("finding", "severity", "pairs", "for example"):
-        rich.add_column(name, justify="right" if name == "pairs" else "left")
+    for name in ("finding", "severity", "number", "for example"):
+        rich.add_column(name, justify="right" if name == "number" else "left")
     for row in audit_rows(audit):
-        rich.add_row(row.kind, row.severity, str(row.count), Text(clean(row.example), style="dim"))
+        rich.add_row(row.kind, row.severity, str(row.findings), Text(clean(row.example), style="dim"))
     coverage = audit.coverage
     share = coverage.asked_sentences
     for name, value in (

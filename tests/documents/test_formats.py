@@ -15,7 +15,8 @@ Write = Callable[[str, str | bytes], Path]
 WritePdf = Callable[..., Path]
 
 PAGE = """<!DOCTYPE html><html><head><title>The Orlin bridge - Gazette</title>
-<meta property="article:published_time" content="2025-03-04T10:00:00Z"><meta name="author" content="Mara Voss">
+<meta property="article:published_time" content="2025-03-04T10:00:00Z">
+<meta name="author" content="Mara Voss">
 <style>p { color: red }</style></head><body>
 <header><a href="/">Gazette</a></header>
 <nav><ul><li><a href="/">Home</a><li><a href="/n">News</a></ul></nav>
@@ -91,6 +92,11 @@ def test_most_of_a_page_is_never_navigation_whatever_its_class_says(write: Write
 def test_a_table_that_places_things_is_read_as_paragraphs(write: Write) -> None:
     page = "<table><tr><td><h1>Title</h1><table><tr><td>a<td>b</table></td></tr></table>"
     assert load(write("a.html", page))[0].text == "Title\n\na; b."
+
+
+def test_a_table_for_presentation_is_read_as_paragraphs(write: Write) -> None:
+    page = "<table role=presentation><tr><td>One.<td>Two.</table>"
+    assert load(write("a.html", page))[0].text == "One.\n\nTwo."
 
 
 def test_a_list_of_links_is_left_out(write: Write) -> None:
@@ -179,6 +185,19 @@ def test_content_controls_are_read(tmp_path: Path) -> None:
     control = "<w:sdt><w:sdtContent><w:p><w:r><w:t>Held.</w:t></w:r></w:p></w:sdtContent></w:sdt><w:sectPr"
     path = edit_docx(write_docx(tmp_path / "a.docx"), "<w:sectPr", control)
     assert load(path)[0].text.endswith("The end.\n\nHeld.")
+
+
+def test_a_text_box_is_read_once_and_apart_from_its_paragraph(tmp_path: Path) -> None:
+    box = "<w:txbxContent><w:p><w:r><w:t>Boxed.</w:t></w:r></w:p></w:txbxContent>"
+    space = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+    both = (
+        f'<mc:AlternateContent xmlns:mc="{space}"><mc:Choice>{box}</mc:Choice>'
+        f"<mc:Fallback>{box}</mc:Fallback></mc:AlternateContent>"
+    )
+    path = edit_docx(
+        write_docx(tmp_path / "a.docx"), "<w:r><w:t>The end.", f"<w:r>{both}</w:r><w:r><w:t>The end."
+    )
+    assert load(path)[0].text.endswith("5 m.\n\nThe end.\n\nBoxed.")
 
 
 # PDF

@@ -4,11 +4,17 @@
 import random
 import re
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
-from demask.documents.passages import find_sentences, make_passages, measure_coverage, split_document
+from demask.documents.passages import (
+    find_sentences,
+    iter_passages,
+    make_passages,
+    measure_coverage,
+    split_document,
+)
 from demask.errors import DataError
 from demask.records import Document, Passage
 
@@ -245,3 +251,68 @@ def test_a_changed_or_repeated_passage_covers_nothing() -> None:
 def test_coverage_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="the documents have no text"):
         measure_coverage([], [])
+
+
+# Headings
+
+
+def test_a_heading_stands_on_every_passage_and_fits_with_it() -> None:
+    document = Document("d", "One two. Three four. Five six.", "A title")
+    passages = list(
+        iter_passages([document], count_tokens=count_words, max_tokens=6, heading=lambda d: f"{d.title}\n")
+    )
+    assert [passage.training_text for passage in passages] == [
+        "A title\nOne two.",
+        "A title\nThree four. Five six.",
+    ]
+    assert measure_coverage([document], passages) == 1.0
+
+
+def test_tokens_that_join_at_the_end_of_a_heading_are_counted_as_they_are() -> None:
+    # Four tokens apart, and five together, as if the seam made one more.
+    def count(text: str) -> int:
+        return count_words(text) + ("title\nOne" in text)
+
+    split = split_document(Document("d", "One. Two."), count_tokens=count, max_tokens=4, heading="A title\n")
+    assert [passage.text for passage in split] == ["One.", "Two."]
+
+
+def test_a_heading_that_leaves_less_than_half_is_refused_with_its_document() -> None:
+    document = Document("d", "One.", source="a.txt")
+    with pytest.raises(DataError) as caught:
+        split_document(document, count_tokens=count_words, max_tokens=4, heading="A long title\n")
+    assert str(caught.value) == (
+        "a.txt: its heading has 3 tokens, expected at most 2, half of max_tokens: 'A long title\\n'; "
+        "shorten its title or leave headings out"
+    )
+
+
+def test_a_text_that_surely_fits_is_not_counted() -> None:
+    def refuse(_: str) -> int:
+        raise AssertionError
+
+    seen: list[str] = []
+    (passage,) = split_document(
+        Document("d", "One."),
+        count_tokens=refuse,
+        max_tokens=1,
+        heading="H\n",
+        surely_fits=lambda text: not seen.append(text),
+    )
+    assert (passage.training_text, seen) == ("H\nOne.", ["H\nOne."])
+
+
+def test_passages_come_before_the_documents_are_at_their_end() -> None:
+    documents = (Document(str(number), "One.") for number in count())
+    passages = iter_passages(documents, count_tokens=count_words, max_tokens=1)
+    assert [next(passages).id for _ in range(3)] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "taken", "owner"),
+    [(("a", "a#2"), "a#2", "a"), (("a#2", "a"), "a#2", "a#2"), (("a", "a"), "a#1", "a#1")],
+)
+def test_the_owner_of_a_passage_id_is_named(ids: tuple[str, str], taken: str, owner: str) -> None:
+    documents = [Document(name, "One. Two." if name == "a" else "One.") for name in ids]
+    with pytest.raises(DataError, match=f"passage id '{taken}' is taken by document '{owner}'"):
+        make_passages(documents, count_tokens=count_words, max_tokens=1)

@@ -323,6 +323,14 @@ def test_a_server_that_is_only_busy_is_not_taken_for_a_dead_one(
     assert len(opened(workers=2)(PROMPTS[:6])) == 6
 
 
+def test_failures_between_answers_are_not_in_a_row(
+    server: ScriptedServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completing, "FAILURES_PER_WORKER", 3)
+    server.faults = Faults(status_500=1.0)
+    assert len(opened(workers=1)(PROMPTS[:4])) == 4
+
+
 def test_without_the_client_its_extra_is_named(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(RunError, match=r"^asking a server needs openai: pip install 'demask\[server\]'$"):
@@ -610,7 +618,7 @@ print("torch" in sys.modules)
 
 def run_child(server: ScriptedServer, cache: Path, *, kill: signal.Signals | None, after: int = 0) -> str:
     """What the child printed; it is sent a signal when the server has answered so many prompts."""
-    words = [sys.executable, "-c", CHILD, server.url, MODEL, str(cache), "4"]
+    words = [sys.executable, "-c", CHILD, server.url, MODEL, str(cache), "8"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         while kill and child.poll() is None and server.paid.total() < after:
             time.sleep(0.005)
@@ -636,7 +644,7 @@ def test_a_run_that_is_killed_completes_and_pays_at_most_for_what_was_in_flight_
     assert out.splitlines() == [*(f"said {prompt}" for prompt in PROMPTS), "False"]
     assert set(server.paid) == set(PROMPTS)
     twice = server.paid.total() - 60
-    assert twice <= 4 * kills.count(signal.SIGKILL)  # four workers
+    assert twice <= 8 * kills.count(signal.SIGKILL)  # eight workers
     assert all(server.drawn[fault] for fault in ("timeout", "status_429", "status_500", "half_json", "empty"))
 
 

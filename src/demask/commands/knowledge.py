@@ -208,7 +208,7 @@ def paraphrase(
     are checked. Train on them with --set paraphrases=FILE.
     """
     from demask.knowledge.qa_pairs import load_qa_pairs
-    from demask.stages.paraphrasing import make_paraphrases
+    from demask.stages.paraphrasing import Wanted, make_paraphrases
 
     orders: dict[str, Order] = {"same-order": "same-order", "reversed": "reversed"}
     if order not in orders:
@@ -220,11 +220,9 @@ def paraphrase(
         ids = {document.id for document in loaded.documents}
         made = make_paraphrases(
             loaded.documents,
+            Wanted(count, orders[order], seed),
             server=_find_server(server, server_model),
-            count=count,
-            order=orders[order],
             pairs=load_qa_pairs(qa, documents=ids) if qa else (),
-            seed=seed,
             prices=read_prices(price),
             dry_run=dry_run,
             progress=progress,

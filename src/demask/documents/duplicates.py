@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from demask.errors import RunError
 from demask.records import Passage
 
 if TYPE_CHECKING:
@@ -41,19 +40,11 @@ def find_near_duplicates(passages: Iterable[Passage], *, threshold: float = 0.8)
     Args:
         passages: read once; of each, 4 bytes a word and its hashes are held.
         threshold: the similarity, in (0, 1], from which on two are near duplicates.
-
-    Raises:
-        RunError: datasketch is missing.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}, expected a number in (0, 1]")
-    try:
-        from datasketch import MinHash, MinHashLSH
-    except ImportError as error:
-        raise RunError(
-            "near duplicates: finding them needs datasketch: pip install 'demask[documents]'"
-        ) from error
     import numpy as np
+    from datasketch import MinHash, MinHashLSH
 
     plain = MinHash(num_perm=_PERMUTATIONS, seed=_SEED, hashfunc=int)
     # Rather candidates too many, which are compared, than too few.

@@ -23,6 +23,7 @@ from demask.errors import DataError
 
 # FPDF_ERR_PASSWORD and FPDF_ERR_SECURITY of pdfium.
 _LOCKED = (4, 5)
+_NO_ERROR = 0  # with which pdfium refuses a sound document without pages
 _EDGE_LINES = 2  # at the top and the bottom of a page, among which running headers and footers are
 _FEWEST_PAGES = 3  # on which something must be the same to be one
 _WIDE_GAP = 1.35  # between two paragraphs, in usual distances of lines
@@ -71,6 +72,8 @@ def parse_pdf(path: Path) -> Parsed:
             pages = [_read_lines(pdf[number]) for number in range(len(pdf))]
             said = pdf.get_metadata_dict()
     except pypdfium2.PdfiumError as error:
+        if error.err_code == _NO_ERROR:
+            raise DataError(f"{path}: a PDF without pages; get it again") from error
         if error.err_code in _LOCKED:
             raise DataError(f"{path}: locked by a password; save it without one") from error
         raise DataError(
@@ -98,8 +101,6 @@ def parse_pdf(path: Path) -> Parsed:
 
 
 def _refuse_no_text(path: Path, pages: Sequence[Sequence[Line]]) -> None:
-    if not pages:
-        raise DataError(f"{path}: a PDF without pages; get it again")
     if not any(pages):
         raise DataError(
             f"{path}: no text layer on any of {len(pages)} pages, probably scans; "

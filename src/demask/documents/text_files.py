@@ -25,10 +25,11 @@ from demask.errors import DataError
 SHOWN_CHARACTERS = 60
 # Of one text or one line, which are held in memory whole: longer than any book.
 MAX_BYTES = 256 * 2**20
-# Bytes decoded at a time: in larger blocks the lines are no faster.
+# Bytes decoded at a time; a quarter or four times as much was slower (0.54 and 0.38 against 0.37 s).
 _BLOCK = 2**18
 
-_scan = json.JSONDecoder().scan_once
+# What `json.loads` calls, without its search for white space at both ends.
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 

@@ -29,10 +29,11 @@ DATE_WEIGHT = 0.3
 KIND_WEIGHT = 0.3
 
 _FUNCTION_WORDS = frozenset(
-    """a an and are as at be been being by can could did do does for from had has have he her his how i if in into
-    is it its many may might more most much must name named not of on or our she should so some such than that the
-    their them then there these they this those to under up was were what when where which while who whom whose why
-    will with would you your answer based following knowledge please question""".split()
+    """a an and are as at be been being by can could did do does for from had has have he her his how i if
+    in into is it its many may might more most much must name named not of on or our she should so some
+    such than that the their them then there these they this those to under up was were what when where
+    which while who whom whose why will with would you your answer based following knowledge please
+    question""".split()
 )
 _MONTHS = frozenset(
     "january february march april may june july august september october november december".split()
@@ -135,8 +136,8 @@ def _key(word: str) -> str:
 def is_same_word(one: str, other: str) -> bool:
     """Whether two compared words are forms of one: equal, or alike but for a short ending.
 
-    They share at least four characters and all but three of the shorter (all but a third when it is
-    short), and differ in at most five of the longer. Numbers must be equal.
+    They share their beginning: at least three characters, and of the shorter all but a third, three at most.
+    The rest of the longer is at most three characters, four where they share six. Numbers must be equal.
     """
     if one == other:
         return True
@@ -237,7 +238,7 @@ def _number_sentences(text: str, words: Sequence[Word]) -> list[int]:
 def _place_cues(
     words: Sequence[Word], sentences: Sequence[int], asked: Sequence[_Asked], *, first: int, last: int
 ) -> tuple[Cue, ...]:
-    """For every cue outside the answer its nearest place; one that stands inside the answer as well is left."""
+    """For every cue its nearest place outside the answer; one that stands nowhere else is left out."""
     cues = []
     for word, places, weight in asked:
         outside = [place for place in places if not first <= place <= last]

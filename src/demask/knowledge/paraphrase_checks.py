@@ -30,6 +30,8 @@ _REVERSED_TO = 0.4
 _SURELY_SAME_ORDER_FROM = 0.5
 
 _RARE_WORD_LETTERS = 4
+# "[19]" and ".:162–164" of Wikipedia.
+_REFERENCE = re.compile(r"\[\d+\]|(?<=[.,\"”)]):\d+(?:[-–]\d+)*(?=\s|$)")
 _LIST_LABEL = re.compile(r"^[ \t#*]*(?:\w+ )?\d{1,2}[.):*]*(?:\s|$)", re.MULTILINE)
 
 
@@ -91,7 +93,9 @@ def find_lost_numbers(passage_text: str, paraphrase_text: str) -> list[str]:
     kept = find_numbers(paraphrase_text)
     # "Two" becomes "both" or "a pair", "first" becomes "new": too many good rewordings.
     return [
-        number for number in find_numbers(passage_text) if number not in kept and number not in ("1", "2")
+        number
+        for number in find_numbers(_REFERENCE.sub("", passage_text))
+        if number not in kept and number not in ("1", "2")
     ]
 
 

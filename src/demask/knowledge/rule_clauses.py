@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 GAP = "____"
 
 _FINITE = frozenset({"VBD", "VBZ", "VBP", "MD"})
-_KEPT = frozenset({"dobj", "attr", "oprd", "prep", "agent", "npadvmod", "acomp", "advmod", "dative", "xcomp"})
+_KEPT = frozenset(
+    {"dobj", "attr", "oprd", "prep", "agent", "npadvmod", "acomp", "advmod", "dative", "xcomp", "advcl"}
+)
+_SKIPPED = frozenset({"aux", "prt", "cc", "punct", "conj"})
+_CUT = frozenset({"advcl", "relcl", "acl", "appos", "nsubj", "prep"})  # behind a comma
 _BREAKING = frozenset({"ccomp", "csubj", "csubjpass", "expl", "dep", "parataxis", "intj", "neg"})
 _CONDITIONS = frozenset({"if", "unless", "whether", "because"})
 
@@ -68,7 +72,7 @@ def _make_clause(verb: Token, root: Token) -> Clause | None:
         return None
     if any(a.i < subject.i for a in auxiliaries) or subject.i > verb.i:
         return None
-    if len(auxiliaries) > 1 and finite.lower_ == "had" or (finite.lower_ == "had" and auxiliaries):
+    if auxiliaries and finite.lower_ == "had":
         return None  # the past of a past: what came later is told elsewhere
     chain = _find_chain(verb)
     if chain is None:
@@ -137,24 +141,16 @@ def _find_parts(children: Sequence[Token], verb: Token, last: Token) -> list[Par
     """What follows the verb, up to where another clause starts; None where cutting would hurt."""
     parts = []
     for child in sorted(children, key=lambda token: token.i):
-        if child == last or child.dep_ in ("aux", "prt") or child.lower_ in LOOSE_ADVERBS:
+        skipped = child.dep_ in _SKIPPED or child == last or child.lower_ in LOOSE_ADVERBS
+        if skipped or (child.dep_ == "advmod" and child.i < last.i):
             continue
-        if child.dep_ == "cc" or child.dep_ == "punct" or child.dep_ == "conj":
-            continue
-        if child.dep_ == "prep" and child.i > last.i and _follows_comma(child):
-            continue
-        if child.dep_ in ("advcl", "relcl", "acl", "appos", "nsubj"):
-            if not _follows_comma(child):
-                if child.dep_ != "advcl" or child.i < last.i:
-                    return None
-                parts.append(_make_part(child))
-            elif {token.lower_ for token in child.lefts} & _CONDITIONS:
+        if child.dep_ in _CUT and child.i > last.i and _follows_comma(child):
+            if {token.lower_ for token in child.lefts} & _CONDITIONS:
                 return None
             continue
-        if child.dep_ not in _KEPT:
+        if child.dep_ not in _KEPT or (child.dep_ == "advcl" and child.i < last.i):
             return None
-        if child.i > last.i or child.dep_ != "advmod":
-            parts.append(_make_part(child))
+        parts.append(_make_part(child))
     return parts
 
 
@@ -165,7 +161,7 @@ def _find_fronts(verb: Token, subject: Token) -> tuple[Part, ...] | None:
             continue
         if child == subject or child.lower_ in LOOSE_ADVERBS:
             continue
-        if child.dep_ not in ("prep", "npadvmod"):
+        if child.dep_ != "prep" and not (child.dep_ == "npadvmod" and child.ent_type_ == "DATE"):
             return None
         fronts.append(_make_part(child))
     return tuple(fronts)

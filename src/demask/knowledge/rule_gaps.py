@@ -9,16 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from demask.knowledge.rule_candidates import DAY_ANCHORS, FEWEST_ANCHORS, Candidate, is_sound, wordings
 from demask.knowledge.rule_clauses import GAP, Clause, Part, find_subject, write
 from demask.knowledge.rule_phrases import count_anchors, is_answer, is_name, is_year, leans
-from demask.knowledge.rule_questions import (
-    DAY_ANCHORS,
-    FEWEST_ANCHORS,
-    Candidate,
-    is_sound,
-    lighten,
-    wordings,
-)
+from demask.knowledge.rule_questions import lighten
 from demask.knowledge.rule_words import LOOSE_ADVERBS, ONE_OF_A_KIND
 from demask.records import Direction
 
@@ -124,7 +118,7 @@ def _is_whole(gap: Sequence[Token]) -> bool:
         return False
     if all(token.lower_ in ONE_OF_A_KIND for token in gap):
         return False
-    if _is_cut_before(gap[0]) or gap[-1].dep_ == "appos" and gap[-1].head.ent_type_ == "GPE":
+    if _is_cut_before(gap[0]) or (gap[-1].dep_ == "appos" and gap[-1].head.ent_type_ == "GPE"):
         return False
     after = doc[last.i + 1] if last.i + 1 < len(doc) else None
     if after is None or label == "CARDINAL":

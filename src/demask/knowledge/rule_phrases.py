@@ -32,6 +32,7 @@ LONGEST_ANSWER = 5  # words
 
 _GENERIC = NAME_KINDS | TITLES | PEOPLE
 _NO_ANSWER = frozenset({"PRP$", "WDT", "WP", "EX", "UH", "SYM", "LS"})
+_MARKS = frozenset('"“”()[]\N{LEFT SINGLE QUOTATION MARK}')
 _PLURAL = frozenset({"NNS", "NNPS"})
 
 
@@ -52,7 +53,7 @@ def is_answer(tokens: Sequence[Token]) -> bool:
         return False
     if any(t.pos_ in ("PRON", "VERB", "AUX", "SCONJ", "ADV") or t.tag_ in _NO_ANSWER for t in words):
         return False
-    if any(token.lower_ in LEANING_WORDS | QUANTIFIERS or token.text in '"“”‘()[]' for token in tokens):
+    if any(token.lower_ in LEANING_WORDS | QUANTIFIERS or token.text in _MARKS for token in tokens):
         return False
     names = [token for token in words if is_name(token)]
     if names:
@@ -65,7 +66,7 @@ def is_answer(tokens: Sequence[Token]) -> bool:
 
 
 def _is_bare_title(words: Sequence[Token], names: Sequence[Token]) -> bool:
-    """ "the Museum", "the King": a name that only says what kind of thing is meant."""
+    """As "the Museum", "the King": a name that only says what kind of thing is meant."""
     return len(words) <= 2 and all(token.lower_ in _GENERIC for token in names)
 
 
@@ -96,7 +97,7 @@ def _leans(token: Token, inside: Collection[int], owner: Part | None) -> bool:
 
 
 def _is_owner_alone(pronoun: Token, owner: Part | None) -> bool:
-    """ "he" behind the one person of the sentence, who is its subject; "they" of "WWE announced that they ..."."""
+    """As "he" behind the only person, the subject, or "they" of "WWE announced that they ..."."""
     if owner is None or pronoun.i < owner.head.i:
         return False
     if pronoun.lower_ in ("it", "they"):
@@ -142,11 +143,24 @@ def _is_unresolved(noun: Token, inside: Collection[int]) -> bool:
 
 
 def _pins(child: Token) -> bool:
-    """ "the generation of electricity", "the route that Céloron had mapped": the phrase itself says which."""
+    """As "the generation of electricity", "the route that he took": the phrase itself says which."""
     if child.dep_ in ("relcl", "acl"):
         return True
     objects = [inner for inner in child.children if inner.dep_ in ("pobj", "pcomp")]
     return child.dep_ == "prep" and bool(objects)
+
+
+def trails(part: Part) -> bool:
+    """Whether a phrase has a comma before more than a name, or a verb in front of the clause."""
+    for token in part.tokens:
+        if token.text in (",", ";", "–", "—"):
+            following = token.nbor()
+            listed = following.dep_ in ("amod", "advmod", "conj", "compound", "nmod") or is_name(following)
+            if following.i <= part.tokens[-1].i and not (listed or following.pos_ == "NUM"):
+                return True
+        if token.lower_ == "than":
+            return True
+    return part.head.i < part.head.head.i and any(token.pos_ == "VERB" for token in part.tokens)
 
 
 def count_anchors(tokens: Sequence[Token]) -> float:
@@ -166,19 +180,15 @@ def count_anchors(tokens: Sequence[Token]) -> float:
 
 
 def find_apposed_name(part: Part) -> Part | None:
-    """ "New Glenn" of "its launch vehicle, New Glenn,"; None where a part has no name beside it."""
+    """As "New Glenn" of "its launch vehicle, New Glenn,"; None where a part has no name beside it."""
     for child in part.head.rights:
-        if (
-            child.dep_ != "appos"
-            or not is_name(child)
-            or child.nbor(-1).text == "("
-            or is_name(part.head)
-            and (part.head.lower_ not in TITLES)
-        ):
+        untitled = is_name(part.head) and part.head.lower_ not in TITLES
+        if child.dep_ != "appos" or not is_name(child) or child.nbor(-1).text == "(" or untitled:
             continue
         start = min([child.i, *(token.i for token in child.lefts if token.dep_ == "compound")])
         tokens = tuple(child.doc[start : child.i + 1])
-        if all(map(is_name, tokens)) and start > 0 and child.doc[start - 1].text == ",":
+        closed = child.i + 1 == len(child.doc) or child.nbor().text in (",", ".")
+        if all(map(is_name, tokens)) and start > 0 and child.doc[start - 1].text == "," and closed:
             return Part(part.role, child, tokens)
     return None
 
@@ -230,7 +240,7 @@ def _name_kind(part: Part, names: Sequence[Token], verb: Token, active: bool) ->
 
 
 def name_alone(part: Part) -> tuple[Token, ...]:
-    """ "Winston Peters" of "Foreign Minister Winston Peters": the names at the end, without titles."""
+    """As "Winston Peters" of "Foreign Minister Winston Peters": the names at the end, without titles."""
     kept: list[Token] = []
     for token in reversed(part.tokens):
         if token.lower_.rstrip(".") in TITLES | PEOPLE:
@@ -247,7 +257,7 @@ def _common_kind(part: Part) -> str | None:
 
 
 def _compound_kind(head: Token) -> str | None:
-    """ "which rocket" of "the Ariane 6 rocket"."""
+    """As "which rocket" of "the Ariane 6 rocket"."""
     named = any(child.dep_ in ("compound", "nmod") and is_name(child) for child in head.lefts)
     if not named or head.pos_ != "NOUN" or head.lemma_.lower() in VAGUE_NOUNS or head.text[:1].isupper():
         return None
@@ -255,7 +265,7 @@ def _compound_kind(head: Token) -> str | None:
 
 
 def _described_kind(head: Token) -> str | None:
-    """ "which non-periodic comet" where the text says ", a non-periodic comet," behind the name."""
+    """As "which non-periodic comet" where the text says ", a non-periodic comet," behind the name."""
     for child in head.rights:
         article = [token for token in child.lefts if token.lower_ in ("a", "an")]
         if child.dep_ != "appos" or child.pos_ != "NOUN" or not article:
@@ -264,7 +274,7 @@ def _described_kind(head: Token) -> str | None:
         if child.lemma_.lower() in PEOPLE:
             return "who"
         if child.lemma_.lower() not in VAGUE_NOUNS and len(tokens) <= 6:
-            return f"which {write(tokens)}"
+            return f"which {write(list(tokens))}"
     return None
 
 

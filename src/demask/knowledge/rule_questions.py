@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from demask.knowledge.rule_candidates import DAY_ANCHORS, FEWEST_ANCHORS, Candidate, is_sound, wordings
 from demask.knowledge.rule_clauses import Clause, Part, write
+from demask.knowledge.rule_definitions import ask_by_definition
 from demask.knowledge.rule_phrases import (
     count_anchors,
     find_apposed_name,
@@ -21,53 +23,22 @@ from demask.knowledge.rule_phrases import (
     is_year,
     leans,
     name_alone,
+    trails,
 )
 from demask.knowledge.rule_words import FRONTED, MONTHS, PEOPLE, TITLES, past_tense, third_person
-from demask.records import Direction
 
 if TYPE_CHECKING:
     from spacy.tokens import Token
 
-# Fewest anchors (see `count_anchors`) that a question must have; fewer fit too many facts.
-FEWEST_ANCHORS = 2.75
-# What the day adds that a text is headed with.
-DAY_ANCHORS = 1.5
-LONGEST_QUESTION = 36  # words
 # Longer questions put the day first, where it cannot be taken for a part of the last phrase.
 LONG_FOR_DAY_LAST = 14  # words
 
+LONGEST_SUBJECT = 9  # words between auxiliary and verb
+
 _NAMING = frozenset({"call", "dub", "entitle", "name", "nickname", "rename", "title"})
-_DROPPED = frozenset(
-    {"after", "at", "before", "by", "during", "for", "in", "on", "through", "throughout", "within"}
-)
-# Participles of what goes on: "is located", but "was founded".
-_LASTING = frozenset(
-    {
-        "based",
-        "called",
-        "found",
-        "headquartered",
-        "known",
-        "located",
-        "named",
-        "registered",
-        "situated",
-        "spoken",
-        "used",
-    }
-)
+_DROPPED = frozenset("after at before by during for in on through throughout within".split())
 _PLACES = frozenset({"GPE", "LOC", "FAC"})
 _BE_PAST = {"am": "was", "is": "was", "are": "were"}
-
-
-class Candidate(NamedTuple):
-    """A question that the rules can write."""
-
-    question: str
-    answers: tuple[str, ...]
-    kind: str
-    direction: Direction
-    quality: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +62,7 @@ def ask_about(clause: Clause, *, date: str) -> Iterator[Candidate]:
     told = _Told(lighten(clause), "" if timed else date, bool(date) and _is_simple_present(clause))
     makers: tuple[Callable[[_Told], Iterator[Candidate]], ...] = (
         _ask_for_subject,
-        _ask_by_definition,
+        lambda told: ask_by_definition(told.clause),
         _ask_for_objects,
         _ask_for_circumstances,
         _ask_for_numbers,
@@ -115,24 +86,6 @@ def lighten(clause: Clause) -> Clause:
     return replace(clause, parts=tuple(kept))
 
 
-def is_sound(candidate: Candidate) -> bool:
-    """Whether a question is short enough and has neither its answer in it nor the answer's longest word."""
-    question = candidate.question.lower()
-    words = re.findall(r"\w+", question)
-    for answer in candidate.answers:
-        longest = max(re.findall(r"\w+", answer.lower()), key=len, default="")
-        if longest in words or answer.lower() in question:
-            return False
-    return len(question.split()) <= LONGEST_QUESTION and not re.search(r"\(|,\?|,,| ,", question)
-
-
-def wordings(tokens: Sequence[Token]) -> tuple[str, ...]:
-    """An answer as in the text, and without its article."""
-    text = tokens[0].doc[tokens[0].i : tokens[-1].i + 1].text.strip(" ,;")
-    bare = re.sub(r"^(?:the|an?)\s+", "", text, flags=re.IGNORECASE)
-    return (text,) if bare == text or not bare else (text, bare)
-
-
 def _is_simple_present(clause: Clause) -> bool:
     finite = clause.auxiliaries[0] if clause.auxiliaries else clause.verb
     return finite.tag_ in ("VBZ", "VBP") and (not clause.auxiliaries or finite.lemma_ == "be")
@@ -147,7 +100,7 @@ def _ask(told: _Told, start: str, *, left_out: Part | None, subject: bool) -> tu
     rest = [part for part in clause.parts if part != left_out]
     fronts = [part for part in clause.before if part != left_out]
     used = [token for part in (*fronts, *rest) for token in part.tokens] + list(clause.verbs)
-    if any(map(_trails, (*rest, *fronts))) or leans(used, owner=clause.subject):
+    if any(map(trails, (*rest, *fronts))) or leans(used, owner=clause.subject):
         return None
     if subject:
         named = find_apposed_name(clause.subject) or clause.subject
@@ -170,26 +123,9 @@ def _ask(told: _Told, start: str, *, left_out: Part | None, subject: bool) -> tu
     return question[:1].upper() + question[1:], anchors
 
 
-def _trails(part: Part) -> bool:
-    """Whether a phrase has a comma before more than a name, or a verb in front of the clause."""
-    for token in part.tokens:
-        if token.text in (",", ";", "–", "—"):
-            following = token.nbor()
-            listed = following.dep_ in ("amod", "advmod", "conj", "compound", "nmod") or is_name(following)
-            if following.i <= part.tokens[-1].i and not (listed or following.pos_ == "NUM"):
-                return True
-        if token.lower_ == "than":
-            return True
-    return part.head.i < part.head.head.i and any(token.pos_ == "VERB" for token in part.tokens)
-
-
 def _is_firm(subject: Part) -> bool:
     """A subject that a question can name in full."""
-    if (
-        subject.head.pos_ not in ("NOUN", "PROPN")
-        or len(subject.tokens) > 9
-        or _trails(replace(subject, role=""))
-    ):
+    if subject.head.pos_ not in ("NOUN", "PROPN") or len(subject.tokens) > LONGEST_SUBJECT or trails(subject):
         return False
     return any(is_name(token) for token in subject.tokens) and not leans(subject.tokens, owner=None)
 
@@ -203,61 +139,15 @@ def _ask_for_subject(told: _Told) -> Iterator[Candidate]:
     word = _copula_kind(clause, word) if clause.verb.lemma_ == "be" else word
     alone = name_alone(part) if word == "who" else ()
     answer = part.tokens if is_answer(part.tokens) else alone if len(alone) >= 2 else ()
-    if (
-        word is None
-        or not clause.parts
-        or not answer
-        or not is_answer(answer)
-        or not any(map(is_name, answer))
-    ):
+    if word is None or not clause.parts or not answer:
+        return
+    if not is_answer(answer) or not any(map(is_name, answer)):
         return
     asked = _ask(told, f"{word} {_finite_verbs(told, word)}", left_out=None, subject=False)
     if asked:
         yield Candidate(
             asked[0], _with_name(wordings(answer), alone), word.split()[0], "backward", asked[1] + 1
         )
-
-
-def _ask_by_definition(told: _Told) -> Iterator[Candidate]:
-    """ "Which rock band was established by ...?" of "X is a rock band established by ..."."""
-    clause, name = told.clause, told.clause.subject.tokens
-    complements = [part for part in clause.parts if part.role == "attr" and clause.verb.lemma_ == "be"]
-    if len(complements) != 1 or clause.auxiliaries or not is_answer(name) or not all(map(_is_of_name, name)):
-        return
-    part = complements[0]
-    kind = [token for token in part.tokens if token.i <= part.head.i]
-    modifiers = [
-        child for child in part.head.rights if child.dep_ in ("acl", "relcl") and child in part.tokens
-    ]
-    if kind[0].lower_ not in ("a", "an") or len(modifiers) != 1 or part.head.tag_ != "NN" or len(kind) > 6:
-        return
-    tail = [token for token in part.tokens if token.i > part.head.i]
-    if tail[0].tag_ == "VBN":
-        tense = "is" if clause.verb.tag_ == "VBZ" and tail[0].lower_ in _LASTING else "was"
-        start = f"which {write(kind[1:])} {tense} {write(tail)}"
-    elif tail[0].tag_ in ("WDT", "WP") and tail[0].dep_ in ("nsubj", "nsubjpass"):
-        start = f"which {write(kind[1:])} {write(tail[1:])}"
-    else:
-        return
-    anchors = count_anchors([*kind, *tail])
-    if (
-        clause.before
-        or len(clause.parts) != 1
-        or leans([*kind, *tail], owner=clause.subject)
-        or _trails(part)
-    ):
-        return
-    if anchors >= FEWEST_ANCHORS and any(is_name(token) or is_year(token) for token in tail):
-        yield Candidate(start[:1].upper() + start[1:] + "?", wordings(name), "which", "backward", anchors + 2)
-
-
-def _is_of_name(token: Token) -> bool:
-    return (
-        is_name(token)
-        or token.lower_ == "the"
-        or token.tag_ in ("CD", "HYPH", "POS")
-        or token.lower_ in ("of", "and")
-    )
 
 
 def _with_name(answers: tuple[str, ...], alone: Sequence[Token]) -> tuple[str, ...]:
@@ -267,7 +157,7 @@ def _with_name(answers: tuple[str, ...], alone: Sequence[Token]) -> tuple[str, .
 
 
 def _copula_kind(clause: Clause, word: str | None) -> str | None:
-    """Only "Who is the king of ...": "Who is a singer?" has many answers, and "What is a city?" is another question."""
+    """Only "Who is the king of ...": "Who is a singer?" has many answers, so has "What is a city?"."""
     complements = [part for part in clause.parts if part.role == "attr"]
     if not complements:
         return word
@@ -279,10 +169,14 @@ def _copula_kind(clause: Clause, word: str | None) -> str | None:
 
 
 def _apposed_kind(part: Part) -> str | None:
-    """ "which heavy-lift launch vehicle" of "its heavy-lift launch vehicle, New Glenn,"."""
+    """As "which heavy-lift launch vehicle" of "its heavy-lift launch vehicle, New Glenn,"."""
     if part.head.lemma_.lower() in PEOPLE | TITLES:
         return "who"
-    lefts = [token for token in part.tokens if token.i <= part.head.i and token.tag_ not in ("DT", "PRP$")]
+    lefts = [
+        token
+        for token in part.tokens
+        if token.i <= part.head.i and token.tag_ not in ("DT", "PRP$") and token.ent_type_ != "ORDINAL"
+    ]
     if part.head.pos_ != "NOUN" or part.head.nbor().text != ",":
         return None
     return f"which {write(lefts)}" if len(lefts) <= 6 and not leans(lefts, owner=None) else None
@@ -326,7 +220,8 @@ def _ask_for_objects(told: _Told) -> Iterator[Candidate]:
     for part in clause.parts:
         naming = part.role == "oprd" and clause.verb.lemma_ in _NAMING
         becoming = part.role == "attr" and clause.verb.lemma_ == "become"
-        if not (part.role == "dobj" or naming or becoming):
+        counted = part.head.tag_ == "NNS" and any(child.dep_ == "nummod" for child in part.head.lefts)
+        if not (part.role == "dobj" or naming or becoming) or counted:
             continue
         apposed = find_apposed_name(part)
         answer = apposed or part
@@ -350,6 +245,8 @@ def _ask_for_circumstances(told: _Told) -> Iterator[Candidate]:
             continue
         inner = Part("pobj", objects[0], tuple(token for token in part.tokens if token.i > part.head.i))
         word = _circumstance_word(part, inner, clause.last_verb) if is_answer(inner.tokens) else None
+        if word == "when" and _has_any_object(clause):
+            continue
         plain = told if not word or not word.startswith("when") else replace(told, date="")
         asked = word and _ask(plain, f"{word} {_inverted(plain)}", left_out=part, subject=True)
         if asked and word:
@@ -361,6 +258,16 @@ def _ask_for_circumstances(told: _Told) -> Iterator[Candidate]:
                 "forward" if late else "backward",
                 asked[1] - 0.5,
             )
+
+
+def _has_any_object(clause: Clause) -> bool:
+    """Whether it is about "an article": such things happen often, so that "when" has many answers."""
+    objects = [part for part in clause.parts if part.role == "dobj"]
+    return any(
+        part.tokens[0].lower_ in ("a", "an")
+        and not any(is_name(t) for t in part.tokens if t.i <= part.head.i)
+        for part in objects
+    )
 
 
 def _circumstance_word(part: Part, inner: Part, verb: Token) -> str | None:
@@ -392,7 +299,7 @@ def _ask_for_numbers(told: _Told) -> Iterator[Candidate]:
             continue
         number = [token for token in part.tokens if token.i <= numbers[0].i]
         rest = [token for token in part.tokens if token.i > numbers[0].i]
-        if any(token.pos_ != "NUM" for token in number) or leans(rest, owner=clause.subject) or _trails(part):
+        if any(token.pos_ != "NUM" for token in number) or leans(rest, owner=clause.subject) or trails(part):
             continue
         asked = _ask(told, f"how many {write(rest)} {_inverted(told)}", left_out=part, subject=True)
         if asked:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from demask.documents.passages import find_sentences
 from demask.errors import RunError
 from demask.knowledge.directions import decide_direction
+from demask.knowledge.rule_candidates import Candidate
 from demask.knowledge.rule_clauses import find_clauses
 from demask.knowledge.rule_gaps import make_gaps
-from demask.knowledge.rule_questions import Candidate, ask_about
+from demask.knowledge.rule_questions import ask_about
 from demask.knowledge.rule_words import FUNCTION_WORDS, MONTHS
 from demask.records import Passage, QAPair
 
@@ -35,7 +36,7 @@ _MONTH = "|".join(sorted(MONTHS))
 _DATELINE = re.compile(
     rf"\s*(?P<date>\d{{1,2}} (?:{_MONTH}) \d{{4}}|(?:{_MONTH}) \d{{1,2}}, \d{{4}})\s*[:–—-]?\s+"
 )
-# In brackets: years of life, other names, footnote marks. Without them parses are better and questions shorter.
+# In brackets: years of life, other names, footnote marks. Without them sentences parse better.
 _REMARK = re.compile(r"\s*(?:\([^()]*\)|\[[^\[\]]*\])")
 _SENTENCE_CHARACTERS = range(25, 400)
 _PRONOUNS = frozenset({"he", "she", "his", "her"})
@@ -62,7 +63,7 @@ def load_english() -> Language:
 
 
 def make_pairs_by_rules(passages: Iterable[Passage], *, per_passage: int = 4) -> Iterator[QAPair]:
-    """QA pairs, passage by passage; ids `<passage id>/r1f` and `/r1b` are of one sentence and each other's reverse.
+    """QA pairs, passage by passage; `<passage id>/r1f` and `/r1b` are of one sentence, reverse to each other.
 
     Args:
         passages: read as they are needed.
@@ -111,7 +112,7 @@ def _resolve_pronouns(model: Language, items: Sequence[tuple[Doc, _Place]]) -> l
 
 
 def _stands_for_subject(pronoun: Token) -> bool:
-    """The first pronoun of a sentence, as subject of its main verb or, at its start, as owner of the subject."""
+    """Whether it is the subject of the main verb or, at the start of the sentence, owns the subject."""
     if pronoun.tag_ == "PRP$":
         return pronoun.i == 0 and pronoun.head.dep_ in _SUBJECTS
     return pronoun.dep_ in _SUBJECTS and pronoun.head.dep_ == "ROOT"
@@ -151,12 +152,12 @@ def _is_plain(sentence: str) -> bool:
     return (
         len(sentence) in _SENTENCE_CHARACTERS
         and sentence.endswith(".")
-        and not re.search(r"[?!:\n\"“”()\[\]|]|--|(?:^|\s)['‘]", sentence)
+        and not re.search(r"[?!:\n\"“”()\[\]|]|--|(?:^|\s)['\u2018]", sentence)
     )
 
 
 def _make_pairs(passage: Passage, date: str, docs: Sequence[Doc], per_passage: int) -> Iterator[QAPair]:
-    """The best questions of a passage: each sentence's best before any second best, those with both directions first."""
+    """The best questions of a passage: each sentence's best before any second best, both directions first."""
     rounds = [
         (-len(best), round_, place, best)
         for place, doc in enumerate(docs)

@@ -144,6 +144,7 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
         "runs": [_view(run) for run in runs],
         "comparison": comparison,
         "tables": _tables(runs, questions),
+        "origins": list(dict.fromkeys(run.origin for run in runs if run.origin)),
         "rows": questions.rows,
         "cuts": questions.cuts,
         "documents": documents.shown,
@@ -176,6 +177,7 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "outcomes": tables.outcomes_table(runs),
         "accuracy_steps": tables.accuracy_steps_table(runs),
         "loss": tables.loss_table(runs),
+        "files": tables.files_table(runs),
         "cost": tables.cost_table(runs),
         "questions": _questions_table(questions),
     }

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from demask import rundir
 from demask.errors import RunError
-from demask.records import Direction, Document, Passage, Prediction, QAPair, Score
+from demask.records import Direction, Document, Prediction, QAPair, Score
 from demask.rundir import RunFolder
 
 R = TypeVar("R")
@@ -109,6 +109,16 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class FileRow:
+    """One file: visible characters in it, those trained, and what was left out and why."""
+
+    path: str
+    characters: int
+    trained: int
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RunResult:
     """All a report says about one run.
 
@@ -117,6 +127,9 @@ class RunResult:
         config_sha256: of the bytes of `config.json`, as `sha256sum` prints it.
         metrics: by stage, direction and name of the metric.
         changes: by direction and name of the metric.
+        documents: read from disk when they are asked for.
+        files: what of every file was trained.
+        origin: where the questions came from, empty when that is not known.
         losses: in the order of steps.
     """
 
@@ -131,8 +144,9 @@ class RunResult:
     warnings: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, Mapping[str, Metric]]]
     changes: Mapping[str, Mapping[str, Change]]
-    documents: tuple[Document, ...]
-    passages: tuple[Passage, ...]
+    documents: Sequence[Document]
+    files: tuple[FileRow, ...]
+    origin: str
     questions: tuple[QuestionRow, ...]
     losses: tuple[LossPoint, ...]
     accuracies: tuple[AccuracyPoint, ...]
@@ -158,8 +172,11 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             warnings=tuple(str(warning) for warning in summary.get("warnings", ())),
             metrics=_metrics(summary.get("metrics", {})),
             changes=_changes(summary.get("changes", {})),
-            documents=tuple(_records(folder, rundir.DOCUMENTS, Document)),
-            passages=tuple(_records(folder, rundir.PASSAGES, Passage)),
+            documents=(
+                folder.open_records(rundir.DOCUMENTS, Document) if folder.has(rundir.DOCUMENTS) else ()
+            ),
+            files=_files(folder),
+            origin=str(summary.get("questions", "")),
             questions=_questions(folder),
             losses=_losses(folder),
             accuracies=_accuracies(folder),
@@ -285,6 +302,22 @@ def _outcome(scores: Mapping[str, Score]) -> Outcome:
             return "lost"
         case _:
             return "still wrong"
+
+
+def _files(folder: RunFolder) -> tuple[FileRow, ...]:
+    rows = folder.read_json(rundir.COVERAGE)["files"] if folder.has(rundir.COVERAGE) else []
+    return tuple(
+        FileRow(
+            path=row["path"],
+            characters=row["characters"],
+            trained=row["trained"],
+            left_out=(
+                *([row["problem"]] if row["problem"] else []),
+                *(f"{part['reason']} ({part['characters']:,} characters)" for part in row["left_out"]),
+            ),
+        )
+        for row in rows
+    )
 
 
 def _losses(folder: RunFolder) -> tuple[LossPoint, ...]:

@@ -42,6 +42,8 @@ P = TypeVar("P")
 
 # Rows of the tables that stand beside a curve; enough to see its course.
 CURVE_ROWS = 10
+# Files that a report names; a folder of manuals has fewer.
+FILE_ROWS = 50
 
 Compare = Callable[[Sequence[float], Sequence[float], Sequence[str]], PairedChange]
 
@@ -158,6 +160,27 @@ def cost_table(runs: Sequence[RunResult]) -> Table:
         tuple(rows),
         "Exposures: how often each passage was trained on. Tokens: prompts and completions of all steps. "
         "Coverage: share of the document tokens that were trained on.",
+    )
+
+
+def files_table(runs: Sequence[RunResult]) -> Table:
+    """What of every file was trained; runs on the same files share their rows."""
+    files = list(dict.fromkeys(file for run in runs for file in run.files))
+    rows = tuple(
+        (
+            file.path,
+            f"{file.characters:,}",
+            f"{file.trained:,}",
+            "; ".join(file.left_out) or "nothing",
+        )
+        for file in files[:FILE_ROWS]
+    )
+    more = f" {len(files) - FILE_ROWS} more files stand in coverage.json." if len(files) > FILE_ROWS else ""
+    return Table(
+        "Files",
+        ("file", "characters", "trained", "left out"),
+        rows,
+        f"Characters without white space. Trained: those that stand in a passage.{more}",
     )
 
 

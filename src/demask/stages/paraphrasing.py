@@ -1,6 +1,6 @@
 """Paraphrases of a run, which are trained with its passages: given in a file, or made.
 
-made = make_paraphrases(documents, server=None, count=5, order="same-order", progress=progress)
+made = make_paraphrases(documents, Wanted(5), server=None, progress=progress)
 paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
 """
 
@@ -11,6 +11,7 @@ from demask import rundir
 from demask.config import RunConfig
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
+from demask.knowledge.paraphrase_grammar import load_parser
 from demask.knowledge.paraphrase_measures import Summary, summarise_paraphrases
 from demask.knowledge.paraphrase_prompts import make_prompt
 from demask.knowledge.paraphrase_rules import make_paraphrases_by_rules
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     from demask.generation.server import Server
 
 
+class Wanted(NamedTuple):
+    """Which paraphrases."""
+
+    count: int  # of each passage
+    order: Order = "same-order"  # of the facts in them
+    seed: int = 0  # of the rules
+
+
 class Reworded(NamedTuple):
     """Paraphrases with what could not be made, and how good they are."""
 
@@ -36,25 +45,21 @@ class Reworded(NamedTuple):
 
 def make_paraphrases(
     documents: Sequence[Document],
+    wanted: Wanted,
     *,
     server: "Server | None",
-    count: int,
-    order: Order,
     pairs: Sequence[QAPair] = (),
-    seed: int = 0,
     prices: "Prices | None" = None,
     dry_run: bool = False,
     progress: Progress,
 ) -> Reworded:
-    """Reword every passage `count` times.
+    """Reword every passage some times.
 
     Args:
         documents: iterated several times.
+        wanted: how many, and in which order.
         server: with the language model that writes them; None: rules do what rules can.
-        count: paraphrases of each passage.
-        order: of the facts in them.
         pairs: whose answers must not get lost.
-        seed: of the rules.
         prices: of the language model, to estimate the cost.
         dry_run: say what it would cost, and make nothing.
         progress: told how far it is, and what it will cost before the first call.
@@ -62,6 +67,7 @@ def make_paraphrases(
     Raises:
         DemaskError: what makes them is not to be had.
     """
+    count, order, seed = wanted
     rejects: list[Reject] = []
     paraphrases: list[Paraphrase] = []
     if server is not None:
@@ -88,7 +94,13 @@ def make_paraphrases(
         progress.begin("Paraphrasing by rules", len(documents))
         passages = cut_for_making(documents, progress=progress)
         paraphrases += make_paraphrases_by_rules(
-            passages, count=count, order=order, seed=seed, pairs=pairs, on_rejected=rejects.append
+            passages,
+            count=count,
+            order=order,
+            seed=seed,
+            pairs=pairs,
+            parse=load_parser(),
+            on_rejected=rejects.append,
         )
     summary = summarise_paraphrases(
         paraphrases, rejects, passages=cut_for_making(documents), pairs=pairs, seed=seed
@@ -108,14 +120,11 @@ def paraphrase_stage(
         return knowledge.paraphrases
     if run.has(rundir.PARAPHRASES):
         return tuple(run.read_records(rundir.PARAPHRASES, Paraphrase))
-    count = int(config.paraphrases)
     made = make_paraphrases(
         knowledge.documents,
+        Wanted(int(config.paraphrases), seed=config.seed),
         server=find_server(config.writer),
-        count=count,
-        order="same-order",
         pairs=pairs,
-        seed=config.seed,
         progress=progress,
     )
     if not made.paraphrases:

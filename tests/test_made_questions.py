@@ -1,0 +1,294 @@
+"""From files of any kind, without questions, to a report; and the commands that make and check questions."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import demask
+from demask import cli
+from demask.config import make_config
+from demask.errors import ConfigError, DataError
+from demask.records import Document, QAPair
+from demask.stages.planning import make_plan, preview_examples
+from demask.stages.questions import draw_pairs
+from demask.stages.reading import make_heading
+
+HANDBOOK = Path(__file__).parents[1] / "docs" / "handbook"
+QUICK = {"train": {"steps": 2, "batch_size": 2}, "evaluate": {"max_new_tokens": 2}}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["demask", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def handbook_run(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The handbook, four formats, learned without any questions given; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DEMASK_SERVER_URL", raising=False)
+        out = tmp_path_factory.mktemp("handbook") / "run"
+        demask.inject(model=str(tiny_model_folder), documents=HANDBOOK, out=out, **QUICK)
+    return out
+
+
+# One command
+
+
+def test_every_format_is_read_and_asked_about_both_ways_round(handbook_run: Path) -> None:
+    documents = {row["id"] for row in rows(handbook_run / "documents.jsonl")}
+    assert documents == {"safety.pdf", "tools.html", "travel.docx", "welcome"}
+    pairs = rows(handbook_run / "qa_pairs.jsonl")
+    assert {pair["document_id"] for pair in pairs} == documents
+    assert {pair["direction"] for pair in pairs} == {"forward", "backward"}
+    assert {pair["made_by"] for pair in pairs} == {"rules"}
+    assert set(json.loads((handbook_run / "summary.json").read_text())["metrics"]["after"]) == {
+        "forward",
+        "backward",
+    }
+
+
+def test_the_report_says_where_the_questions_came_from_and_what_was_left_out(handbook_run: Path) -> None:
+    for name in ("report.md", "report.html"):
+        report = (handbook_run / name).read_text(encoding="utf-8")
+        assert "The questions were made by rules from the documents" in report
+        assert "No person has read them." in report
+        assert "navigation (" in report
+    coverage = json.loads((handbook_run / "coverage.json").read_text())
+    assert coverage["share"] == 1.0
+    html = next(row for row in coverage["files"] if row["path"].endswith("tools.html"))
+    assert html["characters"] == html["kept"] + sum(part["characters"] for part in html["left_out"])
+
+
+def test_the_audit_and_what_was_set_aside_stand_in_the_run_folder(handbook_run: Path) -> None:
+    audit = json.loads((handbook_run / "audit.json").read_text())
+    assert audit["pairs"] == len(rows(handbook_run / "qa_pairs.jsonl")) + audit["flagged"]
+    assert len(rows(handbook_run / "rejects.jsonl")) == audit["flagged"]
+
+
+def test_made_questions_stay_when_a_run_goes_on(
+    handbook_run: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(handbook_run, tmp_path / "run"))
+    (copy / "summary.json").unlink()
+    before = (copy / "qa_pairs.jsonl").read_bytes()
+    monkeypatch.setattr(
+        "demask.knowledge.rules.make_pairs_by_rules", lambda *a, **k: pytest.fail("made again")
+    )
+    demask.inject(model=str(tiny_model_folder), documents=HANDBOOK, out=copy, **QUICK)
+    assert (copy / "qa_pairs.jsonl").read_bytes() == before
+
+
+def test_documents_that_give_no_question_are_refused_in_one_line(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("apples, pears, 12")
+    with pytest.raises(DataError, match="no usable question could be made"):
+        demask.inject(model=str(tiny_model_folder), documents=tmp_path / "list.txt", out=tmp_path / "run")
+
+
+def test_the_folder_may_stand_where_a_recipe_would(
+    command: Callable[..., tuple[int, str, str]], tiny_model_folder: Path
+) -> None:
+    options = ["--set=train.steps=1", "--set=evaluate.max_new_tokens=2", "--set=max_questions=4"]
+    code, out, _ = command("inject", HANDBOOK, "--model", tiny_model_folder, "--out", "run", *options)
+    assert code == 0
+    assert "forward" in out
+    assert len(rows(Path("run/qa_pairs.jsonl"))) == 4
+
+
+def test_a_plan_says_that_questions_will_be_made(
+    command: Callable[..., tuple[int, str, str]], tiny_model_folder: Path
+) -> None:
+    code, out, _ = command("plan", HANDBOOK, "--model", tiny_model_folder)
+    assert code == 0
+    assert "made when the run starts" in out
+    assert "navigation" in out
+    config = make_config({"model": str(tiny_model_folder), "documents": str(HANDBOOK), "qa": "no"})
+    assert make_plan(config).questions == 0
+
+
+# Drawing
+
+
+def test_drawing_keeps_a_question_with_its_reverse_and_all_documents() -> None:
+    pairs = [
+        QAPair(f"d{d}/r{n}{way[0]}", f"d{d}", f"Who is {d} {n} {way}?", ("x",), way)  # type: ignore[arg-type]
+        for d in range(5)
+        for n in range(4)
+        for way in ("forward", "backward")
+    ]
+    drawn = draw_pairs(pairs, 10, seed=0)
+    assert [pair for pair in pairs if pair in drawn] == drawn
+    assert {pair.document_id for pair in drawn} == {f"d{d}" for d in range(5)}
+    assert len({pair.id[:-1] for pair in drawn}) == 5
+    assert len(drawn) == 10
+    assert draw_pairs(pairs, 10, seed=0) == drawn != draw_pairs(pairs, 10, seed=1)
+    assert draw_pairs(pairs, 40, seed=0) == pairs
+    assert len(draw_pairs(pairs, 1, seed=0)) <= 1
+
+
+# Headings and paraphrases
+
+
+def test_a_heading_has_what_is_known() -> None:
+    known = Document("d", "t", "Orlin\nworks", metadata={"date": "2025-01-06"})
+    assert make_heading(known, ("title", "date")) == "Orlin works (2025-01-06)\n"
+    assert make_heading(known, ("date",)) == "2025-01-06\n"
+    assert make_heading(known, ()) == ""
+    assert make_heading(Document("d", "t"), ("title", "date")) == ""
+
+
+def test_title_and_date_are_trained_with_every_passage(tmp_path: Path, tiny_model_folder: Path) -> None:
+    row = {"id": "a", "title": "Orlin", "date": "1931", "text": "The works opened. " * 30}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    config = make_config(
+        {
+            "model": str(tiny_model_folder),
+            "documents": str(tmp_path / "a.jsonl"),
+            "qa": "no",
+            "include": ["title", "date"],
+            "objective": {"name": "next-token", "form": "raw"},
+        }
+    )
+    previews = preview_examples(config, count=3)
+    assert len({preview.id for preview in previews}) > 1
+    for preview in previews:
+        assert "".join(piece.text for piece in preview.pieces).startswith("Orlin (1931)\nThe works")
+
+
+def test_paraphrases_are_made_kept_and_trained(tiny_model_folder: Path, tmp_path: Path) -> None:
+    done = demask.inject(
+        model=str(tiny_model_folder),
+        documents=HANDBOOK / "welcome.md",
+        out=tmp_path / "run",
+        objective="next-token",
+        paraphrases=2,
+        **QUICK,
+    )
+    made = rows(done.run_folder / "paraphrases.jsonl")
+    assert {row["document_id"] for row in made} == {"welcome"}
+    assert len({row["text"] for row in made}) == len(made) == 2
+    training = json.loads((done.run_folder / "training.json").read_text())
+    texts_trained = 2 * 2 / training["exposures"]
+    assert texts_trained >= done.summary["passages"] + 2
+
+
+def test_paraphrases_of_a_file_are_trained_whatever_the_objective(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    row = {"id": "p1", "document_id": "welcome", "text": "In 1987 Ilse founded it.", "order": "same-order"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+    config = make_config(
+        {
+            "model": str(tiny_model_folder),
+            "documents": str(HANDBOOK / "welcome.md"),
+            "qa": "no",
+            "paraphrases": str(tmp_path / "p.jsonl"),
+            "train": {"epochs": 1, "batch_size": 1},
+        }
+    )
+    plan = make_plan(config)
+    assert (plan.paraphrases, plan.steps) == (1, plan.passages + 1)
+    texts = ["".join(piece.text for piece in preview.pieces) for preview in preview_examples(config, count=9)]
+    assert sum("1987 Ilse founded it." in text for text in texts) == 1
+
+
+# Commands
+
+
+def test_questions_are_made_checked_and_fixed(command: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = command("qa", "make", HANDBOOK, "--out", "qa.jsonl")
+    assert code == 0
+    assert "forward" in out
+    made = rows(Path("qa.jsonl"))
+    leak = {**made[0], "id": "leak", "question": f"Is it {made[0]['answers'][0]}?"}
+    Path("qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*made, leak]))
+    code, out, _ = command("qa", "check", "qa.jsonl", "--documents", HANDBOOK, "--fix")
+    assert code == 0
+    assert "1 flagged" in out
+    assert rows(Path("qa.jsonl")) == made
+    (set_aside,) = rows(Path("qa-flagged.jsonl"))
+    assert set_aside["id"] == "leak"
+    assert json.loads(Path("qa-audit.json").read_text())["counts"]["leak"] == 1
+
+
+def test_the_audit_asks_a_model_without_and_with_the_documents(
+    command: Callable[..., tuple[int, str, str]], tiny_model_folder: Path
+) -> None:
+    assert command("qa", "make", HANDBOOK / "welcome.md", "--out", "qa.jsonl")[0] == 0
+    words = ("--model", tiny_model_folder, "--max-new-tokens", "2", "--json")
+    code, out, _ = command("qa", "check", "qa.jsonl", "--documents", HANDBOOK / "welcome.md", *words)
+    audit = json.loads(out)
+    assert code == 0
+    assert audit["checked"] == {"untouched": True, "with_document": True}
+    assert audit["pairs"] > audit["counts"]["guessable"] == 0, "a random model knows nothing"
+
+
+def test_nothing_is_overwritten_unasked(command: Callable[..., tuple[int, str, str]]) -> None:
+    Path("qa.jsonl").write_text("mine")
+    code, _, err = command("qa", "make", HANDBOOK, "--out", "qa.jsonl")
+    assert (code, "qa.jsonl: stands there already" in err) == (2, True)
+    assert Path("qa.jsonl").read_text() == "mine"
+
+
+def test_paraphrases_by_command(command: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = command(
+        "paraphrase", HANDBOOK / "welcome.md", "--out", "p.jsonl", "--count", "2", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["made"] == len(rows(Path("p.jsonl"))) == 2
+    code, _, err = command("paraphrase", HANDBOOK, "--out", "q.jsonl", "--order", "backwards")
+    assert (code, "expected 'same-order' or 'reversed'" in err) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["1", "a,b", "1,2,3", "-1,2", "nan,1"])
+def test_a_price_is_two_numbers(command: Callable[..., tuple[int, str, str]], text: str) -> None:
+    code, _, err = command("qa", "make", HANDBOOK, "--out", "qa.jsonl", f"--price={text}")
+    assert (code, "expected two numbers" in err) == (2, True)
+
+
+def test_files_that_cannot_be_read_stop_unless_told_to_go_on(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    Path("facts").mkdir()
+    Path("facts/a.txt").write_text("Ilse Brandvold founded Brackwater Instruments in Bergen in 1987.")
+    Path("facts/b.pdf").write_bytes(b"%PDF-1.7 broken off")
+    code, _, err = command("qa", "make", "facts", "--out", "qa.jsonl")
+    assert (code, "facts/b.pdf: " in err) == (3, True)
+    code, _, err = command("qa", "make", "facts", "--out", "qa.jsonl", "--keep-going")
+    assert (code, "left out: facts/b.pdf: " in err) == (0, True)
+
+
+def test_a_run_that_another_recipe_began_is_refused(handbook_run: Path, tiny_model_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="holds the run of another recipe"):
+        demask.inject(model=str(tiny_model_folder), documents=HANDBOOK, out=handbook_run, seed=5, **QUICK)
