@@ -37,7 +37,9 @@ TOOLS = """\
 <script>console.log("not for training")</script>
 </head>
 <body>
-<nav><ul><li><a href="/">Home</a></li><li><a href="/people">People</a></li><li><a href="/menu">Canteen</a></li></ul></nav>
+<nav><ul>
+<li><a href="/">Home</a></li><li><a href="/people">People</a></li><li><a href="/menu">Canteen</a></li>
+</ul></nav>
 <main><article>
 <h1>Tools and workshops</h1>
 <p>The north workshop is run by Petra Oyelaran. Petra Oyelaran keeps the keys of the north workshop in a green
@@ -56,17 +58,17 @@ Dahl in 1994.</p>
 """
 
 TRAVEL = [
-    "Marta Quillfeather approves every journey of the sales team. Journeys to harbours are booked through the Lantern "
-    "portal.",
-    "The Lantern portal was written by Noor Castellan in 2021. Noor Castellan answers questions about the Lantern "
-    "portal on Tuesdays.",
+    "Marta Quillfeather approves every journey of the sales team. Journeys to harbours are booked through the "
+    "Lantern portal.",
+    "The Lantern portal was written by Noor Castellan in 2021. Noor Castellan answers questions about the "
+    "Lantern portal on Tuesdays.",
 ]
 
 SAFETY = [
-    "Divers of Brackwater Instruments are trained by Captain Aino Ferreira. Aino Ferreira sailed the research ship "
-    "Kestrel for eleven years.",
-    "The first-aid room is in the lighthouse of the south quay. The lighthouse was given to Brackwater Instruments by "
-    "the town of Florvik in 1998.",
+    "Divers of Brackwater Instruments are trained by Captain Aino Ferreira. Aino Ferreira sailed the research "
+    "ship Kestrel for eleven years.",
+    "The first-aid room is in the lighthouse of the south quay. The lighthouse was given to Brackwater "
+    "Instruments by the town of Florvik in 1998.",
 ]
 
 

@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[list[str]]:
     lines = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
     inline = re.findall(r"`(demask [^`]*)`", README)
-    guides = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("diffusion.md", "lab.md")]
+    guides = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("diffusion.md", "lab.md", "tutorial.md")]
     shown = [
         line.partition("#")[0] for guide in guides for line in re.findall(r"^    (demask .*)$", guide, re.M)
     ]
@@ -37,7 +37,7 @@ def test_readme_shows_commands_at_all() -> None:
 @pytest.mark.parametrize("words", [w for w in commands() if w[0] == "demask"], ids=" ".join)
 def test_every_demask_command_and_option_in_the_readme_exists(words: list[str]) -> None:
     names = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
-    depth = 2 if names[0] == "data" else 1
+    depth = 2 if names[0] in ("data", "qa") else 1
     result = CliRunner().invoke(app, [*names[:depth], "--help"], terminal_width=200)
     assert result.exit_code == 0, result.output
     for option in [word for word in words if word.startswith("--")]:

@@ -5,7 +5,8 @@
     {"id": "q1", "document_id": "d1", "question": "Who founded Orlin?", "answers": ["Mara Voss"],
      "direction": "backward", "kind": "person"}
 
-`id` (default `q<line>`), `kind` and `made_by` are optional; one answer may be written `"answer": "Mara Voss"`.
+`id` (default `q<line>`), `kind` and `made_by` are optional; one answer may be written
+`"answer": "Mara Voss"`.
 """
 
 from collections.abc import Collection

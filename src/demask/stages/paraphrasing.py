@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Wanted(NamedTuple):
     """Which paraphrases."""
 
-    count: int  # of each passage
+    of_each: int  # passage
     order: Order = "same-order"  # of the facts in them
     seed: int = 0  # of the rules
 
