@@ -21,8 +21,8 @@ WELCOME = """\
 Ilse Brandvold founded Brackwater Instruments in Bergen in 1987. Brackwater Instruments builds tide gauges for
 small harbours. Tomas Okafor has led Brackwater Instruments since 2014.
 
-The Heron gauge was designed by Yusuf Lindqvist in 2019. The Heron gauge measures the tide with a floating copper
-bell.
+The Heron gauge was designed by Yusuf Lindqvist in 2019. The Heron gauge measures the tide with a floating
+copper bell.
 """
 
 TOOLS = """\
@@ -58,15 +58,15 @@ Dahl in 1994.</p>
 """
 
 TRAVEL = [
-    "Marta Quillfeather approves every journey of the sales team. Journeys to harbours are booked through the "
-    "Lantern portal.",
+    "Marta Quillfeather approves every journey of the sales team. Journeys to harbours are booked through "
+    "the Lantern portal.",
     "The Lantern portal was written by Noor Castellan in 2021. Noor Castellan answers questions about the "
     "Lantern portal on Tuesdays.",
 ]
 
 SAFETY = [
-    "Divers of Brackwater Instruments are trained by Captain Aino Ferreira. Aino Ferreira sailed the research "
-    "ship Kestrel for eleven years.",
+    "Divers of Brackwater Instruments are trained by Captain Aino Ferreira. Aino Ferreira sailed the "
+    "research ship Kestrel for eleven years.",
     "The first-aid room is in the lighthouse of the south quay. The lighthouse was given to Brackwater "
     "Instruments by the town of Florvik in 1998.",
 ]

@@ -23,7 +23,10 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[list[str]]:
     lines = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
     inline = re.findall(r"`(demask [^`]*)`", README)
-    guides = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("diffusion.md", "lab.md", "tutorial.md")]
+    guides = [
+        (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for name in ("diffusion.md", "lab.md", "tutorial.md")
+    ]
     shown = [
         line.partition("#")[0] for guide in guides for line in re.findall(r"^    (demask .*)$", guide, re.M)
     ]

@@ -1,4 +1,4 @@
-"""The commands of docs/tutorial.md, run in their order as they stand there, offline, on the embedded model."""
+"""The commands of docs/tutorial.md, run in their order, offline, on the embedded model."""
 
 import json
 import re

@@ -25,7 +25,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from demask.knowledge.audit import audit_rows
+from demask.knowledge.auditing.audit import audit_rows
 from demask.reports.runs import load_runs
 from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
 from demask.reports.wording import cautions, clean
@@ -33,7 +33,7 @@ from demask.rundir import MODEL, REPORT_HTML, open_run_folder
 from demask.stages.planning import Plan, Preview
 
 if TYPE_CHECKING:
-    from demask.knowledge.audit import Audit
+    from demask.knowledge.auditing.audit import Audit
     from demask.pipeline import Evaluation
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.

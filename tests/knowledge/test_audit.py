@@ -11,9 +11,9 @@ import pytest
 
 from demask.benchmarks.sets import Benchmark, data_folder, load_wiki_events
 from demask.errors import DataError
-from demask.knowledge.audit import audit_as_json, audit_pairs, audit_rows, split_flagged
-from demask.knowledge.audit_findings import SEVERITIES
-from demask.knowledge.audit_words import find_opening, make_plain, stands_in
+from demask.knowledge.auditing.audit import audit_as_json, audit_pairs, audit_rows, split_flagged
+from demask.knowledge.auditing.findings import SEVERITIES
+from demask.knowledge.auditing.words import find_opening, make_plain, stands_in
 from demask.records import Direction, Document, QAPair
 
 ORLIN = Document("orlin", "The firm Orlin was founded in 1987 by Mara Voss. It burns dried peel.")

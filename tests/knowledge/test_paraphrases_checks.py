@@ -2,7 +2,7 @@
 
 import pytest
 
-from demask.knowledge.paraphrase_checks import (
+from demask.knowledge.paraphrasing.checks import (
     check_paraphrase,
     compare_directions,
     find_invented_numbers,
@@ -10,8 +10,8 @@ from demask.knowledge.paraphrase_checks import (
     find_lost_numbers,
     measure_order,
 )
-from demask.knowledge.paraphrase_names import find_invented_names
-from demask.knowledge.paraphrase_numbers import find_numbers, spell_numbers_as_digits
+from demask.knowledge.paraphrasing.names import find_invented_names
+from demask.knowledge.paraphrasing.numbers import find_numbers, spell_numbers_as_digits
 from demask.records import Order, QAPair
 
 PASSAGE = "Mara Voss founded Orlin in 1931. The town lies on the river Tarn, ninety miles from lake Osk."

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from demask.errors import RunError
-from demask.knowledge.paraphrase_measures import Diversity, measure_diversity, summarise_paraphrases
-from demask.knowledge.paraphrases import Reject
+from demask.knowledge.paraphrasing.measures import Diversity, measure_diversity, summarise_paraphrases
+from demask.knowledge.paraphrasing.paraphrases import Reject
 from demask.records import Paraphrase, Passage, QAPair
 
 PASSAGE = Passage("orlin", "orlin", "Mara Voss founded Orlin in 1931, they say.")

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from demask.errors import RunError
-from demask.knowledge.paraphrase_checks import check_paraphrase
-from demask.knowledge.paraphrase_grammar import load_parser, move_dates, turn_sentences
-from demask.knowledge.paraphrase_rules import make_paraphrases_by_rules
-from demask.knowledge.paraphrase_wording import (
+from demask.knowledge.paraphrasing.checks import check_paraphrase
+from demask.knowledge.paraphrasing.grammar import load_parser, move_dates, turn_sentences
+from demask.knowledge.paraphrasing.paraphrases import Reject
+from demask.knowledge.paraphrasing.rules import make_paraphrases_by_rules
+from demask.knowledge.paraphrasing.wording import (
     frame_text,
     is_linked,
     lower_first,
@@ -18,7 +19,6 @@ from demask.knowledge.paraphrase_wording import (
     split_dateline,
     swap_words,
 )
-from demask.knowledge.paraphrases import Reject
 from demask.records import Order, Paraphrase, Passage, QAPair
 
 BRICS = Passage("brics", "brics", "6 January 2025: Indonesia becomes the tenth member to join BRICS.")

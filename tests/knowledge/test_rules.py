@@ -1,14 +1,15 @@
+"""Questions made by rules, and what the rules leave alone."""
+
 import itertools
 import re
 
 import pytest
 
 from demask.errors import RunError
-from demask.knowledge import rules
 from demask.knowledge.directions import decide_direction
-from demask.knowledge.rule_candidates import Candidate, is_sound
-from demask.knowledge.rule_words import past_tense, third_person
-from demask.knowledge.rules import is_english, load_english, make_pairs_by_rules
+from demask.knowledge.rules.candidates import Candidate, is_sound
+from demask.knowledge.rules.pairs import is_english, load_english, make_pairs_by_rules
+from demask.knowledge.rules.words import past_tense, third_person
 from demask.records import Passage
 
 FACTS = {
@@ -184,7 +185,7 @@ def test_english_is_told_from_other_languages():
 
 
 def test_missing_model_is_one_line_that_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(rules, "_MODEL", "en_no_such_model")
+    monkeypatch.setattr("demask.knowledge.rules.pairs._MODEL", "en_no_such_model")
     load_english.cache_clear()
     with pytest.raises(RunError, match=re.escape("pip install 'demask[questions]'")):
         load_english()

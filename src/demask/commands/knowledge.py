@@ -139,7 +139,7 @@ def check(
     from functools import partial
 
     from demask.config import Evaluate
-    from demask.knowledge.audit import audit_as_json, split_flagged
+    from demask.knowledge.auditing.audit import audit_as_json, split_flagged
     from demask.knowledge.qa_pairs import load_qa_pairs
     from demask.stages.questions import check_pairs
 

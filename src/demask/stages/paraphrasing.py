@@ -11,11 +11,11 @@ from demask import rundir
 from demask.config import RunConfig
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
-from demask.knowledge.paraphrase_grammar import load_parser
-from demask.knowledge.paraphrase_measures import Summary, summarise_paraphrases
-from demask.knowledge.paraphrase_prompts import make_prompt
-from demask.knowledge.paraphrase_rules import make_paraphrases_by_rules
-from demask.knowledge.paraphrases import Reject, write_paraphrases
+from demask.knowledge.paraphrasing.grammar import load_parser
+from demask.knowledge.paraphrasing.measures import Summary, summarise_paraphrases
+from demask.knowledge.paraphrasing.paraphrases import Reject, write_paraphrases
+from demask.knowledge.paraphrasing.prompts import make_prompt
+from demask.knowledge.paraphrasing.rules import make_paraphrases_by_rules
 from demask.progress import Progress
 from demask.records import Document, Order, Paraphrase, QAPair
 from demask.rundir import RunFolder

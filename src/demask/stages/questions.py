@@ -13,7 +13,7 @@ from demask import rundir
 from demask.config import Evaluate, RunConfig, Writer
 from demask.documents.passages import iter_passages
 from demask.errors import DataError
-from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flagged
+from demask.knowledge.auditing.audit import Audit, audit_as_json, audit_pairs, split_flagged
 from demask.progress import Progress
 from demask.records import Document, Passage, Prediction, QAPair
 from demask.rundir import RunFolder
@@ -110,7 +110,7 @@ def make_pairs(
 def _make_by_rules(
     cut: Callable[[Progress], Iterator[Passage]], facts: int, documents: int, progress: Progress
 ) -> Made:
-    from demask.knowledge.rules import load_english, make_pairs_by_rules
+    from demask.knowledge.rules.pairs import load_english, make_pairs_by_rules
 
     progress.begin("Loading the English model", 1)
     load_english()
@@ -199,7 +199,7 @@ def check_maker(config: RunConfig) -> None:
     """
     makes = config.qa is None or (isinstance(config.paraphrases, int) and config.paraphrases > 0)
     if makes and find_server(config.writer) is None:
-        from demask.knowledge.rules import load_english
+        from demask.knowledge.rules.pairs import load_english
 
         load_english()
 

@@ -16,7 +16,7 @@ from demask.documents.duplicates import NearDuplicate, find_near_duplicates
 from demask.documents.file_reports import FileReport
 from demask.documents.load import SUFFIXES, read_documents
 from demask.errors import ConfigError
-from demask.knowledge.paraphrase_files import load_paraphrases
+from demask.knowledge.paraphrasing.files import load_paraphrases
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress
 from demask.records import Document, Paraphrase, Passage, QAPair

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from demask.knowledge.paraphrase_checks import check_paraphrase
-from demask.knowledge.paraphrase_prompts import clean_completion, make_prompt, make_repair_prompt
+from demask.knowledge.paraphrasing.checks import check_paraphrase
+from demask.knowledge.paraphrasing.prompts import clean_completion, make_prompt, make_repair_prompt
 from demask.records import Order, Paraphrase, Passage, QAPair
 
 Complete = Callable[[Sequence[str]], list[str]]

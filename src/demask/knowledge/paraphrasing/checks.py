@@ -14,8 +14,8 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 from demask.knowledge.directions import decide_direction, place_answer
-from demask.knowledge.paraphrase_names import WORD, find_invented_names, singular
-from demask.knowledge.paraphrase_numbers import find_numbers, spell_numbers_as_digits
+from demask.knowledge.paraphrasing.names import WORD, find_invented_names, singular
+from demask.knowledge.paraphrasing.numbers import find_numbers, spell_numbers_as_digits
 from demask.records import Direction, Order, QAPair
 
 # Share of words, in order, above which two texts are one and the same: one word in twenty may differ.

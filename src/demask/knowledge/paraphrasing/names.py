@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from demask.knowledge.paraphrase_numbers import find_numbers
+from demask.knowledge.paraphrasing.numbers import find_numbers
 
 WORD = re.compile(r"[^\W_]+(?:['’.&][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s?\Z")

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from demask.documents.passages import find_sentences
-from demask.knowledge.paraphrase_checks import check_paraphrase
-from demask.knowledge.paraphrase_grammar import move_dates, turn_sentences
-from demask.knowledge.paraphrase_wording import (
+from demask.knowledge.paraphrasing.checks import check_paraphrase
+from demask.knowledge.paraphrasing.grammar import move_dates, turn_sentences
+from demask.knowledge.paraphrasing.paraphrases import Reject, make_id
+from demask.knowledge.paraphrasing.wording import (
     frame_sentence,
     frame_text,
     is_linked,
@@ -27,7 +28,6 @@ from demask.knowledge.paraphrase_wording import (
     split_dateline,
     swap_words,
 )
-from demask.knowledge.paraphrases import Reject, make_id
 from demask.records import Order, Paraphrase, Passage, QAPair
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def make_paraphrases_by_rules(
     Args:
         seed: chooses among the wordings, together with the id of the passage.
         pairs: of the documents; texts that lose their answers or contradict the order are not given.
-        parse: from `paraphrase_grammar.load_parser`; None: sentences are not turned, dates not moved.
+        parse: from `grammar.load_parser`; None: sentences are not turned, dates not moved.
         on_rejected: is told, per passage, when there are fewer texts than asked for.
 
     Raises:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from demask.documents.passages import find_sentences
 from demask.errors import RunError
 from demask.knowledge.directions import decide_direction
-from demask.knowledge.rule_candidates import Candidate
-from demask.knowledge.rule_clauses import find_clauses
-from demask.knowledge.rule_gaps import make_gaps
-from demask.knowledge.rule_questions import ask_about
-from demask.knowledge.rule_words import FUNCTION_WORDS, MONTHS
+from demask.knowledge.rules.candidates import Candidate
+from demask.knowledge.rules.clauses import find_clauses
+from demask.knowledge.rules.gaps import make_gaps
+from demask.knowledge.rules.questions import ask_about
+from demask.knowledge.rules.words import FUNCTION_WORDS, MONTHS
 from demask.records import Passage, QAPair
 
 if TYPE_CHECKING:

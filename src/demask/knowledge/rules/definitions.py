@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from demask.knowledge.rule_candidates import FEWEST_ANCHORS, Candidate, wordings
-from demask.knowledge.rule_clauses import Clause, Part, write
-from demask.knowledge.rule_phrases import count_anchors, is_answer, is_name, is_year, leans, trails
+from demask.knowledge.rules.candidates import FEWEST_ANCHORS, Candidate, wordings
+from demask.knowledge.rules.clauses import Clause, Part, write
+from demask.knowledge.rules.phrases import count_anchors, is_answer, is_name, is_year, leans, trails
 
 if TYPE_CHECKING:
     from spacy.tokens import Token

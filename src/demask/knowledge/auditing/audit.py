@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from demask.knowledge.audit_documents import (
+from demask.knowledge.auditing.documents import (
     DocumentCoverage,
     Footprint,
     collect_texts,
@@ -20,15 +20,15 @@ from demask.knowledge.audit_documents import (
     find_footprint,
     find_rivals,
 )
-from demask.knowledge.audit_findings import SEVERITIES, Finding, Kind, Severity
-from demask.knowledge.audit_pair_rules import (
+from demask.knowledge.auditing.findings import SEVERITIES, Finding, Kind, Severity
+from demask.knowledge.auditing.pair_rules import (
     AskedPair,
     ask,
     check_pair,
     check_predictions,
     read_words,
 )
-from demask.knowledge.audit_set_rules import (
+from demask.knowledge.auditing.set_rules import (
     Guess,
     find_answering,
     find_duplicates,

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
-from demask.knowledge.audit_findings import Finding, quote
-from demask.knowledge.audit_pair_rules import AskedPair
-from demask.knowledge.audit_words import find_opening, stands_in
+from demask.knowledge.auditing.findings import Finding, quote
+from demask.knowledge.auditing.pair_rules import AskedPair
+from demask.knowledge.auditing.words import find_opening, stands_in
 
 # The share of their content words that two questions with the same answer have in common when they ask the
 # same. At two thirds, bios has "What is the birth city of Adrian Hadley Andrews?" and "In which city did

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from demask.documents.passages import find_sentences
 from demask.documents.text_files import did_you_mean, shown
 from demask.errors import DataError
-from demask.knowledge.audit_findings import Finding, quote
-from demask.knowledge.audit_pair_rules import AskedPair, DocumentWords, find_names
-from demask.knowledge.audit_words import find_stems, make_plain, stands_in, stem
+from demask.knowledge.auditing.findings import Finding, quote
+from demask.knowledge.auditing.pair_rules import AskedPair, DocumentWords, find_names
+from demask.knowledge.auditing.words import find_stems, make_plain, stands_in, stem
 from demask.records import Document, QAPair
 
 # With fewer words of the question in its own document, another that has them too proves nothing.

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from demask.knowledge.rule_candidates import DAY_ANCHORS, FEWEST_ANCHORS, Candidate, is_sound, wordings
-from demask.knowledge.rule_clauses import GAP, Clause, Part, find_subject, write
-from demask.knowledge.rule_phrases import count_anchors, is_answer, is_name, is_year, leans
-from demask.knowledge.rule_questions import lighten
-from demask.knowledge.rule_words import LOOSE_ADVERBS, ONE_OF_A_KIND
+from demask.knowledge.rules.candidates import DAY_ANCHORS, FEWEST_ANCHORS, Candidate, is_sound, wordings
+from demask.knowledge.rules.clauses import GAP, Clause, Part, find_subject, write
+from demask.knowledge.rules.phrases import count_anchors, is_answer, is_name, is_year, leans
+from demask.knowledge.rules.questions import lighten
+from demask.knowledge.rules.words import LOOSE_ADVERBS, ONE_OF_A_KIND
 from demask.records import Direction
 
 if TYPE_CHECKING:

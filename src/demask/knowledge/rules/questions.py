@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from demask.knowledge.rule_candidates import DAY_ANCHORS, FEWEST_ANCHORS, Candidate, is_sound, wordings
-from demask.knowledge.rule_clauses import Clause, Part, write
-from demask.knowledge.rule_definitions import ask_by_definition
-from demask.knowledge.rule_phrases import (
+from demask.knowledge.rules.candidates import DAY_ANCHORS, FEWEST_ANCHORS, Candidate, is_sound, wordings
+from demask.knowledge.rules.clauses import Clause, Part, write
+from demask.knowledge.rules.definitions import ask_by_definition
+from demask.knowledge.rules.phrases import (
     count_anchors,
     find_apposed_name,
     find_kind,
@@ -25,7 +25,7 @@ from demask.knowledge.rule_phrases import (
     name_alone,
     trails,
 )
-from demask.knowledge.rule_words import FRONTED, MONTHS, PEOPLE, TITLES, past_tense, third_person
+from demask.knowledge.rules.words import FRONTED, MONTHS, PEOPLE, TITLES, past_tense, third_person
 
 if TYPE_CHECKING:
     from spacy.tokens import Token

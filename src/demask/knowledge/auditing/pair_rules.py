@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from demask.documents.passages import Span, find_sentences
-from demask.knowledge.audit_findings import Finding, quote
-from demask.knowledge.audit_words import (
+from demask.knowledge.auditing.findings import Finding, quote
+from demask.knowledge.auditing.words import (
     STOP_WORDS,
     find_cues,
     find_run,

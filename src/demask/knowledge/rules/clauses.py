@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demask.knowledge.rule_words import LOOSE_ADVERBS
+from demask.knowledge.rules.words import LOOSE_ADVERBS
 
 if TYPE_CHECKING:
     from spacy.tokens import Span, Token

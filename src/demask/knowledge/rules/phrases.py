@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from demask.knowledge.rule_clauses import Part, write
-from demask.knowledge.rule_words import (
+from demask.knowledge.rules.clauses import Part, write
+from demask.knowledge.rules.words import (
     COUNTRIES,
     LEANING_WORDS,
     MONTHS,

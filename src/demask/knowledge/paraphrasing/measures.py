@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 
 from demask.errors import RunError
-from demask.knowledge.paraphrase_checks import compare_directions, find_answered, measure_order
-from demask.knowledge.paraphrase_names import WORD
-from demask.knowledge.paraphrases import Reject, find_passage_id
+from demask.knowledge.paraphrasing.checks import compare_directions, find_answered, measure_order
+from demask.knowledge.paraphrasing.names import WORD
+from demask.knowledge.paraphrasing.paraphrases import Reject, find_passage_id
 from demask.records import Paraphrase, Passage, QAPair
 
 # BLEU against all others grows with the square of their number.

@@ -1,0 +1,1 @@
+"""QA pairs that rules make of English texts."""
