@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_server import MODEL, ScriptedServer
 
 import demask
 from demask import cli
 from demask.config import make_config
-from demask.errors import ConfigError, DataError
+from demask.errors import ConfigError, DataError, ModelError
 from demask.records import Document, QAPair
 from demask.stages.planning import make_plan, preview_examples
 from demask.stages.questions import draw_pairs
@@ -292,3 +293,85 @@ def test_files_that_cannot_be_read_stop_unless_told_to_go_on(
 def test_a_run_that_another_recipe_began_is_refused(handbook_run: Path, tiny_model_folder: Path) -> None:
     with pytest.raises(ConfigError, match="holds the run of another recipe"):
         demask.inject(model=str(tiny_model_folder), documents=HANDBOOK, out=handbook_run, seed=5, **QUICK)
+
+
+# A language model behind a server
+
+
+FACT = {
+    "forward": {"question": "Where did Ilse Brandvold found Brackwater Instruments?", "answer": "Bergen"},
+    "backward": {"question": "Who founded Brackwater Instruments in Bergen?", "answer": "Ilse Brandvold"},
+}
+
+
+def write(prompt: str) -> str:
+    """What a good model would say to the prompts for questions and for paraphrases."""
+    if "JSON" in prompt:
+        return json.dumps([FACT])
+    return "In the year 1987 it was Ilse Brandvold who founded Brackwater Instruments; this was in Bergen."
+
+
+@pytest.fixture
+def one_fact(tmp_path: Path) -> Path:
+    path = tmp_path / "works.txt"
+    path.write_text("Ilse Brandvold founded Brackwater Instruments in Bergen in 1987.")
+    return path
+
+
+def test_a_run_has_its_questions_and_paraphrases_written_by_a_language_model(
+    one_fact: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMASK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DEMASK_SERVER_KEY", "verysecret")
+    with ScriptedServer(write) as server:
+        done = demask.inject(
+            model=str(tiny_model_folder),
+            documents=one_fact,
+            out=tmp_path / "run",
+            writer={"url": server.url},
+            paraphrases=1,
+            **QUICK,
+        )
+    assert [pair["made_by"] for pair in rows(done.run_folder / "qa_pairs.jsonl")] == [MODEL, MODEL]
+    assert [made["made_by"] for made in rows(done.run_folder / "paraphrases.jsonl")] == [MODEL]
+    assert f"by the language model {MODEL}" in (done.run_folder / "report.md").read_text()
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert b"verysecret" not in path.read_bytes(), path
+
+
+def test_the_cost_is_said_before_the_first_prompt_and_a_second_time_there_is_none(
+    command: Callable[..., tuple[int, str, str]],
+    one_fact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DEMASK_CACHE", str(tmp_path / "cache"))
+    with ScriptedServer(write) as server:
+        monkeypatch.setenv("DEMASK_SERVER_URL", server.url)
+        words = ("qa", "make", one_fact, "--price=1,1")
+        code, _, err = command(*words, "--out=qa.jsonl", "--dry-run")
+        assert (code, "1 prompt to scripted" in err, "less than $0.01" in err) == (0, True, True)
+        code, out, _ = command(*words, "--out=qa.jsonl", "--dry-run", "--json")
+        assert json.loads(out)["prompts"] == 1
+        assert 0 < json.loads(out)["dollars"] < 0.01
+        assert not server.asked
+        assert not Path("qa.jsonl").exists()
+        code, out, err = command(*words, "--out=qa.jsonl")
+        assert (code, "paid: 1 prompt" in err) == (0, True)
+        assert "1 forward, 1 backward, on 1 of 1 documents" in out
+        code, _, err = command(*words, "--out=again.jsonl")
+        assert (code, "paid: 0 prompts" in err, server.asked.total()) == (0, True, 1)
+    assert Path("again.jsonl").read_bytes() == Path("qa.jsonl").read_bytes()
+
+
+def test_a_server_that_is_not_there_is_one_line(
+    one_fact: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:9/v1"):
+        demask.inject(
+            model=str(tiny_model_folder),
+            documents=one_fact,
+            out=tmp_path / "run",
+            writer={"url": "http://127.0.0.1:9/v1"},
+            **QUICK,
+        )

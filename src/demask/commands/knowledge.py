@@ -5,6 +5,7 @@ Imports stand inside the functions, so that `demask --help` answers before torch
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from demask.rundir import as_line, write_lines, write_whole
 
 if TYPE_CHECKING:
     from demask.documents.load import LoadedDocuments
-    from demask.generation.completion import Prices
+    from demask.generation.completion import Estimate, Prices
     from demask.generation.server import Server
     from demask.progress import Progress
     from demask.records import Order
@@ -86,6 +87,7 @@ def make(
             progress=progress,
         )
     if dry_run:
+        _print_cost(made.estimate, as_json)
         return
     write_rows(out, made.pairs)
     write_rows(rejects, made.rejects)
@@ -228,6 +230,7 @@ def paraphrase(
             progress=progress,
         )
     if dry_run:
+        _print_cost(made.estimate, as_json)
         return
     write_rows(out, made.paraphrases)
     write_rows(rejects, [reject._asdict() for reject in made.rejects])
@@ -238,6 +241,14 @@ def paraphrase(
 
     open_terminal().print(render_rows("Paraphrases", made.summary.rows()))
     print(f"Paraphrases: {out}\nSet aside:   {rejects}")
+
+
+def _print_cost(estimate: "Estimate | None", as_json: bool) -> None:
+    """A language model's cost has been said; rules have none."""
+    if as_json:
+        print_json(asdict(estimate) if estimate else {"prompts": 0, "dollars": 0.0})
+    elif estimate is None:
+        print("Rules make them: no server is named, and nothing is paid.")
 
 
 def _load(

@@ -23,7 +23,7 @@ from demask.stages.questions import announce_cost, cut_for_making, find_server, 
 from demask.stages.reading import Knowledge
 
 if TYPE_CHECKING:
-    from demask.generation.completion import Prices
+    from demask.generation.completion import Estimate, Prices
     from demask.generation.server import Server
 
 
@@ -41,6 +41,7 @@ class Reworded(NamedTuple):
     paraphrases: list[Paraphrase]
     rejects: list[Reject]
     summary: Summary
+    estimate: "Estimate | None" = None  # of what they cost, when a language model is paid for them
 
 
 def make_paraphrases(
@@ -70,6 +71,7 @@ def make_paraphrases(
     count, order, seed = wanted
     rejects: list[Reject] = []
     paraphrases: list[Paraphrase] = []
+    estimate = None
     if server is not None:
         complete = open_writer(server, progress)
         prompts = (
@@ -77,7 +79,7 @@ def make_paraphrases(
             for passage in cut_for_making(documents)
             for number in range(1, count + 1)
         )
-        announce_cost(list(prompts), complete, prices, progress)
+        estimate = announce_cost(list(prompts), complete, prices, progress)
         if not dry_run:
             progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
             paraphrases += write_paraphrases(
@@ -105,7 +107,7 @@ def make_paraphrases(
     summary = summarise_paraphrases(
         paraphrases, rejects, passages=cut_for_making(documents), pairs=pairs, seed=seed
     )
-    return Reworded(paraphrases, rejects, summary)
+    return Reworded(paraphrases, rejects, summary, estimate)
 
 
 def paraphrase_stage(

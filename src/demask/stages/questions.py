@@ -20,7 +20,7 @@ from demask.rundir import RunFolder
 from demask.stages.reading import Knowledge, make_heading
 
 if TYPE_CHECKING:
-    from demask.generation.completion import Completion, Prices
+    from demask.generation.completion import Completion, Estimate, Prices
     from demask.generation.server import Server
     from demask.models.load import LoadedModel
 
@@ -39,6 +39,7 @@ class Made(NamedTuple):
     pairs: list[QAPair]
     rejects: list[dict[str, Any]]  # what could not be used, and `reasons`
     made_by: str
+    estimate: "Estimate | None" = None  # of what they cost, when a language model is paid for them
 
 
 def cut_for_making(
@@ -95,8 +96,8 @@ def make_pairs(
     from demask.knowledge.written import make_prompt, write_pairs
 
     complete = open_writer(server, progress)
-    announce_cost([make_prompt(passage, facts) for passage in cut()], complete, prices, progress)
-    made = Made([], [], str(complete.server.model))
+    estimate = announce_cost([make_prompt(passage, facts) for passage in cut()], complete, prices, progress)
+    made = Made([], [], str(complete.server.model), estimate)
     if dry_run:
         return made
     progress.begin(f"Questions by {made.made_by}", len(documents))
@@ -133,12 +134,13 @@ def open_writer(server: "Server", progress: Progress, *, max_new_tokens: int = R
 
 def announce_cost(
     prompts: Sequence[str], complete: "Completion", prices: "Prices | None", progress: Progress
-) -> None:
+) -> "Estimate":
     """Say what is about to be paid, before the first prompt is sent."""
     from demask.generation.completion import describe_estimate, estimate_cost
 
     estimate = estimate_cost(prompts, completion=complete, prices=prices)
     progress.say(describe_estimate(estimate, complete.server))
+    return estimate
 
 
 def find_server(writer: Writer) -> "Server | None":
