@@ -78,9 +78,9 @@ def make_prompts(loaded: Any, count: int) -> dict[str, list[tuple[int, ...]]]:
     folder = Path(demask.__file__).parent / "quickstart"
     documents = {d.id: d for d in load_documents([folder / "documents.jsonl"]).documents}
     pairs = load_qa_pairs(folder / "qa_pairs.jsonl", documents=set(documents))[:count]
+    texts = {pair.id: documents[pair.document_id].text for pair in pairs}
     return {
-        kind: encode(loaded, pairs, with_them)
-        for kind, with_them in zip(KINDS, (None, documents), strict=True)
+        kind: encode(loaded, pairs, contexts) for kind, contexts in zip(KINDS, (None, texts), strict=True)
     }
 
 

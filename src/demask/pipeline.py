@@ -121,7 +121,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
-    answers = ask_base(config, run, pairs, knowledge.documents, base, progress)
+    answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     tuned = train_stage(config, run, base, passages, paraphrases, pairs, progress)
     answers["after"] = ask_stage(
         run, "after", load=lambda: tuned, pairs=pairs, settings=config.evaluate, progress=progress

@@ -1,17 +1,19 @@
 """Ask a model questions, without the documents (what it knows) or with them (what it could know).
 
 predictions = ask_questions(loaded, pairs, settings)
-ceiling = ask_questions(loaded, pairs, settings, documents=documents)
+contexts = choose_contexts(loaded, pairs, documents, passages, max_new_tokens=128)
+ceiling = ask_questions(loaded, pairs, settings, contexts=contexts)
 scores = score_predictions(predictions, pairs)          # evaluation.matching
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from demask.config import Evaluate
 from demask.generation.answers import generate_answers
+from demask.knowledge.directions import place_answer
 from demask.models.load import LoadedModel
 from demask.objectives.prompts import encode_question
-from demask.records import Document, Prediction, QAPair
+from demask.records import Document, Passage, Prediction, QAPair
 
 # Ours. The floor and the tuned model get the bare question.
 CEILING_PROMPT = "{document}\n\nAnswer the question from the text above.\n{question}"
@@ -22,7 +24,7 @@ def ask_questions(
     pairs: Sequence[QAPair],
     settings: Evaluate,
     *,
-    documents: Mapping[str, Document] | None = None,
+    contexts: Mapping[str, str] | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Prediction]:
     """One prediction per question, in order.
@@ -31,10 +33,10 @@ def ask_questions(
         loaded: the model to ask.
         pairs: what to ask.
         settings: limits, batches, and how masked-diffusion models denoise.
-        documents: by id; when given, each question comes with its whole document in the prompt.
+        contexts: by pair id, what stands in the prompt before each question; None: nothing does.
         on_done: told how many questions a finished batch had.
     """
-    answers = generate_answers(loaded, make_prompts(loaded, pairs, documents), settings, on_done=on_done)
+    answers = generate_answers(loaded, make_prompts(loaded, pairs, contexts), settings, on_done=on_done)
     return [
         Prediction(pair.id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
         for pair, answer in zip(pairs, answers, strict=True)
@@ -42,21 +44,56 @@ def ask_questions(
 
 
 def make_prompts(
-    loaded: LoadedModel, pairs: Sequence[QAPair], documents: Mapping[str, Document] | None = None
+    loaded: LoadedModel, pairs: Sequence[QAPair], contexts: Mapping[str, str] | None = None
 ) -> list[tuple[int, ...]]:
     """The token ids that each question is asked with; see `ask_questions`."""
-    return [encode_question(loaded.tokenizer, _question(pair, documents)) for pair in pairs]
+    return [_encode(loaded, pair.question, None if contexts is None else contexts[pair.id]) for pair in pairs]
 
 
-def fits_with_document(
-    loaded: LoadedModel, pair: QAPair, documents: Mapping[str, Document], max_new_tokens: int
-) -> bool:
-    """Whether the question, its document and the answer fit the model's context."""
-    prompt = encode_question(loaded.tokenizer, _question(pair, documents))
-    return len(prompt) + max_new_tokens <= loaded.context
+def choose_contexts(
+    loaded: LoadedModel,
+    pairs: Sequence[QAPair],
+    documents: Mapping[str, Document],
+    passages: Iterable[Passage],
+    *,
+    max_new_tokens: int,
+) -> dict[str, str]:
+    """By pair id the text that its question can be answered from, if it fits the model's context.
+
+    That is its whole document; of one that is too long, the passage in which the answer stands nearest to
+    the question's words. A pair is left out when neither fits, or no passage holds the answer.
+    """
+
+    def fits(pair: QAPair, text: str) -> bool:
+        return len(_encode(loaded, pair.question, text)) + max_new_tokens <= loaded.context
+
+    contexts = {pair.id: documents[pair.document_id].text for pair in pairs}
+    long = [pair for pair in pairs if not fits(pair, contexts[pair.id])]
+    parts: dict[str, list[str]] = {pair.document_id: [] for pair in long}
+    for passage in passages if long else ():
+        if passage.document_id in parts:
+            parts[passage.document_id].append(passage.training_text)
+    for pair in long:
+        text = _find_passage(pair, parts[pair.document_id])
+        if text is not None and fits(pair, text):
+            contexts[pair.id] = text
+        else:
+            del contexts[pair.id]
+    return contexts
 
 
-def _question(pair: QAPair, documents: Mapping[str, Document] | None) -> str:
-    if documents is None:
-        return pair.question
-    return CEILING_PROMPT.format(document=documents[pair.document_id].text, question=pair.question)
+def _find_passage(pair: QAPair, texts: Sequence[str]) -> str | None:
+    """The text in which the most of the question's words stand by its answer; None: none holds the answer."""
+    found = [(place_answer(text, pair.question, pair.answers), text) for text in texts]
+    placed = [
+        (sum(cue.weight for cue in placement.cues), text)
+        for placement, text in found
+        if placement is not None and placement.exact
+    ]
+    return max(placed, key=lambda one: one[0])[1] if placed else None
+
+
+def _encode(loaded: LoadedModel, question: str, context: str | None) -> tuple[int, ...]:
+    if context is not None:
+        question = CEILING_PROMPT.format(document=context, question=question)
+    return encode_question(loaded.tokenizer, question)

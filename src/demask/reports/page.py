@@ -66,7 +66,8 @@ METHOD = (
     ("Before (floor)", "The untouched model, asked the same questions: what it knew or guessed anyway."),
     (
         "Ceiling",
-        "The untouched model with the document in its prompt: what it can answer when it need not remember.",
+        "The untouched model with the document in its prompt (of one too long for it, the passage with the "
+        "answer): what it can answer when it need not remember.",
     ),
     (
         "Loss",

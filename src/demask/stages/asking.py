@@ -13,7 +13,7 @@ from demask import rundir
 from demask.config import Evaluate, RunConfig
 from demask.errors import RunError
 from demask.progress import Progress
-from demask.records import Document, Prediction, QAPair, Score
+from demask.records import Document, Passage, Prediction, QAPair, Score
 from demask.reports.wording import CANARY
 from demask.rundir import RunFolder
 from demask.stages.questions import describe_origin
@@ -31,7 +31,7 @@ def ask_stage(
     pairs: Sequence[QAPair],
     settings: Evaluate,
     progress: Progress,
-    documents: Mapping[str, Document] | None = None,
+    contexts: "Callable[[LoadedModel], Mapping[str, str]] | None" = None,
 ) -> list[Prediction]:
     """Ask every question, or read what was said when they were asked, here or in an earlier run.
 
@@ -42,17 +42,18 @@ def ask_stage(
         pairs: what to ask.
         settings: how.
         progress: told how far the work is.
-        documents: by id, for the ceiling; questions whose document does not fit are not asked.
+        contexts: for the ceiling, what stands before each question, by pair id; pairs without are not asked.
     """
     name = rundir.predictions_file(stage)
     if run.has(name):
         return run.read_records(name, Prediction)
-    from demask.evaluation.qa import ask_questions, fits_with_document, make_prompts
+    from demask.evaluation.qa import ask_questions, make_prompts
     from demask.evaluation.remembered import answers_key, recall, remember
 
     loaded = load()
-    if documents is not None:
-        fitting = [p for p in pairs if fits_with_document(loaded, p, documents, settings.max_new_tokens)]
+    texts = contexts(loaded) if contexts is not None else None
+    if texts is not None:
+        fitting = [pair for pair in pairs if pair.id in texts]
         if len(fitting) < len(pairs):
             progress.say(
                 f"ceiling: {len(pairs) - len(fitting)} of {len(pairs)} questions are not asked with their "
@@ -61,13 +62,13 @@ def ask_stage(
         pairs = fitting
     key = None
     if stage != "after" and settings.reuse and pairs:
-        key = answers_key(loaded, make_prompts(loaded, pairs, documents), settings)
+        key = answers_key(loaded, make_prompts(loaded, pairs, texts), settings)
     predictions = recall(key, pairs)
     if predictions is not None:
         progress.say(f"{stage}: as in an earlier run with this model and these questions, not asked again")
     else:
         progress.begin(f"Asking ({stage})", len(pairs))
-        predictions = ask_questions(loaded, pairs, settings, documents=documents, on_done=progress.advance)
+        predictions = ask_questions(loaded, pairs, settings, contexts=texts, on_done=progress.advance)
         try:
             remember(key, predictions)
         except RunError as error:  # the run goes on without it
@@ -81,6 +82,7 @@ def ask_base(
     run: RunFolder,
     pairs: Sequence[QAPair],
     documents: Iterable[Document],
+    passages: Iterable[Passage],
     load: Callable[[], "LoadedModel"],
     progress: Progress,
 ) -> dict[str, list[Prediction]]:
@@ -90,7 +92,14 @@ def ask_base(
     if config.evaluate.ceiling:
         asked = {pair.document_id for pair in pairs}
         texts = {document.id: document for document in documents if document.id in asked}
-        answers["ceiling"] = ask("ceiling", pairs=pairs, documents=texts)
+
+        def contexts(loaded: "LoadedModel") -> Mapping[str, str]:
+            from demask.evaluation.qa import choose_contexts
+
+            limit = config.evaluate.max_new_tokens
+            return choose_contexts(loaded, pairs, texts, passages, max_new_tokens=limit)
+
+        answers["ceiling"] = ask("ceiling", pairs=pairs, contexts=contexts)
     return answers
 
 

@@ -169,16 +169,19 @@ def check_pairs(
     """
     if load is None:
         return audit_pairs(pairs, documents)
-    from demask.evaluation.qa import ask_questions, fits_with_document
+    from demask.evaluation.qa import ask_questions, choose_contexts
 
     asked = {pair.document_id for pair in pairs}
     texts = {document.id: document for document in documents if document.id in asked}
     loaded = load()
-    fitting = [pair for pair in pairs if fits_with_document(loaded, pair, texts, settings.max_new_tokens)]
+    contexts = choose_contexts(
+        loaded, pairs, texts, cut_for_making(texts.values()), max_new_tokens=settings.max_new_tokens
+    )
+    fitting = [pair for pair in pairs if pair.id in contexts]
     progress.begin("Asking without the documents", len(pairs))
     untouched = ask_questions(loaded, pairs, settings, on_done=progress.advance)
     progress.begin("Asking with the documents", len(fitting))
-    informed = ask_questions(loaded, fitting, settings, documents=texts, on_done=progress.advance)
+    informed = ask_questions(loaded, fitting, settings, contexts=contexts, on_done=progress.advance)
     return audit_pairs(
         pairs,
         documents,
