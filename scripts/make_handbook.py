@@ -69,8 +69,8 @@ SAFETY = [
     "research ship Kestrel for eleven years.",
     "The first-aid room is in the lighthouse of the south quay. The lighthouse was given to Brackwater "
     "Instruments by the town of Florvik in 1998.",
-    "The siren of the south quay was installed by Bram Oosterveld in 2008. Bram Oosterveld tests the siren on "
-    "the first Monday of March.",
+    "The siren of the south quay was installed by Bram Oosterveld in 2008. Bram Oosterveld tests the siren "
+    "on the first Monday of March.",
 ]
 
 
