@@ -105,6 +105,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
             "several processes: not supported yet, expected one; start demask without a launcher"
         )
     with TemporaryDirectory(prefix="demask-") as folder:
+        progress.begin("Reading documents", 1)
         knowledge = read_knowledge(config, RunFolder(Path(folder)))
         if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
             check_objective(config)

@@ -78,8 +78,9 @@ class TerminalProgress:
             self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:  # a stage that broke off has not ended
+            self._end()
         if self._watched:
             self._bar.stop()
 

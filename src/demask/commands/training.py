@@ -110,7 +110,9 @@ def plan(
     """
     from demask.stages.planning import make_plan
 
-    made = make_plan(read_config(recipe, model, documents, qa, objective, overrides))
+    config = read_config(recipe, model, documents, qa, objective, overrides)
+    with show_progress() as progress:
+        made = make_plan(config, progress=progress)
     if as_json:
         print_json(asdict(made))
         return

@@ -6,6 +6,7 @@
 Both need the tokenizer, not the weights.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from demask import rundir
 from demask.config import RunConfig
+from demask.progress import Progress, Silent, advancing
 from demask.records import IGNORE_INDEX, Example, Passage
 from demask.rundir import RunFolder
 from demask.stages.inputs import add_paraphrases, find_mask_id, split_documents
@@ -97,19 +99,21 @@ class _Setting:
     stream: "ExposureStream"
 
 
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig, *, progress: Progress | None = None) -> Plan:
     """Count tokens exactly; estimate time and memory from a one-second probe of this machine."""
     with TemporaryDirectory(prefix="demask-") as folder:
-        return _plan(config, _read(config, RunFolder(Path(folder))))
+        told = progress or Silent()
+        return _plan(config, _read(config, RunFolder(Path(folder)), told), told)
 
 
-def _plan(config: RunConfig, setting: _Setting) -> Plan:
+def _plan(config: RunConfig, setting: _Setting, progress: Progress) -> Plan:
     import torch
 
     from demask.models.load import choose_device, outline_model
     from demask.models.packing import can_pack
     from demask.models.precision import choose_bf16
     from demask.training import plan
+    from demask.training.sampler import cut_micro_batches
 
     stream = setting.stream
     outline = outline_model(setting.architecture)
@@ -119,7 +123,9 @@ def _plan(config: RunConfig, setting: _Setting) -> Plan:
     accumulation = plan.choose_accumulation(
         config.train, batch_size=stream.batch_size, longest=stream.longest_example(), device=device
     )
-    tokens, positions, largest = _count_tokens(stream, accumulation, packed=can_pack(outline))
+    progress.begin("Counting tokens", stream.steps * accumulation)
+    micro_batches = advancing(cut_micro_batches(stream, accumulation=accumulation), progress)
+    tokens, positions, largest = _count_tokens(stream, micro_batches, packed=can_pack(outline))
     rate = plan.measure_matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)
     return Plan(
         model=config.model,
@@ -153,10 +159,8 @@ class _Tokens(NamedTuple):
     largest: int  # positions of the largest micro-batch
 
 
-def _count_tokens(stream: "ExposureStream", accumulation: int, *, packed: bool) -> _Tokens:
+def _count_tokens(stream: "ExposureStream", micro_batches: Iterable[range], *, packed: bool) -> _Tokens:
     """Over the whole run; masks change which tokens are hidden, never how many there are."""
-    from demask.training.sampler import cut_micro_batches
-
     known: dict[tuple[int, int], int] = {}
 
     def count(place: int) -> int:
@@ -167,7 +171,7 @@ def _count_tokens(stream: "ExposureStream", accumulation: int, *, packed: bool) 
         return known[key]
 
     real = positions = largest = 0
-    for micro_batch in cut_micro_batches(stream, accumulation=accumulation):
+    for micro_batch in micro_batches:
         lengths = [count(place) for place in micro_batch]
         size = sum(lengths) if packed else max(lengths) * len(lengths)
         real, positions, largest = real + sum(lengths), positions + size, max(largest, size)
@@ -177,7 +181,7 @@ def _count_tokens(stream: "ExposureStream", accumulation: int, *, packed: bool) 
 def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
     with TemporaryDirectory(prefix="demask-") as folder:
-        setting = _read(config, RunFolder(Path(folder)))
+        setting = _read(config, RunFolder(Path(folder)), Silent())
         mask_id = find_mask_id(config, setting.tokenizer, setting.architecture)
         return [
             _preview(setting.tokenizer, setting.stream[place], mask_id)
@@ -185,14 +189,17 @@ def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
         ]
 
 
-def _read(config: RunConfig, folder: RunFolder) -> _Setting:
+def _read(config: RunConfig, folder: RunFolder, progress: Progress) -> _Setting:
     """All that the run will read; kept in a folder, so that it need not fit into memory."""
     from demask.models.load import load_architecture, load_tokenizer
 
+    progress.begin("Reading documents", 1)
     knowledge = read_knowledge(config, folder)
+    progress.begin("Splitting documents", len(knowledge.documents))
     tokenizer = load_tokenizer(config.model)
     architecture = load_architecture(config.model)
-    folder.write_rows(rundir.PASSAGES, split_documents(config, knowledge.documents, tokenizer, architecture))
+    cut = split_documents(config, knowledge.documents, tokenizer, architecture)
+    folder.write_rows(rundir.PASSAGES, advancing(cut, progress))
     passages = folder.open_records(rundir.PASSAGES, Passage)
     trained = add_paraphrases(config, passages, knowledge.paraphrases or (), tokenizer, architecture)
     stream = make_stream(config, tokenizer, architecture, trained)
