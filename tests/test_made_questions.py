@@ -169,6 +169,21 @@ def test_a_heading_has_what_is_known() -> None:
     assert make_heading(Document("d", "t"), ("title", "date")) == ""
 
 
+def test_questions_may_ask_for_what_stands_in_the_heading(tiny_model_folder: Path, tmp_path: Path) -> None:
+    row = {"id": "a", "date": "6 January 2025", "text": "Indonesia becomes the tenth member to join BRICS."}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    done = demask.inject(
+        model=str(tiny_model_folder),
+        documents=tmp_path / "a.jsonl",
+        include=["date"],
+        out=tmp_path / "run",
+        **QUICK,
+    )
+    answers = {answer for pair in rows(done.run_folder / "qa_pairs.jsonl") for answer in pair["answers"]}
+    assert "Indonesia" in answers
+    assert json.loads((done.run_folder / "audit.json").read_text())["flagged"] == 0
+
+
 def test_title_and_date_are_trained_with_every_passage(tmp_path: Path, tiny_model_folder: Path) -> None:
     row = {"id": "a", "title": "Orlin", "date": "1931", "text": "The works opened. " * 30}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))

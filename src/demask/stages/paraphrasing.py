@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
     of_each: int  # passage
     order: Order = "same-order"  # of the facts in them
     seed: int = 0  # of the rules
+    include: tuple[str, ...] = ()  # what of a document's metadata a language model sees above a passage
 
 
 class Reworded(NamedTuple):
@@ -68,7 +69,7 @@ def make_paraphrases(
     Raises:
         DemaskError: what makes them is not to be had.
     """
-    count, order, seed = wanted
+    count, order, seed, include = wanted
     rejects: list[Reject] = []
     paraphrases: list[Paraphrase] = []
     estimate = None
@@ -76,14 +77,14 @@ def make_paraphrases(
         complete = open_writer(server, progress)
         prompts = (
             make_prompt(passage, number, count=count, order=order)
-            for passage in cut_for_making(documents)
+            for passage in cut_for_making(documents, include=include)
             for number in range(1, count + 1)
         )
         estimate = announce_cost(list(prompts), complete, prices, progress)
         if not dry_run:
             progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
             paraphrases += write_paraphrases(
-                cut_for_making(documents, progress=progress),
+                cut_for_making(documents, include=include, progress=progress),
                 complete,
                 count=count,
                 order=order,
@@ -94,7 +95,7 @@ def make_paraphrases(
             progress.say(describe_usage(complete.paid))
     elif not dry_run:
         progress.begin("Paraphrasing by rules", len(documents))
-        passages = cut_for_making(documents, progress=progress)
+        passages = cut_for_making(documents, include=include, progress=progress)
         paraphrases += make_paraphrases_by_rules(
             passages,
             count=count,
@@ -124,7 +125,7 @@ def paraphrase_stage(
         return tuple(run.read_records(rundir.PARAPHRASES, Paraphrase))
     made = make_paraphrases(
         knowledge.documents,
-        Wanted(int(config.paraphrases), seed=config.seed),
+        Wanted(int(config.paraphrases), seed=config.seed, include=config.include),
         server=find_server(config.writer),
         pairs=pairs,
         progress=progress,

@@ -7,6 +7,8 @@ pairs = question_stage(config, run, knowledge, progress)                    # of
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask import rundir
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 
 # Facts asked for per passage, each both ways round.
 FACTS = 2
-# Longest passage that questions are made of, so that prompts stay short; about 1,000 tokens of English.
-PASSAGE_CHARACTERS = 4000
+# Longest passage that questions are made of, so that prompts stay short. Which tokenizer will cut the
+# documents for training is not known here, so tokens are counted as four characters of English.
+PASSAGE_TOKENS, TOKEN_CHARACTERS = 1000, 4
 # Of a language model's reply: FACTS facts take about 150 tokens.
 REPLY_TOKENS = 1024
 RULES = "rules"
@@ -55,10 +58,10 @@ def cut_for_making(
 
     return iter_passages(
         counted(),
-        count_tokens=len,
-        max_tokens=PASSAGE_CHARACTERS,
+        count_tokens=lambda text: ceil(len(text) / TOKEN_CHARACTERS),
+        max_tokens=PASSAGE_TOKENS,
         heading=lambda document: make_heading(document, include),
-        surely_fits=lambda text: len(text) <= PASSAGE_CHARACTERS,
+        surely_fits=lambda text: len(text) <= PASSAGE_TOKENS * TOKEN_CHARACTERS,
     )
 
 
@@ -223,7 +226,7 @@ def question_stage(
         return tuple(run.read_records(rundir.QA_PAIRS, QAPair))
     documents = knowledge.documents
     made = make_pairs(documents, server=find_server(config.writer), include=config.include, progress=progress)
-    audit = audit_pairs(made.pairs, documents)
+    audit = audit_pairs(made.pairs, _with_headings(documents, config.include))
     kept, flagged = split_flagged(made.pairs, audit)
     if not kept:
         raise DataError(
@@ -239,6 +242,13 @@ def question_stage(
         f"{len(pairs)} asked"
     )
     return tuple(pairs)
+
+
+def _with_headings(documents: Sequence[Document], include: Sequence[str]) -> Sequence[Document]:
+    """The documents as they are trained, since a question may ask for what stands in the heading."""
+    if not include:
+        return documents
+    return [replace(document, text=make_heading(document, include) + document.text) for document in documents]
 
 
 def draw_pairs(pairs: Sequence[QAPair], most: int, *, seed: int) -> list[QAPair]:
