@@ -266,10 +266,11 @@ def _load(
 
 
 def _find_server(url: str | None, model: str | None) -> "Server | None":
-    from demask.config import Writer
-    from demask.stages.questions import find_server
+    from demask.generation.server import Server, server_from_environment
 
-    return find_server(Writer(url=url, model=model))
+    if url is None and model is not None:
+        raise ConfigError("--server-model needs a server; give its address with --server")
+    return server_from_environment() if url is None else Server(url, model)
 
 
 def name_rejects(out: Path, what: str = "rejects") -> Path:

@@ -6,6 +6,7 @@
 A NAME that begins with `/` or `.`, or that exists, is a file or folder here. No code of a data set is run.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,8 @@ def read_dataset(source: Source) -> Iterator[Row]:
         raise RunError(
             f"{source.path}: reading it needs datasets: pip install 'demask[documents]'"
         ) from error
+    # Its warnings about tries that failed; the last failure is an error of ours.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     address = parse_address(source.path)
     failures = (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError, TypeError, KeyError)
     number = 0

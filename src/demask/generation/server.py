@@ -46,7 +46,8 @@ class Server:
     Attributes:
         base_url: ends in `/v1` with most servers.
         model: its name there; None: the only one there is.
-        from_environment: whether messages name variables and not options.
+        option: where the user gave the address, for messages.
+        model_option: where the user names the model.
 
     Raises:
         ConfigError: `base_url` is no such URL, or holds what may be a secret.
@@ -54,7 +55,8 @@ class Server:
 
     base_url: str
     model: str | None = None
-    from_environment: bool = field(default=False, compare=False)
+    option: str = field(default="--server", compare=False)
+    model_option: str = field(default="--server-model", compare=False)
 
     def __post_init__(self) -> None:
         if "@" in self.base_url or "?" in self.base_url:
@@ -78,16 +80,6 @@ class Server:
         """Without a slash at its end."""
         return self.base_url.rstrip("/")
 
-    @property
-    def option(self) -> str:
-        """Where the user gave the address."""
-        return URL if self.from_environment else "--server"
-
-    @property
-    def model_option(self) -> str:
-        """Where the user names the model."""
-        return MODEL if self.from_environment else "--server-model"
-
 
 def server_from_environment() -> Server | None:
     """The server that DEMASK_SERVER_URL and DEMASK_SERVER_MODEL name; None: there is no such address.
@@ -98,7 +90,7 @@ def server_from_environment() -> Server | None:
     address = os.environ.get(URL, "").strip()
     if not address:
         return None
-    return Server(address, os.environ.get(MODEL, "").strip() or None, from_environment=True)
+    return Server(address, os.environ.get(MODEL, "").strip() or None, URL, MODEL)
 
 
 # What is read of the answers; servers differ in everything else.

@@ -150,7 +150,9 @@ def find_server(writer: Writer) -> "Server | None":
     """Who writes: the server of the recipe, else that of the environment, else nobody, which means rules."""
     from demask.generation.server import Server, server_from_environment
 
-    return Server(writer.url, writer.model) if writer.url else server_from_environment()
+    if writer.url is None:
+        return server_from_environment()
+    return Server(writer.url, writer.model, "writer.url", "writer.model")
 
 
 def check_pairs(
