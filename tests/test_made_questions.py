@@ -109,6 +109,33 @@ def test_made_questions_stay_when_a_run_goes_on(
     assert (copy / "qa_pairs.jsonl").read_bytes() == before
 
 
+def test_questions_that_the_audit_flags_are_set_aside(tiny_model_folder: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts"
+    facts.mkdir()
+    for name, founder in (("a", "Ilse Brandvold"), ("b", "Tomas Okafor")):
+        (facts / f"{name}.txt").write_text(f"{founder} founded Brackwater Instruments in Bergen in 1987.")
+    (facts / "c.txt").write_text("Noor Castellan wrote the Lantern portal in 2021.")
+    done = demask.inject(model=str(tiny_model_folder), documents=facts, out=tmp_path / "run", **QUICK)
+    audit = json.loads((done.run_folder / "audit.json").read_text())
+    assert audit["counts"]["ambiguous"] > 0, "who founded it depends on the document"
+    flagged = {finding["pair_id"] for finding in audit["findings"] if finding["severity"] == "flag"}
+    assert {row["id"] for row in rows(done.run_folder / "rejects.jsonl")} == flagged
+    assert not flagged & {row["id"] for row in rows(done.run_folder / "qa_pairs.jsonl")}
+
+
+def test_a_run_goes_on_without_a_damaged_file_when_told_to(tiny_model_folder: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "facts"
+    facts.mkdir()
+    (facts / "a.txt").write_text("Ilse Brandvold founded Brackwater Instruments in Bergen in 1987.")
+    (facts / "b.pdf").write_bytes(b"%PDF-1.7 broken off")
+    recipe = {"model": str(tiny_model_folder), "documents": facts, "out": tmp_path / "run", **QUICK}
+    with pytest.raises(DataError, match=r"b\.pdf: "):
+        demask.inject(**recipe)
+    done = demask.inject(**recipe, keep_going=True)
+    assert done.summary["documents"] == 1
+    assert "a damaged or truncated PDF" in (done.run_folder / "report.md").read_text()
+
+
 def test_documents_that_give_no_question_are_refused_in_one_line(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +182,7 @@ def test_drawing_keeps_a_question_with_its_reverse_and_all_documents() -> None:
     assert len(drawn) == 10
     assert draw_pairs(pairs, 10, seed=0) == drawn != draw_pairs(pairs, 10, seed=1)
     assert draw_pairs(pairs, 40, seed=0) == pairs
+    assert len(draw_pairs(pairs, 20, seed=0)) == 20
     assert len(draw_pairs(pairs, 1, seed=0)) <= 1
 
 

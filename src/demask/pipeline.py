@@ -141,8 +141,6 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
         run.remove(rundir.PASSAGES, rundir.predictions_file("ceiling"))
     if begun and not run.has(rundir.QA_PAIRS):
         run.remove(*map(rundir.predictions_file, STAGES), rundir.AUDIT, rundir.REJECTS)
-    if not run.has(rundir.PASSAGES):
-        run.remove(rundir.COVERAGE)
     if not run.has(rundir.PASSAGES) or (config.paraphrases and not run.has(rundir.PARAPHRASES)):
         run.remove(rundir.TRAINING, rundir.METRICS, rundir.ACCURACY, rundir.CHECKPOINTS)
     if not (run.has(rundir.TRAINING) and run.has(rundir.MODEL)):
