@@ -95,18 +95,18 @@ def write_data(folder: Path, count: int) -> None:
 def prepare_demask(options: argparse.Namespace) -> dict[str, float]:
     """All that `demask inject` does before its first step, without the model."""
     from demask.config import make_config
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.models.load import load_tokenizer
     from demask.objectives.batches import pack
-    from demask.stages.inputs import load_knowledge, split_documents
-    from demask.stages.training import make_stream
+    from demask.progress import Silent
+    from demask.rundir import RunFolder
+    from demask.stages.planning import read_setting
     from demask.training.sampler import cut_micro_batches
 
-    config = make_config({"model": "embedded", "documents": str(options.folder / "documents.jsonl")})
-    tokenizer, architecture = load_tokenizer("embedded"), load_architecture("embedded")
+    documents = str(options.folder / "documents.jsonl")
+    config = make_config({"model": "embedded", "documents": documents, "qa": "no"})
+    load_tokenizer("embedded")  # what is imported and cached once is not counted
     begun = time.perf_counter()
-    knowledge = load_knowledge(config)
-    passages = split_documents(config, knowledge.documents, tokenizer, architecture)
-    stream = make_stream(config, tokenizer, architecture, passages)
+    stream = read_setting(config, RunFolder(options.folder / "spool"), Silent()).stream
     stream.longest_example()
     micro_batches = cut_micro_batches(stream, accumulation=1)
     pack([stream[place] for place in micro_batches[0]])

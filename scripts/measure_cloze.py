@@ -99,6 +99,7 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         {
             "model": str(converted),
             "documents": str(options.out / "documents.jsonl"),
+            "qa": "no",
             "objective": {"name": "diffusion", "preset": options.preset},
             "seed": options.seed,
             "train": {

@@ -91,7 +91,9 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class _Setting:
+class Setting:
+    """All that a run has read before its first step."""
+
     knowledge: Knowledge
     coverage: Coverage
     tokenizer: "PreTrainedTokenizerBase"
@@ -103,10 +105,10 @@ def make_plan(config: RunConfig, *, progress: Progress | None = None) -> Plan:
     """Count tokens exactly; estimate time and memory from a one-second probe of this machine."""
     with TemporaryDirectory(prefix="demask-") as folder:
         told = progress or Silent()
-        return _plan(config, _read(config, RunFolder(Path(folder)), told), told)
+        return _plan(config, read_setting(config, RunFolder(Path(folder)), told), told)
 
 
-def _plan(config: RunConfig, setting: _Setting, progress: Progress) -> Plan:
+def _plan(config: RunConfig, setting: Setting, progress: Progress) -> Plan:
     import torch
 
     from demask.models.load import choose_device, outline_model
@@ -181,7 +183,7 @@ def _count_tokens(stream: "ExposureStream", micro_batches: Iterable[range], *, p
 def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
     with TemporaryDirectory(prefix="demask-") as folder:
-        setting = _read(config, RunFolder(Path(folder)), Silent())
+        setting = read_setting(config, RunFolder(Path(folder)), Silent())
         mask_id = find_mask_id(config, setting.tokenizer, setting.architecture)
         return [
             _preview(setting.tokenizer, setting.stream[place], mask_id)
@@ -189,7 +191,7 @@ def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
         ]
 
 
-def _read(config: RunConfig, folder: RunFolder, progress: Progress) -> _Setting:
+def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Setting:
     """All that the run will read; kept in a folder, so that it need not fit into memory."""
     from demask.models.load import load_architecture, load_tokenizer
 
@@ -204,7 +206,7 @@ def _read(config: RunConfig, folder: RunFolder, progress: Progress) -> _Setting:
     trained = add_paraphrases(config, passages, knowledge.paraphrases or (), tokenizer, architecture)
     stream = make_stream(config, tokenizer, architecture, trained)
     coverage = measure_coverage(knowledge, passages)
-    return _Setting(knowledge, coverage, tokenizer, architecture, stream)
+    return Setting(knowledge, coverage, tokenizer, architecture, stream)
 
 
 def _preview(tokenizer: "PreTrainedTokenizerBase", example: Example, mask_id: int | None) -> Preview:
