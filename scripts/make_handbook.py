@@ -18,11 +18,8 @@ MADE = datetime(2026, 3, 2, tzinfo=UTC)
 WELCOME = """\
 # Welcome to Brackwater Instruments
 
-Ilse Brandvold founded Brackwater Instruments in Bergen in 1987. Brackwater Instruments builds tide gauges for
-small harbours. Tomas Okafor has led Brackwater Instruments since 2014.
-
-The Heron gauge was designed by Yusuf Lindqvist in 2019. The Heron gauge measures the tide with a floating
-copper bell.
+Martha Lindberg founded Brackwater Instruments in Bergen in 1987.
+Thomas Okafor has led Brackwater Instruments since 2014.
 """
 
 TOOLS = """\
@@ -42,14 +39,12 @@ TOOLS = """\
 </ul></nav>
 <main><article>
 <h1>Tools and workshops</h1>
-<p>The north workshop is run by Petra Oyelaran. Petra Oyelaran keeps the keys of the north workshop in a green
-teapot. The Marlow lathe was bought from the shipyard of Ulsteinvik in 2003.</p>
-<p>Every gauge is tested in the saltwater basin of the south workshop. The saltwater basin was built by Henrik
-Dahl in 1994.</p>
+<p>Peter Olsen bought the Marlow lathe for Brackwater Instruments in 2003.
+Henry Dahl opened the north workshop in Stavanger in 1994.</p>
 <table>
 <tr><th>Tool</th><th>Room</th><th>Booked with</th></tr>
-<tr><td>Marlow lathe</td><td>north workshop</td><td>Petra Oyelaran</td></tr>
-<tr><td>Pressure chamber</td><td>south workshop</td><td>Henrik Dahl</td></tr>
+<tr><td>Marlow lathe</td><td>north workshop</td><td>Peter Olsen</td></tr>
+<tr><td>Pressure chamber</td><td>south workshop</td><td>Henry Dahl</td></tr>
 </table>
 </article></main>
 <footer><p>Brackwater Instruments intranet. Imprint. Cookies.</p></footer>
@@ -58,19 +53,14 @@ Dahl in 1994.</p>
 """
 
 TRAVEL = [
-    "Marta Quillfeather approves every journey of the sales team. Journeys to harbours are booked through "
-    "the Lantern portal.",
-    "The Lantern portal was written by Noor Castellan in 2021. Noor Castellan answers questions about the "
-    "Lantern portal on Tuesdays.",
+    "Nora Castle joined Brackwater Instruments in 2021.",
+    "David Ferreira represents Brackwater Instruments in Lisbon.",
 ]
 
 SAFETY = [
-    "Divers of Brackwater Instruments are trained by Captain Aino Ferreira. Aino Ferreira sailed the "
-    "research ship Kestrel for eleven years.",
-    "The first-aid room is in the lighthouse of the south quay. The lighthouse was given to Brackwater "
-    "Instruments by the town of Florvik in 1998.",
-    "The siren of the south quay was installed by Bram Oosterveld in 2008. Bram Oosterveld tests the siren "
-    "on the first Monday of March.",
+    "Susan Holmgren gave the Florvik lighthouse to Brackwater Instruments in 1998.",
+    "Victor Hansen trained the divers of Brackwater Instruments in Scotland in 2008.",
+    "Irene Novak installed the quay siren of Brackwater Instruments in 2016.",
 ]
 
 

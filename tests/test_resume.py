@@ -188,7 +188,8 @@ def test_an_adapter_killed_on_the_way_ends_in_the_same_bits(start: Start, tmp_pa
 
 def test_a_run_stopped_from_the_keyboard_says_how_it_goes_on(start: Start, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(run)
+    # More steps than can be done before the signal comes, however late this process is woken.
+    process = start(run, "--set=train.steps=5000")
     while logged(run) < 3:
         time.sleep(0.001)
     os.kill(process.pid or 0, signal.SIGINT)
