@@ -46,6 +46,8 @@ def run_command(words: list[str], output: str) -> None:
     for stream in (1, 2):
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     sys.argv = ["demask", *words]
+    # A test suite that a script started in the background has it ignored, and so its children would.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
 
 
