@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from demask.errors import RunError
+from demask.knowledge.english import load_english
 from demask.knowledge.paraphrasing.checks import check_paraphrase
-from demask.knowledge.paraphrasing.grammar import load_parser, move_dates, turn_sentences
+from demask.knowledge.paraphrasing.grammar import move_dates, turn_sentences
 from demask.knowledge.paraphrasing.paraphrases import Reject
 from demask.knowledge.paraphrasing.rules import make_paraphrases_by_rules
 from demask.knowledge.paraphrasing.wording import (
@@ -32,7 +33,7 @@ TOWN = Passage(
 
 @pytest.fixture(scope="module")
 def parse() -> Callable:
-    return load_parser()
+    return load_english()
 
 
 def make(
@@ -203,7 +204,7 @@ def test_a_missing_parser_is_one_line_that_says_what_to_install(monkeypatch: pyt
 
     monkeypatch.setattr(builtins, "__import__", without_spacy)
     with pytest.raises(RunError, match=r"pip install 'demask\[questions\]'"):
-        load_parser()
+        load_english.__wrapped__()  # past its cache
 
 
 class Always(random.Random):

@@ -7,8 +7,9 @@ import pytest
 
 from demask.errors import RunError
 from demask.knowledge.directions import decide_direction
+from demask.knowledge.english import load_english
 from demask.knowledge.rules.candidates import Candidate, is_sound
-from demask.knowledge.rules.pairs import is_english, load_english, make_pairs_by_rules
+from demask.knowledge.rules.pairs import is_english, make_pairs_by_rules
 from demask.knowledge.rules.words import past_tense, third_person
 from demask.records import Passage
 
@@ -185,7 +186,7 @@ def test_english_is_told_from_other_languages():
 
 
 def test_missing_model_is_one_line_that_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("demask.knowledge.rules.pairs._MODEL", "en_no_such_model")
+    monkeypatch.setattr("demask.knowledge.english._MODEL", "en_no_such_model")
     load_english.cache_clear()
     with pytest.raises(RunError, match=re.escape("pip install 'demask[questions]'")):
         load_english()

@@ -11,7 +11,7 @@ from demask import rundir
 from demask.config import RunConfig
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
-from demask.knowledge.paraphrasing.grammar import load_parser
+from demask.knowledge.english import load_english
 from demask.knowledge.paraphrasing.measures import Summary, summarise_paraphrases
 from demask.knowledge.paraphrasing.paraphrases import Reject, write_paraphrases
 from demask.knowledge.paraphrasing.prompts import make_prompt
@@ -102,7 +102,7 @@ def make_paraphrases(
             order=order,
             seed=seed,
             pairs=pairs,
-            parse=load_parser(),
+            parse=load_english(),
             on_rejected=rejects.append,
         )
     summary = summarise_paraphrases(

@@ -114,7 +114,8 @@ def make_pairs(
 def _make_by_rules(
     cut: Callable[[Progress], Iterator[Passage]], facts: int, documents: int, progress: Progress
 ) -> Made:
-    from demask.knowledge.rules.pairs import load_english, make_pairs_by_rules
+    from demask.knowledge.english import load_english
+    from demask.knowledge.rules.pairs import make_pairs_by_rules
 
     progress.begin("Loading the English model", 1)
     load_english()
@@ -209,7 +210,7 @@ def check_maker(config: RunConfig) -> None:
     """
     makes = config.qa is None or (isinstance(config.paraphrases, int) and config.paraphrases > 0)
     if makes and find_server(config.writer) is None:
-        from demask.knowledge.rules.pairs import load_english
+        from demask.knowledge.english import load_english
 
         load_english()
 

