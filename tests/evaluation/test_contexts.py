@@ -35,6 +35,13 @@ def test_of_a_long_document_it_is_the_passage_with_the_answer_by_the_cues(
     assert choose(tiny_loaded, FILLER * 40, passages) == {"q": FOUNDED}
 
 
+def test_a_passage_with_the_answer_in_another_form_does_not_count(tiny_loaded: "LoadedModel") -> None:
+    inexact = "The Vossen of Mara founded the Orlin works in 1931."
+    assert choose(tiny_loaded, FILLER * 40, [inexact]) == {}
+    exact = "Mara Voss founded something."
+    assert choose(tiny_loaded, FILLER * 40, [inexact, exact]) == {"q": exact}
+
+
 def test_the_heading_of_the_passage_comes_along(tiny_loaded: "LoadedModel") -> None:
     passage = Passage("d", "d", FOUNDED, heading="Works (1931)\n")
     documents = {"d": Document("d", FILLER * 40)}
