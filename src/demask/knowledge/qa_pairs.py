@@ -12,7 +12,17 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from demask.documents.text_files import JsonLine, did_you_mean, read_id, read_json_lines, shown
+from demask.documents.text_files import (
+    JsonLine,
+    did_you_mean,
+    read_document_id,
+    read_id,
+    read_json_lines,
+    read_remark,
+    refuse_unknown_keys,
+    require,
+    shown,
+)
 from demask.errors import DataError
 from demask.records import Direction, QAPair
 
@@ -58,31 +68,17 @@ def load_qa_pairs(path: str | Path, *, documents: Collection[str] | None) -> lis
 
 
 def _make_pair(line: JsonLine) -> QAPair:
-    for key in line.values:
-        if key not in _KEYS:
-            raise DataError(
-                f"{line.place}: unknown key {shown(key)}, expected {', '.join(_KEYS)}"
-                f"{did_you_mean(key, _KEYS)}"
-            )
-    document_id = read_id(_required(line, "document_id"), key="document_id", place=line.place)
-    if not document_id:
-        raise DataError(f"{line.place}: document_id is empty, expected the id of a document")
+    refuse_unknown_keys(line, _KEYS)
+    document_id = read_document_id(line)
     return QAPair(
         id=read_id(line.values.get("id"), key="id", place=line.place) or f"q{line.number}",
         document_id=document_id,
-        question=_text(line, "question", _required(line, "question")),
+        question=_text(line, "question", require(line, "question")),
         answers=_answers(line),
         direction=_direction(line),
-        kind=_remark(line, "kind"),
-        made_by=_remark(line, "made_by"),
+        kind=read_remark(line, "kind"),
+        made_by=read_remark(line, "made_by"),
     )
-
-
-def _required(line: JsonLine, key: str) -> object:
-    if key not in line.values:
-        there = ", ".join(map(repr, line.values)) or "none"
-        raise DataError(f"{line.place}: no key {key!r}, keys are {there}; add it")
-    return line.values[key]
 
 
 def _text(line: JsonLine, what: str, value: object) -> str:
@@ -97,22 +93,15 @@ def _answers(line: JsonLine) -> tuple[str, ...]:
         if "answers" in line.values:
             raise DataError(f"{line.place}: answer and answers are both given, expected one of them")
         return (_text(line, "answer", line.values["answer"]),)
-    value = _required(line, "answers")
+    value = require(line, "answers")
     if not isinstance(value, list) or not value:
         raise DataError(f"{line.place}: answers is {shown(value)}, expected a list of strings")
     return tuple(_text(line, f"answers[{place}]", answer) for place, answer in enumerate(value))
 
 
 def _direction(line: JsonLine) -> Direction:
-    value = _required(line, "direction")
+    value = require(line, "direction")
     for direction in _DIRECTIONS:
         if value == direction:
             return direction
     raise DataError(f"{line.place}: direction is {shown(value)}, expected 'forward' or 'backward'")
-
-
-def _remark(line: JsonLine, key: str) -> str:
-    value = line.values.get(key)
-    if not isinstance(value, str | None):
-        raise DataError(f"{line.place}: {key} is {shown(value)}, expected a string")
-    return (value or "").strip()

@@ -10,7 +10,17 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from demask.documents.text_files import JsonLine, did_you_mean, read_id, read_json_lines, shown
+from demask.documents.text_files import (
+    JsonLine,
+    did_you_mean,
+    read_document_id,
+    read_id,
+    read_json_lines,
+    read_remark,
+    refuse_unknown_keys,
+    require,
+    shown,
+)
 from demask.errors import DataError
 from demask.records import Order, Paraphrase
 
@@ -55,39 +65,22 @@ def load_paraphrases(path: str | Path, *, documents: Collection[str] | None) -> 
 
 
 def _make_paraphrase(line: JsonLine) -> Paraphrase:
-    for key in line.values:
-        if key not in _KEYS:
-            raise DataError(
-                f"{line.place}: unknown key {shown(key)}, expected {', '.join(_KEYS)}"
-                f"{did_you_mean(key, _KEYS)}"
-            )
-    document_id = read_id(_required(line, "document_id"), key="document_id", place=line.place)
-    if not document_id:
-        raise DataError(f"{line.place}: document_id is empty, expected the id of a document")
-    text = _required(line, "text")
+    refuse_unknown_keys(line, _KEYS)
+    document_id = read_document_id(line)
+    text = require(line, "text")
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{line.place}: text is {shown(text)}, expected a string with some text")
-    made_by = line.values.get("made_by")
-    if not isinstance(made_by, str | None):
-        raise DataError(f"{line.place}: made_by is {shown(made_by)}, expected a string")
     return Paraphrase(
         id=read_id(line.values.get("id"), key="id", place=line.place) or f"p{line.number}",
         document_id=document_id,
         text=text.strip(),
         order=_order(line),
-        made_by=(made_by or "").strip(),
+        made_by=read_remark(line, "made_by"),
     )
 
 
-def _required(line: JsonLine, key: str) -> object:
-    if key not in line.values:
-        there = ", ".join(map(repr, line.values)) or "none"
-        raise DataError(f"{line.place}: no key {key!r}, keys are {there}; add it")
-    return line.values[key]
-
-
 def _order(line: JsonLine) -> Order:
-    value = _required(line, "order")
+    value = require(line, "order")
     for order in _ORDERS:
         if value == order:
             return order
