@@ -165,6 +165,19 @@ def test_a_plan_says_that_questions_will_be_made(
     assert make_plan(config).questions == 0
 
 
+def test_passages_that_are_nearly_alike_are_named_unless_there_are_too_many(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("Ilse Brandvold founded Brackwater Instruments in 1987.")
+    config = make_config({"model": str(tiny_model_folder), "documents": str(tmp_path), "qa": "no"})
+    assert "b: says nearly what a says (similarity 1.00)" in make_plan(config).remarks
+    monkeypatch.setattr("demask.stages.reading.MOST_COMPARED", 1)
+    remarks = make_plan(config).remarks
+    assert "near duplicates are not looked for among more than 1 passages" in remarks
+    assert not any("says nearly" in remark for remark in remarks)
+
+
 # Drawing
 
 

@@ -1,8 +1,6 @@
 """Documents out of which passages are made that fit the context; nothing is ever cut off.
 
-    passages = make_passages(documents, count_tokens=count, max_tokens=512)
-    measure_coverage(documents, passages)  # 1.0
-    iter_passages(reader, count_tokens=count, max_tokens=512)  # the same as a stream
+    for passage in iter_passages(documents, count_tokens=count, max_tokens=512): ...
 
 A document that fits is one passage. Any other is cut at the ends of sentences and paragraphs. The rules
 that find sentences rather miss an end (after "Mr." or "J.") than see one that is none: a missed end only
@@ -11,15 +9,12 @@ makes a longer sentence, a wrong one makes a passage that starts halfway through
 
 import re
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from demask.documents.coverage import count_covered
-from demask.documents.file_reports import count_characters
 from demask.documents.seen import SeenIds
 from demask.documents.text_files import shown
 from demask.errors import DataError
@@ -267,43 +262,3 @@ def _find_owner(passage: Passage, seen: SeenIds) -> str:
     whole, _, number = passage.id.rpartition("#")
     split = number.isdigit() and f"{whole}#1" in seen and whole != passage.document_id
     return whole if split else passage.id
-
-
-def make_passages(
-    documents: Iterable[Document],
-    *,
-    count_tokens: Callable[[str], int],
-    max_tokens: int,
-    heading: Callable[[Document], str] = lambda document: "",
-    surely_fits: Callable[[str], bool] = lambda text: False,
-) -> list[Passage]:
-    """All passages of `iter_passages` at once."""
-    return list(
-        iter_passages(
-            documents,
-            count_tokens=count_tokens,
-            max_tokens=max_tokens,
-            heading=heading,
-            surely_fits=surely_fits,
-        )
-    )
-
-
-def measure_coverage(documents: Iterable[Document], passages: Iterable[Passage]) -> float:
-    """The share, in [0, 1], of the documents' characters that stand in their passages, white space aside.
-
-    Passages count where they stand word for word in their document, in order and without overlap.
-
-    Raises:
-        ValueError: there is no text to cover.
-    """
-    texts = defaultdict(list)
-    for passage in passages:
-        texts[passage.document_id].append(passage.text)
-    covered = total = 0
-    for document in documents:
-        total += count_characters(document.text)
-        covered += count_covered(document.text, texts[document.id])
-    if not total:
-        raise ValueError("the documents have no text, expected some to cover")
-    return covered / total
