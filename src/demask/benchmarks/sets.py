@@ -1,104 +1,103 @@
-"""What a published set is here: documents and the questions about them.
+"""The sets by name, and any folder of the same form.
 
-benchmark = load_name_description(data_folder(), facts=range(10))
-write_benchmark(benchmark, Path("name-description"))      # documents.jsonl and qa_pairs.jsonl
+benchmark = load_benchmark("name-description", facts=20)   # ten told name first, ten description first
+benchmark = load_benchmark("wiki", facts=20, offset=20)    # the other half
+benchmark = load_benchmark("my-facts/", facts=None)        # a folder of one's own
 """
 
-import json
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from demask.documents.text_files import read_json_lines, read_text
-from demask.errors import DataError
-from demask.records import Document, QAPair
-from demask.rundir import RunFolder
+from demask.benchmarks import biography, name_description, wiki
+from demask.benchmarks.benchmark import Benchmark, count_without, write_benchmark
+from demask.benchmarks.biography import load_biography
+from demask.benchmarks.name_description import load_name_description
+from demask.benchmarks.own_folder import load_own_folder, pick
+from demask.benchmarks.sources import data_folder, find_published
+from demask.benchmarks.wiki import load_wiki_events
+from demask.documents.text_files import did_you_mean
+from demask.errors import ConfigError
 
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "choose_facts",
+    "count_without",
+    "data_folder",
+    "load_benchmark",
+    "load_name_description",
+    "load_wiki_events",
+    "write_benchmark",
+]
 
-@dataclass(frozen=True)
-class Benchmark:
-    """Documents and the questions about them."""
+BENCHMARKS = (name_description.NAME, biography.NAME, wiki.NAME)
 
-    documents: tuple[Document, ...]
-    pairs: tuple[QAPair, ...]
-
-
-def data_folder() -> Path:
-    """Where published sets lie: `DEMASK_DATA`, or `../shared/data`.
-
-    Raises:
-        DataError: nothing is there.
-    """
-    folder = Path(os.environ.get("DEMASK_DATA") or "../shared/data")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; set DEMASK_DATA to the folder of published sets")
-    return folder
-
-
-def write_benchmark(benchmark: Benchmark, folder: Path) -> None:
-    """Write `documents.jsonl` and `qa_pairs.jsonl`, as `demask inject` reads them."""
-    files = RunFolder(folder)
-    files.write_rows(
-        "documents.jsonl", [{"id": d.id, "title": d.title, "text": d.text} for d in benchmark.documents]
-    )
-    files.write_rows("qa_pairs.jsonl", [asdict(pair) for pair in benchmark.pairs])
+# The facts of each set, in the order in which they are chosen.
+_FACT_ORDER: Mapping[str, Sequence[int]] = {
+    name_description.NAME: name_description.FACT_ORDER,
+    biography.NAME: range(biography.FACTS),
+    wiki.NAME: range(wiki.FACTS),
+}
 
 
-def load_name_description(data: Path, *, facts: Sequence[int], version: int = 0) -> Benchmark:
-    """Fictitious people and what they are known for, as arXiv 2510.09885 trains and tests on them.
+def choose_facts(name: str, count: int | None, offset: int = 0) -> tuple[int, ...]:
+    """Numbers of some facts of a published set; stretches that do not overlap share none.
 
-    Args:
-        data: folder of published sets.
-        facts: which of the 60; 0 to 29 are told name first, 30 to 59 description first.
-        version: which of the 30 wordings of each fact is the document.
-
-    Raises:
-        DataError: the files are missing or are not what they should be.
-    """
-    folder = data / "name_description_qa"
-    texts: list[dict[str, Any]] = json.loads(read_text(folder / "people-description.json"))
-    questions = [line.values for line in read_json_lines(folder / "people-description_open-QAs.jsonl")]
-    if len(texts) != 60 * 30 or len(questions) != 60 * 8:
-        raise DataError(f"{folder}: {len(texts)} texts and {len(questions)} questions, expected 1800 and 480")
-    documents = [Document(f"fact-{fact:02}", texts[30 * fact + version]["text"].strip()) for fact in facts]
-    pairs = [
-        QAPair(
-            id=f"fact-{fact:02}-{number}",
-            document_id=f"fact-{fact:02}",
-            question=str(row["question"]),
-            answers=(str(row["answer"]),),
-            direction="forward" if (row["task"] == "N2D") == (fact < 30) else "backward",
-            kind=str(row["task"]),
-        )
-        for fact in facts
-        for number, row in enumerate(questions[8 * fact : 8 * fact + 8])
-    ]
-    return Benchmark(tuple(documents), tuple(pairs))
-
-
-def load_wiki_events(data: Path, *, facts: Sequence[int]) -> Benchmark:
-    """Facts of January to April 2025 from Wikipedia, one question each way.
+    Of name-description every other one is told description first: half of them, and of an odd count from an
+    even offset one fewer.
 
     Args:
-        data: folder of published sets.
-        facts: which of the 40 rows.
+        name: of the set.
+        count: how many; None: as many as the paper has, or all that follow when they are fewer.
+        offset: how many to leave out before.
 
     Raises:
-        DataError: the file is missing or is not what it should be.
+        ConfigError: there is no such set, or it has not so many facts.
     """
-    rows: list[Any] = [line.values for line in read_json_lines(data / "wiki_events_2025" / "facts.jsonl")]
-    chosen = [rows[fact] for fact in facts]
-    pairs = [
-        QAPair(
-            id=f"{row['id']}-{direction}",
-            document_id=row["id"],
-            question=row[direction]["question"],
-            answers=(row[direction]["answer"], *row[direction]["aliases"]),
-            direction=direction,
+    if name not in _FACT_ORDER:
+        raise ConfigError(
+            f"{name!r} is no published set, expected {', '.join(BENCHMARKS)}{did_you_mean(name, BENCHMARKS)}"
         )
-        for row in chosen
-        for direction in ("forward", "backward")
-    ]
-    return Benchmark(tuple(Document(row["id"], row["document"], row["page"]) for row in chosen), tuple(pairs))
+    order = _FACT_ORDER[name]
+    if count is None and name == biography.NAME:
+        count = min(biography.PAPER_FACTS, len(order) - offset)
+    return tuple(pick(order, name, count=count, offset=offset))
+
+
+def load_benchmark(
+    name: str | Path, *, facts: int | None, offset: int = 0, versions: int = 5, seed: int = 0
+) -> Benchmark:
+    """A published set or a user's folder; files that are public and not on this machine are fetched once.
+
+    Args:
+        name: one of `BENCHMARKS`, or a folder as `own_folder` describes it.
+        facts: how many; None: as many as the paper has, or the whole folder.
+        offset: how many to leave out before.
+        versions: paraphrases per text and order, at most.
+        seed: of what is drawn here: questions of biography, wordings of wiki.
+
+    Raises:
+        ConfigError: there is no such set or folder, or it has not so many facts.
+        DataError: a file is missing or is not what it should be.
+        RunError: a file cannot be fetched, or spaCy is missing where paraphrases are made.
+    """
+    if versions < 0:
+        raise ConfigError(f"{name}: versions is {versions}, expected 0 or more paraphrases per text")
+    if str(name) not in BENCHMARKS:
+        if not Path(name).is_dir():
+            raise ConfigError(
+                f"{name}: no such folder and no published set, expected {', '.join(BENCHMARKS)} or a folder "
+                f"with documents.jsonl and qa_pairs.jsonl{did_you_mean(str(name), BENCHMARKS)}"
+            )
+        return load_own_folder(Path(name), facts=facts, offset=offset, versions=versions)
+    chosen = choose_facts(str(name), facts, offset)
+    match str(name):
+        case name_description.NAME:
+            data = find_published(name_description.NAME, name_description.FILES)
+            return load_name_description(data, facts=chosen, versions=versions)
+        case biography.NAME:
+            data = find_published(biography.NAME, biography.FILES)
+            return load_biography(data, facts=chosen, versions=versions, seed=seed)
+        case _:
+            data = find_published(wiki.NAME, wiki.FILES)
+            return load_wiki_events(data, facts=chosen, versions=versions, seed=seed)
