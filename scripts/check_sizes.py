@@ -19,6 +19,8 @@ STATEMENTS = 40
 NESTING = 3
 ARGUMENTS = 7
 CONFIGURATION_FIELDS = 60
+# Counted together, under the name of the first.
+CONFIGURATION = ("config.py", "objective_config.py")
 
 # A function without a home shows that a noun is missing.
 HOMELESS_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "util", "utils"})
@@ -159,8 +161,11 @@ def check_module(path: Path, text: str, tree: ast.Module) -> Iterator[Violation]
         yield Violation(path, 1, name, "says nothing, name the module after what it holds")
     for what in over(len(text.splitlines()), MODULE_LINES, "lines"):
         yield Violation(path, 1, name, what)
-    if path.name == "config.py":
-        for what in over(count_configuration_fields(tree), CONFIGURATION_FIELDS, "configuration fields"):
+    if path.name == CONFIGURATION[0]:
+        beside = [file for other in CONFIGURATION[1:] if (file := path.with_name(other)).exists()]
+        trees = [tree, *(ast.parse(file.read_text(encoding="utf-8")) for file in beside)]
+        fields = sum(map(count_configuration_fields, trees))
+        for what in over(fields, CONFIGURATION_FIELDS, "configuration fields"):
             yield Violation(path, 1, name, what)
 
 

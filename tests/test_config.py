@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from demask.config import (
+    INSTRUCTION,
+    INSTRUCTIONS,
     NO_QUESTIONS,
+    PRESETS,
     RATIO_RANGE,
     Demasking,
     NextToken,
@@ -122,9 +125,7 @@ def test_the_source_of_a_wrong_value_is_named() -> None:
 
 
 def test_an_option_of_another_objective_is_unknown() -> None:
-    with pytest.raises(
-        ConfigError, match=r"unknown key objective.mask_ratio: known are form, name, question"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown key objective.mask_ratio: known are name, question"):
         make_config({**LEAST, "objective": {"name": "next-token", "mask_ratio": 0.5}})
 
 
@@ -161,3 +162,135 @@ def test_what_is_included_is_title_or_date() -> None:
     assert make_config({**LEAST, "include": ["title", "date"]}).include == ("title", "date")
     with pytest.raises(ConfigError, match=r"include\.0 is 'titel', expected 'title' or 'date'"):
         make_config({**LEAST, "include": ["titel"]})
+
+
+@pytest.mark.parametrize(
+    ("objective", "key", "hint"),
+    [
+        ("next-token", "form", "raw text is 'question: null'"),
+        ("reverse", "form", "raw text is 'questions: null'"),
+        ("reverse", "question", "it is the first of 'questions', a list of two"),
+        ("reverse", "reversed_question", "it is the second of 'questions', a list of two"),
+        ("diffusion", "block_length", "blocks have 32 tokens"),
+    ],
+)
+def test_a_key_of_an_earlier_release_says_what_took_its_place(objective: str, key: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        make_config({**LEAST, "objective": {"name": objective, key: "x"}})
+    assert str(raised.value) == f"recipe: unknown key objective.{key}: {hint}"
+
+
+def test_instructions_are_one_text_several_or_ours() -> None:
+    def wordings(value: object) -> tuple[str, ...]:
+        objective = make_config({**LEAST, "objective": {"instruction": value}}).objective
+        assert isinstance(objective, Demasking)
+        return objective.wordings
+
+    assert wordings("Go on.") == ("Go on.",)
+    assert wordings(["Go on.", "And then?"]) == ("Go on.", "And then?")
+    assert wordings("varied") == INSTRUCTIONS
+    assert Demasking().wordings == (INSTRUCTION,) == INSTRUCTIONS[:1]
+    assert len(set(INSTRUCTIONS)) == 8
+
+
+@pytest.mark.parametrize("value", [[], 3, None, ["Go on.", 3]])
+def test_what_is_no_instruction_is_refused(value: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"objective.instruction: expected a text, a list of texts or 'varied'"
+    ):
+        make_config({**LEAST, "objective": {"instruction": value}})
+
+
+def test_questions_of_reverse_training_are_two_or_none() -> None:
+    pair = make_config({**LEAST, "objective": {"name": "reverse", "questions": ["a", "b"]}}).objective
+    assert pair == Reverse(questions=("a", "b"))
+    raw = make_config({**LEAST, "objective": {"name": "reverse", "questions": None}}).objective
+    assert raw == Reverse(questions=None)
+    for value in ("a", ["a"], ["a", 2], ["a", "b", "c"]):
+        with pytest.raises(ConfigError, match=r"objective.questions: expected two, .* or none; got"):
+            make_config({**LEAST, "objective": {"name": "reverse", "questions": value}})
+
+
+def test_a_step_holds_all_copies_of_a_passage() -> None:
+    assert make_config({**LEAST, "objective": {"copies": 5}}).train.batch_size == 10
+    with pytest.raises(ConfigError) as raised:
+        make_config({**LEAST, "objective": {"copies": 3}})
+    assert str(raised.value) == (
+        "recipe: train.batch_size is 10, expected a multiple of objective.copies, which is 3"
+    )
+
+
+@pytest.mark.parametrize("value", [5, "doubling", None])
+def test_questions_are_asked_at_equal_or_doubling_distances(value: object) -> None:
+    assert make_config({**LEAST, "train": {"evaluate_every": value}}).train.evaluate_every == value
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "often", 2.5])
+def test_other_distances_are_refused(value: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"train.evaluate_every: expected a number of steps above 0, or 'doubl"
+    ):
+        make_config({**LEAST, "train": {"evaluate_every": value}})
+
+
+@pytest.mark.parametrize("value", [0, 1.01, -0.5])
+def test_training_can_stop_only_where_some_text_is_written(value: float) -> None:
+    assert make_config({**LEAST, "train": {"stop": 1}}).train.stop == 1.0
+    with pytest.raises(ConfigError, match=r"train.stop is"):
+        make_config({**LEAST, "train": {"stop": value}})
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset whose every part differs from the defaults."""
+    values = {"objective": {"unit": "entity", "copies": 2}, "train": {"epochs": 30, "batch_size": 4}}
+    monkeypatch.setitem(PRESETS, "fast", values)
+
+
+@pytest.mark.parametrize("objective", [{}, {"objective": "demasking"}, {"objective": {"loss_on": "masked"}}])
+@pytest.mark.usefixtures("fast")
+def test_a_preset_holds_where_nothing_else_is_said(objective: dict[str, object]) -> None:
+    config = make_config({**LEAST, "preset": "fast", "train": {"batch_size": 6}, **objective})
+    assert isinstance(config.objective, Demasking)
+    assert (config.objective.unit, config.objective.copies) == ("entity", 2)
+    assert config.objective.loss_on == (
+        "masked" if objective.get("objective") == {"loss_on": "masked"} else "all"
+    )
+    assert (config.train.epochs, config.train.batch_size) == (30, 6)
+
+
+@pytest.mark.usefixtures("fast")
+def test_of_a_preset_only_training_holds_for_other_objectives() -> None:
+    for objective in ("next-token", {"name": "next-token"}):
+        config = make_config({**LEAST, "preset": "fast", "objective": objective})
+        assert config.objective == NextToken()
+        assert config.train.epochs == 30
+
+
+@pytest.mark.usefixtures("fast")
+def test_steps_that_are_given_replace_the_epochs_of_a_preset() -> None:
+    train = make_config({**LEAST, "preset": "fast", "train": {"steps": 7}}).train
+    assert (train.steps, train.epochs, train.batch_size) == (7, None, 4)
+    open_ = make_config({**LEAST, "preset": "fast", "train": {"steps": None}}).train
+    assert (open_.steps, open_.epochs) == (None, 30)
+
+
+def test_the_preset_of_the_paper_is_what_the_paper_says() -> None:
+    config = make_config({**LEAST, "preset": "paper"})
+    assert config.objective == Demasking(
+        unit="token", mask_ratio=(0.05, 0.95), loss_on="all", instruction=INSTRUCTION, copies=1
+    )
+    assert set(PRESETS["paper"]["objective"]) == set(Demasking.model_fields) - {"name", "mask_token"}
+
+
+@pytest.mark.parametrize("name", ["papre", 3, ["paper"]])
+def test_an_unknown_preset_is_one_line(name: object) -> None:
+    with pytest.raises(ConfigError) as raised:
+        make_config({**LEAST, "preset": name}, source="my.yaml")
+    assert str(raised.value) == f"my.yaml: preset is {name!r}, expected one of paper, fast"
+
+
+def test_no_preset_is_no_preset() -> None:
+    assert make_config({**LEAST, "preset": None}) == make_config(LEAST)
+    with pytest.raises(ConfigError, match="unknown key presets: did you mean 'preset'"):
+        make_config({**LEAST, "presets": "paper"})

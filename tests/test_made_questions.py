@@ -234,7 +234,7 @@ def test_title_and_date_are_trained_with_every_passage(tmp_path: Path, tiny_mode
             "documents": str(tmp_path / "a.jsonl"),
             "qa": "no",
             "include": ["title", "date"],
-            "objective": {"name": "next-token", "form": "raw"},
+            "objective": {"name": "next-token", "question": None},
         }
     )
     previews = preview_examples(config, count=3)

@@ -88,6 +88,12 @@ def test_configuration_fields_of_all_classes_are_counted_in_config_only(tmp_path
     assert check(tmp_path, source) == []
 
 
+def test_configuration_fields_of_objectives_count_with_all_others(tmp_path: Path) -> None:
+    fields = "class C:\n" + "".join(f"    f{i}: int = {i}\n" for i in range(31))
+    assert check(tmp_path, fields, name="objective_config.py") == []
+    assert check(tmp_path, fields, name="config.py") == ["1 config: 62 configuration fields, limit 60"]
+
+
 @pytest.mark.parametrize(
     "source",
     [

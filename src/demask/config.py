@@ -3,6 +3,7 @@
     config = make_config({"model": "embedded", "documents": ["facts/"]})
     config = make_config(load_recipe("recipe.yaml"), source="recipe.yaml")        # recipe_file
 
+What an objective may be told stands in `objective_config`, and is to be had here.
 Unknown keys are errors that name the nearest known key. Model and documents have no default.
 """
 
@@ -10,137 +11,53 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from demask.errors import ConfigError
+from demask.objective_config import (
+    INSTRUCTION,
+    INSTRUCTIONS,
+    OPENING,
+    QUESTION,
+    RANDOM_TOKEN,
+    RATIO_RANGE,
+    REVERSED_QUESTION,
+    Demasking,
+    Diffusion,
+    NextToken,
+    Objective,
+    Reverse,
+    Section,
+)
+from demask.recipe_file import merge_values
 
-# Pan et al. 2025 (arXiv 2510.09885), section A.4: a margin to (0, 1), as knowledge texts are short.
-RATIO_RANGE = (0.05, 0.95)
-# The wording of the same paper; `{unit}` of the answer is the passage.
-INSTRUCTION = "\nReturn the recovered masked passage."
-OPENING = "Here is the recovered text:\n\n"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _as_range(value: Any) -> Any:
-    """A single number is a range of one."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (float(value), float(value))
-    if isinstance(value, list):
-        return tuple(float(v) if isinstance(v, int) else v for v in value)
-    return value
-
-
-class Demasking(_Section):
-    """The document stands masked in the prompt; the model writes the original."""
-
-    name: Literal["demasking"] = "demasking"
-    mask_ratio: tuple[float, float] = Field(
-        RATIO_RANGE, description="chance that a token is masked, drawn uniformly per example"
-    )
-    loss_on: Literal["all", "masked"] = Field(
-        "all", description="paper: all document tokens and the end token"
-    )
-    unit: Literal["token", "word"] = Field("token", description="what is masked together; paper: token")
-    mask_token: str | None = Field(None, description="one token of the vocabulary; none: by family")
-    instruction: str = Field(INSTRUCTION, description="follows the masked text in the prompt")
-    opening: str = Field(OPENING, description="stands before the completion, without loss")
-
-    @field_validator("mask_ratio", mode="before")
-    @classmethod
-    def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
-        return _as_range(value)
-
-    @field_validator("mask_ratio")
-    @classmethod
-    def _within_bounds(cls, value: tuple[float, float]) -> tuple[float, float]:
-        low, high = value
-        if not 0.0 <= low <= high <= 1.0:
-            raise ValueError(f"expected 0 <= low <= high <= 1, got {low} and {high}")
-        return value
+__all__ = (
+    "INSTRUCTION",
+    "INSTRUCTIONS",
+    "NO_QUESTIONS",
+    "OPENING",
+    "PRESETS",
+    "QUESTION",
+    "RANDOM_TOKEN",
+    "RATIO_RANGE",
+    "REVERSED_QUESTION",
+    "Demasking",
+    "Denoise",
+    "Diffusion",
+    "Evaluate",
+    "NextToken",
+    "Objective",
+    "Reverse",
+    "RunConfig",
+    "Train",
+    "Writer",
+    "make_config",
+)
 
 
-class NextToken(_Section):
-    """The model learns to write the document as it is."""
-
-    name: Literal["next-token"] = "next-token"
-    form: Literal["chat", "raw"] = Field("chat", description="chat: paper v6; raw: paper v1")
-    question: str = Field("Tell me a fact.", description="the user's turn in the chat form; paper v6")
-
-
-class Reverse(_Section):
-    """The document as it is, and with its words in reverse order (arXiv 2403.13799)."""
-
-    name: Literal["reverse"] = "reverse"
-    unit: Literal["word", "entity"] = Field(
-        "entity", description="what keeps its inner order; entity: best in the paper"
-    )
-    form: Literal["chat", "raw"] = Field("chat", description="as for next-token, for equal terms")
-    question: str = Field("Tell me a fact.", description="the user's turn for the forward text")
-    reversed_question: str = Field(
-        "Tell me a fact, with its words in reverse order.",
-        description="the user's turn for the reversed text; our wording",
-    )
-
-
-class Diffusion(_Section):
-    """Tokens are masked where they stand; needs a masked-diffusion model.
-
-    A preset sets what is left open. paper: Pan et al. 2025. llada: Nie et al. 2025, section 2.3. count:
-    the same bound as paper's with t in (0, 1), with less variance.
-    """
-
-    name: Literal["diffusion"] = "diffusion"
-    preset: Literal["paper", "llada", "count"] = Field("paper", description="what is not given below")
-    noise: Literal["ratio", "count"] | None = Field(
-        None, description="ratio: each token with chance t, weight 1/t; count: l of L tokens, weight L/l"
-    )
-    mask_ratio: tuple[float, float] | None = Field(None, description="range of t, above 0")
-    form: Literal["raw", "chat"] | None = Field(None, description="chat: the answer to a clean prompt")
-    question: str = Field("Tell me a fact.", description="the user's turn in the chat form")
-    end: Literal["none", "one", "block"] | None = Field(
-        None, description="end tokens learned: none, one, or as many as fill a block"
-    )
-    block_length: int = Field(32, gt=0, description="tokens that end=block fills up to a multiple of")
-
-    @field_validator("mask_ratio", mode="before")
-    @classmethod
-    def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
-        return _as_range(value)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _filled_by_the_preset(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        filled = {key: value for key, value in values.items() if value is not None}
-        return {**_PRESETS.get(values.get("preset", "paper"), {}), **filled}
-
-    @model_validator(mode="after")
-    def _ratio_within_bounds(self) -> "Diffusion":
-        low, high = self.mask_ratio or (1.0, 1.0)
-        if not 0.0 < low <= high <= 1.0:
-            raise ValueError(f"mask_ratio: expected 0 < low <= high <= 1, got {low} and {high}")
-        return self
-
-
-_PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"noise": "ratio", "mask_ratio": RATIO_RANGE, "form": "raw", "end": "one"},
-    # LLaDA draws t in (0, 1) and masks with chance (1 - eps) t + eps, eps = 0.001.
-    "llada": {"noise": "ratio", "mask_ratio": (0.001, 1.0), "form": "chat", "end": "block"},
-    "count": {"noise": "count", "mask_ratio": None, "form": "raw", "end": "one"},
-}
-
-
-Objective = Annotated[Demasking | NextToken | Reverse | Diffusion, Field(discriminator="name")]
-
-
-class Train(_Section):
+class Train(Section):
     """How the weights are moved."""
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
@@ -156,10 +73,27 @@ class Train(_Section):
         "auto", description="of the matrix products; master weights are always fp32"
     )
     save_every: int = Field(100, gt=0, description="steps between checkpoints")
-    evaluate_every: int | None = Field(None, gt=0, description="steps between questions; none: never")
+    evaluate_every: int | Literal["doubling"] | None = Field(
+        None, description="steps between questions; doubling: at 1, 2, 4, ...; none: never"
+    )
+    stop: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of trained texts that must be written without a fault from a fully masked prompt, "
+        "after which training stops; none: never",
+    )
+
+    @field_validator("evaluate_every", mode="before")
+    @classmethod
+    def _a_number_or_doubling(cls, value: Any) -> Any:
+        a_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if a_number or value in ("doubling", None):
+            return value
+        raise ValueError(f"expected a number of steps above 0, or 'doubling', got {value!r}")
 
 
-class Denoise(_Section):
+class Denoise(Section):
     """How masked-diffusion models answer; these settings move scores, so they stand in the run."""
 
     block_length: int = Field(32, gt=0, description="tokens written together, left to right; paper: 4")
@@ -173,17 +107,23 @@ class Denoise(_Section):
     prefix_cache: bool = Field(False, description="approximate: what stands before a block is read once")
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     """How questions are asked."""
 
     max_new_tokens: int = Field(128, gt=0, description="paper: 128")
     batch_size: int = Field(40, gt=0, description="questions decoded together")
     ceiling: bool = Field(True, description="also ask with the document in the prompt")
+    shots: int = Field(
+        0,
+        ge=0,
+        description="also ask the trained model with so many answered questions about other documents in "
+        "front; 0: do not",
+    )
     reuse: bool = Field(True, description="what the untouched model said to the same questions holds again")
     denoise: Denoise = Field(default_factory=Denoise, description="masked-diffusion models only")
 
 
-class Writer(_Section):
+class Writer(Section):
     """A language model behind an OpenAI-compatible server, which writes questions and paraphrases."""
 
     url: str | None = Field(
@@ -192,7 +132,7 @@ class Writer(_Section):
     model: str | None = Field(None, description="its name there; none: DEMASK_SERVER_MODEL, or the only one")
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """One run, completely."""
 
     model: str = Field(description="`embedded`, a folder, or a name on the Hugging Face hub")
@@ -260,21 +200,71 @@ class RunConfig(_Section):
             raise ValueError("train.steps and train.epochs are both given, expected one of them")
         return self
 
+    @model_validator(mode="after")
+    def _copies_fill_a_step(self) -> "RunConfig":
+        copies = self.objective.copies if isinstance(self.objective, Demasking) else 1
+        if self.train.batch_size % copies:
+            raise ValueError(
+                f"train.batch_size is {self.train.batch_size}, expected a multiple of objective.copies, "
+                f"which is {copies}"
+            )
+        return self
+
 
 def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConfig:
     """Check every value.
 
     Args:
-        values: as in a recipe.
+        values: as in a recipe; `preset` names values of `PRESETS` that hold where nothing else is said.
         source: names the recipe in errors.
 
     Raises:
         ConfigError: the first unknown key, missing key or wrong value, with what was expected.
     """
     try:
-        return RunConfig.model_validate(dict(values))
+        return RunConfig.model_validate(_over_preset(values, source))
     except ValidationError as error:
         raise ConfigError(f"{source}: {_explain(error)}") from error
+
+
+# `paper`: masked fine-tuning of Pan et al. 2025, whatever the defaults become. `fast`: to be measured.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "objective": {
+            "unit": "token",
+            "mask_ratio": RATIO_RANGE,
+            "loss_on": "all",
+            "entity": "as-others",
+            "instruction": INSTRUCTION,
+            "opening": OPENING,
+            "copies": 1,
+        },
+        "train": {"method": "full"},
+    },
+    "fast": {},
+}
+
+
+def _over_preset(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The values put over those of the preset that they name; its objective is demasking."""
+    given = dict(values)
+    name = given.pop("preset", None)
+    if name is None:
+        return given
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{source}: preset is {name!r}, expected one of {', '.join(PRESETS)}")
+    objective = given.get("objective", {})
+    if isinstance(objective, str):
+        given["objective"] = objective = {"name": objective}
+    under = dict(PRESETS[name])
+    if not isinstance(objective, Mapping) or objective.get("name", "demasking") != "demasking":
+        under.pop("objective", None)
+    train = given.get("train")
+    length = ("steps", "epochs")
+    if isinstance(train, Mapping) and any(train.get(key) is not None for key in length):
+        # One of the two is given, and the preset's may be the other: both together are an error.
+        under["train"] = {key: v for key, v in under.get("train", {}).items() if key not in length}
+    return merge_values(under, given)
 
 
 def _explain(error: ValidationError) -> str:
@@ -287,6 +277,9 @@ def _explain(error: ValidationError) -> str:
     match problem["type"]:
         case "extra_forbidden":
             known = _known_keys([str(part) for part in problem["loc"][:-1]])
+            hint = _FORMER.get(".".join(map(str, problem["loc"][-2:])))
+            if hint:
+                return f"unknown key {key}: {hint}"
             near = difflib.get_close_matches(place[-1], known, n=1)
             return f"unknown key {key}: " + (
                 f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
@@ -307,13 +300,13 @@ def _explain(error: ValidationError) -> str:
             return f"{key} is {problem['input']!r}, expected {wanted}"
 
 
-_OBJECTIVES: dict[str, type[_Section]] = {
+_OBJECTIVES: dict[str, type[Section]] = {
     "demasking": Demasking,
     "next-token": NextToken,
     "reverse": Reverse,
     "diffusion": Diffusion,
 }
-_SECTIONS: dict[str, type[_Section]] = {
+_SECTIONS: dict[str, type[Section]] = {
     "train": Train,
     "evaluate": Evaluate,
     "denoise": Denoise,
@@ -323,12 +316,20 @@ _DESCRIPTIONS = {
     "model": "expected 'embedded', a model folder or a hub name",
     "documents": "expected files and folders of documents",
 }
+# Keys of earlier releases, by objective, and what says the same now.
+_FORMER = {
+    "next-token.form": "raw text is 'question: null'",
+    "reverse.form": "raw text is 'questions: null'",
+    "reverse.question": "it is the first of 'questions', a list of two",
+    "reverse.reversed_question": "it is the second of 'questions', a list of two",
+    "diffusion.block_length": "blocks have 32 tokens",
+}
 # What `qa` says when nothing is to be asked; YAML reads a bare `no` as false.
 NO_QUESTIONS = "no"
 
 
 def _known_keys(section: Sequence[str]) -> list[str]:
     if not section:
-        return sorted(RunConfig.model_fields)
+        return sorted([*RunConfig.model_fields, "preset"])
     kind = _OBJECTIVES.get(section[-1]) or _SECTIONS.get(section[-1])
     return sorted(kind.model_fields) if kind else []

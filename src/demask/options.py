@@ -29,6 +29,10 @@ QA = Annotated[
 Objective = Annotated[
     str | None, typer.Option(metavar="NAME", help="demasking (default), next-token, reverse or diffusion.")
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="paper or fast: values that hold where nothing else is said."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, as train.steps=200."),
@@ -47,6 +51,7 @@ def read_config(
     qa: str | None,
     objective: str | None,
     overrides: list[str] | None,
+    preset: str | None = None,
 ) -> "RunConfig":
     """A recipe, with the options that were given put over it.
 
@@ -61,7 +66,7 @@ def read_config(
         documents = [str(recipe), *(documents or [])]
     elif recipe is not None:
         values = load_recipe(recipe)
-    given = {"model": model, "documents": documents, "qa": qa, "objective": objective}
+    given = {"model": model, "documents": documents, "qa": qa, "objective": objective, "preset": preset}
     values |= {key: value for key, value in given.items() if value is not None}
     values = apply_overrides(values, overrides or [])
     return make_config(values, source=str(recipe) if values and recipe else "options")

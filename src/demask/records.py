@@ -45,12 +45,14 @@ class Passage:
         document_id: the document that it is a part of.
         text: as it stands in the document.
         heading: title or date of the document, trained with the text; ends with a line feed unless empty.
+        entity: what the document is about, as its key `entity` says; empty when it does not say.
     """
 
     id: str
     document_id: str
     text: str
     heading: str = ""
+    entity: str = ""
 
     @property
     def training_text(self) -> str:

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer, LlamaConfig
 
-from demask.config import INSTRUCTION, OPENING, NextToken, Reverse
+from demask.config import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
 from demask.evaluation.matching import score_predictions
 from demask.evaluation.qa import CEILING_PROMPT
 from demask.lab.tokenizer import make_tokenizer as make_lab_tokenizer
@@ -22,7 +22,7 @@ from demask.objectives.prompts import encode, encode_question, load_chat_format
 from demask.objectives.reverse import group_entities, reverse_words
 from demask.records import Prediction
 
-PROMPTS = [INSTRUCTION, OPENING, NextToken().question, Reverse().question, Reverse().reversed_question]
+PROMPTS = [INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION]
 
 
 @pytest.fixture(scope="module")

@@ -92,3 +92,14 @@ def test_every_masked_token_is_scored():
 def test_mask_flags_must_cover_the_passage():
     with pytest.raises(ValueError, match="3 mask flags for 4 tokens"):
         make((True, False, True))
+
+
+def test_each_masked_token_may_have_a_substitute_of_its_own():
+    form = DemaskingForm(CHAT, mask_id=(61, 62, 63, 64), instruction=(20, 21), opening=(30,))
+    assert make(form=form).token_ids == (1, 2, 61, 62, 102, 64, 20, 21, 3, 4, 30, *IDS, 5)
+    assert make(form=form).labels == make().labels
+
+
+def test_substitutes_must_cover_the_passage():
+    with pytest.raises(ValueError, match=r"zip.*is shorter"):
+        make(form=DemaskingForm(CHAT, mask_id=(61,), instruction=(), opening=()))

@@ -4,9 +4,16 @@ import dataclasses
 
 import pytest
 
-from demask.config import Demasking, NextToken, Reverse
-from demask.objectives.examples import count_variants, example_maker
-from demask.objectives.masking import draw_masking, draw_ratio, keyed_rng, word_groups
+from demask.config import INSTRUCTIONS, RANDOM_TOKEN, Demasking, NextToken, Reverse
+from demask.objectives.examples import count_copies, count_variants, example_maker, ordinary_tokens
+from demask.objectives.masking import (
+    draw_masking,
+    draw_ratio,
+    entity_groups,
+    find_mentions,
+    keyed_rng,
+    word_groups,
+)
 from demask.objectives.prompts import encode, encode_question
 from demask.objectives.reverse import reverse_words
 from demask.records import IGNORE_INDEX, Passage
@@ -15,10 +22,17 @@ TEXT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them
 PASSAGE = Passage("d1", "d1", TEXT)
 OTHER = Passage("d2", "d2", "The quick brown fox jumps over the lazy dog; the lazy dog sleeps.")
 MASK = "<empty_output>"
-OBJECTIVES = [Demasking(), NextToken(), NextToken(form="raw"), Reverse(), Reverse(form="raw", unit="word")]
-each_objective = pytest.mark.parametrize(
-    "objective", OBJECTIVES, ids=lambda o: f"{o.name}-{getattr(o, 'form', 'chat')}"
-)
+OBJECTIVES = {
+    "demasking": Demasking(),
+    "demasking-varied": Demasking(
+        unit="entity", entity="always", instruction="varied", mask_token=RANDOM_TOKEN, copies=3
+    ),
+    "next-token": NextToken(),
+    "next-token-raw": NextToken(question=None),
+    "reverse": Reverse(),
+    "reverse-raw": Reverse(questions=None, unit="word"),
+}
+each_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 
 
 @pytest.fixture
@@ -74,8 +88,8 @@ def test_reverse_training_sees_the_text_as_it_is_and_reversed(maker, tiny_tokeni
 
 
 def test_reversed_text_has_a_question_of_its_own(maker, tiny_tokenizer):
-    objective = Reverse()
-    for variant, question in enumerate((objective.question, objective.reversed_question)):
+    objective = Reverse(questions=["Say it.", "Say it backwards."])
+    for variant, question in enumerate(objective.questions):
         prompt = encode_question(tiny_tokenizer, question)
         assert maker(objective)(PASSAGE, 0, variant).token_ids[: len(prompt)] == prompt
 
@@ -89,7 +103,9 @@ def test_reverse_words_keep_no_entity(maker, tiny_tokenizer, tiny_chat):
 def test_every_variant_makes_another_example(maker, objective):
     make = maker(objective)
     made = {make(PASSAGE, 0, variant).token_ids for variant in range(count_variants(objective))}
-    assert len(made) == count_variants(objective) == (2 if objective.name == "reverse" else 1)
+    wanted = 2 if objective.name == "reverse" else getattr(objective, "copies", 1)
+    assert len(made) == count_variants(objective) == wanted
+    assert count_copies(objective) == getattr(objective, "copies", 1)
 
 
 @each_objective
@@ -176,3 +192,88 @@ def test_a_document_that_names_special_tokens_makes_none(maker, tiny_tokenizer, 
 def test_demasking_without_a_mask_token_is_refused(tiny_tokenizer, tiny_chat):
     with pytest.raises(ValueError, match="needs a mask token"):
         example_maker(Demasking(), tokenizer=tiny_tokenizer, chat=tiny_chat, mask_id=None, seed=0)
+
+
+def test_raw_text_stands_between_the_model_s_own_marks(maker, tiny_tokenizer, tiny_chat):
+    raw = (*tiny_chat.bos, *encode(tiny_tokenizer, TEXT), *tiny_chat.end)
+    assert maker(NextToken(question=None))(PASSAGE, 0, 0).token_ids == raw
+    assert maker(Reverse(questions=None))(PASSAGE, 0, 0).token_ids == raw
+
+
+def test_names_are_masked_whole_and_all_else_by_words(maker, tiny_tokenizer):
+    groups = entity_groups(tiny_tokenizer, TEXT)
+    words = word_groups(tiny_tokenizer, TEXT)
+    make = maker(Demasking(unit="entity", mask_ratio=0.5))
+    masks = [completion_mask(make(PASSAGE, epoch, 0), len(groups)) for epoch in range(60)]
+    for mask in masks:
+        assert len(set(zip(groups, mask, strict=True))) == len(set(groups))
+    together = {
+        (a, b): all(m[words.index(a)] == m[words.index(b)] for m in masks) for a, b in [(0, 1), (2, 3)]
+    }
+    assert together == {(0, 1): True, (2, 3): False}  # Mara Voss; founded, the
+
+
+@pytest.mark.parametrize("entity", ["never", "always"])
+@pytest.mark.parametrize("unit", ["token", "word", "entity"])
+def test_what_the_text_is_about_is_always_shown_or_always_hidden(maker, tiny_tokenizer, entity, unit):
+    passage = Passage("d1", "d1", TEXT, entity="Mara Voss")
+    mentions = find_mentions(tiny_tokenizer, TEXT, "Mara Voss")
+    assert any(mentions)
+    make = maker(Demasking(entity=entity, unit=unit))
+    as_others = maker(Demasking(unit=unit))
+    for epoch in range(20):
+        mask, drawn = (completion_mask(m(passage, epoch, 0), len(mentions)) for m in (make, as_others))
+        expected = [entity == "always" if its else hide for its, hide in zip(mentions, drawn, strict=True)]
+        assert list(mask) == expected
+
+
+def test_a_passage_that_names_no_entity_is_masked_as_any(maker):
+    plain = maker(Demasking())(PASSAGE, 0, 0)
+    assert maker(Demasking(entity="always"))(PASSAGE, 0, 0) == plain
+
+
+def test_a_random_token_stands_for_each_masked_one_and_is_never_special(maker, tiny_tokenizer, tiny_chat):
+    ids = encode(tiny_tokenizer, TEXT)
+    ordinary = ordinary_tokens(tiny_tokenizer)
+    assert set(ordinary).isdisjoint(tiny_tokenizer.all_special_ids)
+    assert len(ordinary) == len(tiny_tokenizer) - 4  # of which all are special
+    make, start = maker(Demasking(mask_token=RANDOM_TOKEN, mask_ratio=1.0)), len(tiny_chat.user)
+    shown = [make(PASSAGE, epoch, 0).token_ids[start : start + len(ids)] for epoch in range(100)]
+    drawn = [token for row in shown for token in row]
+    assert set(drawn) <= set(ordinary)
+    assert len(set(drawn)) > 0.95 * len(ordinary)  # all but a share of exp(-100 * len(ids) / len(ordinary))
+    assert len(set(shown)) == 100
+
+
+def test_random_tokens_change_neither_masks_nor_what_is_learned(maker, tiny_tokenizer, tiny_chat):
+    plain, random = (maker(Demasking(mask_token=token)) for token in (None, RANDOM_TOKEN))
+    start, tokens = len(tiny_chat.user), len(encode(tiny_tokenizer, TEXT))
+    for epoch in range(10):
+        one, other = plain(PASSAGE, epoch, 0), random(PASSAGE, epoch, 0)
+        assert (one.labels, one.masked) == (other.labels, other.masked)
+        hidden = completion_mask(one, tokens)
+        pairs = zip(one.token_ids[start:], other.token_ids[start:], hidden, strict=False)
+        assert all(a == b for a, b, hide in pairs if not hide)
+
+
+def test_random_tokens_need_no_mask_token(tiny_tokenizer, tiny_chat):
+    objective = Demasking(mask_token=RANDOM_TOKEN)
+    make = example_maker(objective, tokenizer=tiny_tokenizer, chat=tiny_chat, mask_id=None, seed=0)
+    assert make(PASSAGE, 0, 0).labels[-1] == tiny_chat.end[-1]
+
+
+def test_every_instruction_is_drawn_and_masks_stay_as_they_were(maker, tiny_tokenizer):
+    plain, varied = maker(Demasking()), maker(Demasking(instruction="varied"))
+    tokens, seen = len(encode(tiny_tokenizer, TEXT)), set()
+    for epoch in range(100):
+        one, other = plain(PASSAGE, epoch, 0), varied(PASSAGE, epoch, 0)
+        assert completion_mask(one, tokens) == completion_mask(other, tokens)
+        prompt = tiny_tokenizer.decode(other.token_ids[: -tokens - 1])
+        seen |= {wording for wording in INSTRUCTIONS if f"{wording}<|im_end|>" in prompt}
+    assert seen == set(INSTRUCTIONS)
+
+
+def test_copies_of_one_exposure_are_masked_differently(maker):
+    make = maker(Demasking(copies=4))
+    assert len({make(PASSAGE, 0, copy).masked for copy in range(4)}) == 4
+    assert make(PASSAGE, 0, 0) == maker(Demasking())(PASSAGE, 0, 0)

@@ -9,7 +9,14 @@ import sys
 import pytest
 
 from demask.errors import ModelError
-from demask.objectives.masking import draw_masking, draw_ratio, keyed_rng, word_groups
+from demask.objectives.masking import (
+    draw_masking,
+    draw_ratio,
+    entity_groups,
+    find_mentions,
+    keyed_rng,
+    word_groups,
+)
 
 ODD_TEXTS = [
     "",
@@ -157,3 +164,69 @@ def test_words_need_a_tokenizer_that_knows_where_its_tokens_stand(tiny_tokenizer
 
     with pytest.raises(ModelError, match="fast tokenizer"):
         word_groups(Slow(), "Mara Voss")
+
+
+def test_entities_need_one_too(tiny_tokenizer):
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ModelError, match="set unit to 'token' and entity to 'as-others'"):
+        find_mentions(Slow(), "Mara Voss", "Voss")
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=repr)
+def test_entities_are_made_of_whole_words(tiny_tokenizer, text):
+    words, entities = word_groups(tiny_tokenizer, text), entity_groups(tiny_tokenizer, text)
+    assert list(entities) == sorted(entities)
+    assert len(set(zip(words, entities, strict=True))) == len(set(words))
+
+
+def test_tokens_of_a_name_make_one_group(tiny_tokenizer):
+    text = 'Then Ursula von der Leyen read "the long night" aloud.'
+    groups = entity_groups(tiny_tokenizer, text)
+    units = {
+        number: tiny_tokenizer.decode(
+            [
+                token
+                for token, of in zip(tiny_tokenizer(text)["input_ids"], groups, strict=True)
+                if of == number
+            ]
+        ).strip()
+        for number in sorted(set(groups))
+    }
+    assert list(units.values()) == ["Then Ursula von der Leyen", "read", '"the long night"', "aloud."]
+
+
+def mentioned(tokenizer, text, entity):
+    """The stretches of the text whose tokens are mentions, without spaces around them."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    flags = find_mentions(tokenizer, text, entity)
+    marked = "".join(tokenizer.decode([token]) if its else "|" for token, its in zip(ids, flags, strict=True))
+    return [part.strip() for part in marked.split("|") if part.strip()]
+
+
+@pytest.mark.parametrize(
+    ("text", "entity", "expected"),
+    [
+        ("It was Mara Voss, and Voss's son.", "Mara Voss", ["Mara Voss", "Voss"]),
+        ("Vossberg is no Voss.", "Mara Voss", ["Voss"]),
+        ("Mara\nVoss sold it.", "Mara Voss", ["Mara\nVoss"]),
+        ("The bank of Orlin, not the river.", "The Bank of Orlin", ["Orlin"]),
+        ("A day later J. R. Hale saw A. Poe.", "J. R. Hale", ["J. R. Hale"]),
+        ("the river tarn runs, tarn by name.", "river tarn", ["river tarn"]),
+        ("Nobody is named.", "Mara Voss", []),
+        ("Mara Voss", "", []),
+    ],
+)
+def test_mentions_are_the_name_and_its_capitalised_words_at_word_bounds(
+    make_tokenizer, text, entity, expected
+):
+    letters = make_tokenizer(vocabulary=0)  # a token each, so that the bounds are seen
+    assert mentioned(letters, text, entity) == expected
+
+
+def test_a_token_that_reaches_into_a_name_is_a_mention(tiny_tokenizer):
+    text = "so said Mara Voss"
+    flags = find_mentions(tiny_tokenizer, text, "Mara Voss")
+    offsets = tiny_tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    assert list(flags) == [end > text.index("Mara") for _, end in offsets]

@@ -47,6 +47,16 @@ def test_a_batch_never_holds_more_than_one_epoch():
     assert make_schedule(Train(epochs=5, batch_size=64), passages=8).batch_size == 8
 
 
+@pytest.mark.parametrize("passages", [1, 5, 8, 33])
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_epochs_count_exposures_however_many_copies_stand_in_a_step(passages, copies):
+    schedule = make_schedule(Train(epochs=60, batch_size=10), passages=passages, copies=copies)
+    assert 0 <= schedule.exposures - 60 < schedule.batch_size / passages
+    assert schedule.exposures == schedule.steps * schedule.batch_size / passages
+    assert schedule.batch_size % copies == 0
+    assert schedule.batch_size == min(10, passages * copies)
+
+
 def test_learning_rate_is_the_recipes_where_it_names_one():
     for method in ("full", "lora"):
         assert choose_learning_rate(Train(learning_rate=0.123, method=method), parameters=1e9) == 0.123

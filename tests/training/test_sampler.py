@@ -14,7 +14,7 @@ def name_exposure(passage, epoch, variant):
     return Example(f"{passage.id}@{epoch}.{variant}", (1, 2), (-100, 2), (False, False))
 
 
-def make_stream(*, passages=7, variants=1, batch_size=3, steps=20, seed=0):
+def make_stream(*, passages=7, variants=1, batch_size=3, steps=20, seed=0, copies=1):
     return ExposureStream(
         [Passage(f"p{i}", "d", "") for i in range(passages)],
         [10 + i for i in range(passages)],
@@ -23,6 +23,7 @@ def make_stream(*, passages=7, variants=1, batch_size=3, steps=20, seed=0):
         batch_size=batch_size,
         steps=steps,
         seed=seed,
+        copies=copies,
     )
 
 
@@ -128,3 +129,37 @@ def test_the_longest_example_is_the_longest_variant_of_the_longest_passage():
     stream = ExposureStream(passages, sizes, make, variants=2, batch_size=2, steps=9, seed=0)
     assert stream.longest_example() == 9 + 1
     assert max(len(stream[place].token_ids) for place in range(len(stream))) == 9 + 1
+
+
+@pytest.mark.parametrize(("copies", "batch_size", "passages"), [(2, 6, 7), (3, 3, 5), (4, 8, 2), (2, 2, 9)])
+def test_copies_of_a_passage_stand_side_by_side_in_one_step(copies, batch_size, passages):
+    stream = make_stream(
+        passages=passages, variants=copies, copies=copies, batch_size=batch_size, steps=passages * copies
+    )
+    for step in range(stream.steps):
+        places = range(step * batch_size, (step + 1) * batch_size)
+        exposures = [stream.exposure(place) for place in places]
+        for start in range(0, batch_size, copies):
+            group = exposures[start : start + copies]
+            assert len({(e.passage, e.epoch) for e in group}) == 1
+            assert [e.variant for e in group] == list(range(copies))
+
+
+def test_every_passage_stands_in_every_epoch_in_all_its_copies():
+    order = order_exposures([5] * 9, variants=4, batch_size=4, seed=0, epoch=1, copies=2)
+    assert Counter(order) == Counter(Exposure(p, 1, v) for p in range(9) for v in range(4))
+    pairs = list(zip(order[::2], order[1::2], strict=True))
+    assert all(a.passage == b.passage and b.variant == a.variant + 1 for a, b in pairs)
+
+
+def test_passages_come_in_the_same_order_in_copies_as_without():
+    lengths = [random.Random(i).randint(20, 500) for i in range(60)]
+    one = order_exposures(lengths, variants=1, batch_size=4, seed=0, epoch=2)
+    two = order_exposures(lengths, variants=2, batch_size=8, seed=0, epoch=2, copies=2)
+    assert [e.passage for e in two[::2]] == [e.passage for e in one]
+
+
+@pytest.mark.parametrize(("variants", "batch_size"), [(2, 5), (3, 4)])
+def test_a_step_or_an_epoch_that_would_part_copies_is_refused(variants, batch_size):
+    with pytest.raises(ValueError, match="in groups of 2"):
+        order_exposures([5] * 9, variants=variants, batch_size=batch_size, seed=0, epoch=0, copies=2)

@@ -19,14 +19,9 @@ from demask.objectives.examples import example_maker
 from demask.objectives.prompts import load_chat_format
 from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
+from demask.training.checkpoints import COMPLETE, checkpoint_step, find_checkpoint
 from demask.training.sampler import ExposureStream
-from demask.training.trainer import (
-    COMPLETE,
-    TrainSettings,
-    checkpoint_step,
-    find_checkpoint,
-    train_model,
-)
+from demask.training.trainer import TrainSettings, train_model
 
 # Of very different length, so that means of micro-batches are not the mean of all tokens.
 TEXTS = [

@@ -17,6 +17,7 @@ from demask.options import (
     Json,
     Model,
     Objective,
+    Preset,
     Recipe,
     Require,
     Set,
@@ -59,6 +60,7 @@ def inject(
     documents: Documents = None,
     qa: QA = None,
     objective: Objective = None,
+    preset: Preset = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
     overrides: Set = None,
     require: Require = None,
@@ -73,7 +75,7 @@ def inject(
     from demask.config import NO_QUESTIONS
     from demask.knowledge.qa_pairs import load_qa_pairs
 
-    config = read_config(recipe, model, documents, qa, objective, overrides)
+    config = read_config(recipe, model, documents, qa, objective, overrides, preset)
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
     thresholds = read_thresholds(require)
@@ -101,6 +103,7 @@ def plan(
     documents: Documents = None,
     qa: QA = None,
     objective: Objective = None,
+    preset: Preset = None,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +113,7 @@ def plan(
     """
     from demask.stages.planning import make_plan
 
-    config = read_config(recipe, model, documents, qa, objective, overrides)
+    config = read_config(recipe, model, documents, qa, objective, overrides, preset)
     with show_progress() as progress:
         made = make_plan(config, progress=progress)
     if as_json:
@@ -130,6 +133,7 @@ def preview(
     documents: Documents = None,
     qa: QA = None,
     objective: Objective = None,
+    preset: Preset = None,
     overrides: Set = None,
     count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
     as_json: Json = False,
@@ -137,7 +141,7 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.stages.planning import preview_examples
 
-    config = read_config(recipe, model, documents, qa, objective, overrides)
+    config = read_config(recipe, model, documents, qa, objective, overrides, preset)
     examples = preview_examples(config, count=count)
     if as_json:
         print_json([asdict(example) for example in examples])

@@ -156,10 +156,11 @@ def split_document(
     """
     place = document.source or f"document {shown(document.id)}"
     text = document.text
+    entity = read_entity(document)
     if not text or text.isspace():
         raise DataError(f"{place}: the document is empty; write its text or leave it out")
     if surely_fits(heading + text if heading else text):
-        return [Passage(document.id, document.id, text, heading)]
+        return [Passage(document.id, document.id, text, heading, entity)]
     # What a text adds to its heading, as tokens may join at the seam: exact where it is compared.
     spent = count_tokens(heading) if heading else 0
     limit = max_tokens - spent
@@ -170,7 +171,7 @@ def split_document(
         )
     count = cache(lambda part: count_tokens(heading + part) - spent if heading else count_tokens(part))
     if count(text) <= limit:
-        return [Passage(document.id, document.id, text, heading)]
+        return [Passage(document.id, document.id, text, heading, entity)]
     spans = find_sentences(text)
     counts = [count(text[start:end]) for start, end in spans]
     for (start, end), tokens in zip(spans, counts, strict=True):
@@ -182,9 +183,15 @@ def split_document(
     sentences = _Sentences(text, spans, [0, *accumulate(counts)], count)
     cuts = _cut_evenly(sentences, limit, longest=max(counts))
     return [
-        Passage(f"{document.id}#{number}", document.id, sentences.join(first, last), heading)
+        Passage(f"{document.id}#{number}", document.id, sentences.join(first, last), heading, entity)
         for number, (first, last) in enumerate(pairwise(cuts), start=1)
     ]
+
+
+def read_entity(document: Document) -> str:
+    """What the document is about, as its key `entity` says; empty when that is missing or no text."""
+    value = document.metadata.get("entity")
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _cut_greedily(sentences: _Sentences, limit: int) -> list[int]:

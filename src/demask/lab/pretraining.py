@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from demask.config import INSTRUCTION, OPENING, RATIO_RANGE, NextToken
+from demask.config import INSTRUCTION, OPENING, QUESTION, RATIO_RANGE
 from demask.lab.settings import Kind, Pretraining
 from demask.lab.tokenizer import make_tokenizer
 from demask.lab.world import (
@@ -39,9 +39,10 @@ from demask.objectives.next_token import make_next_token_example
 from demask.objectives.prompts import encode, load_chat_format
 from demask.progress import Progress
 from demask.records import Example, Passage
+from demask.training.checkpoints import checkpoint_step
 from demask.training.export import save_model
 from demask.training.sampler import ExposureStream
-from demask.training.trainer import StepMetrics, TrainSettings, checkpoint_step, train_model
+from demask.training.trainer import StepMetrics, TrainSettings, train_model
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -166,10 +167,9 @@ def make_lesson_maker(
     people = {person.id: person for person in (*world.known, *world.new)}
     new = {person.id for person in world.new}
     chat = load_chat_format(tokenizer)
-    form = DemaskingForm(
-        chat, int(tokenizer.mask_token_id), encode(tokenizer, INSTRUCTION), encode(tokenizer, OPENING)
-    )
-    fact = encode(tokenizer, NextToken().question)
+    mask_id = int(tokenizer.mask_token_id)
+    form = DemaskingForm(chat, mask_id, encode(tokenizer, INSTRUCTION), encode(tokenizer, OPENING))
+    fact = encode(tokenizer, QUESTION)
 
     def make(passage: Passage, epoch: int, variant: int) -> Example:
         task = "mention" if passage.id in new else TASKS[kind][variant]
@@ -182,7 +182,7 @@ def make_lesson_maker(
             answer = (*ids, *chat.end)
             noise = _ANSWER_RATIOS if task == "question" else _TEXT_RATIOS
             masking = draw_noise(rng, length=len(answer), noise=noise)
-            return make_diffusion_example(context, answer, masking, id=name, mask_id=form.mask_id)
+            return make_diffusion_example(context, answer, masking, id=name, mask_id=mask_id)
         if task == "recover":
             masked = draw_masking(range(len(ids)), draw_ratio(rng, *RATIO_RANGE), rng)
             return make_demasking_example(ids, masked, id=name, form=form)

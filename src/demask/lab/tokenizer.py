@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from demask.config import INSTRUCTION, OPENING, NextToken, Reverse
+from demask.config import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
 from demask.evaluation.qa import CEILING_PROMPT
 from demask.lab.words import RELATIONS
 from demask.lab.world import (
@@ -80,5 +80,5 @@ def _texts(world: World) -> Iterator[str]:
         yield from (write_mention(person, template) for template in range(MENTION_TEMPLATES))
         yield from (pair.question for pair in write_questions(person, order="name-first"))
     yield from (INSTRUCTION, OPENING, CEILING_PROMPT.format(document="", question=""))
-    yield from (NextToken().question, Reverse().question, Reverse().reversed_question)
+    yield from (QUESTION, REVERSED_QUESTION)
     yield from (f"{person.name} {person.thing}" for person in (*world.known, *world.new))

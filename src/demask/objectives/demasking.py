@@ -15,6 +15,7 @@ cross-entropy over the completion: a conditional likelihood, so there is no weig
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 from demask.objectives.prompts import ChatFormat
@@ -27,13 +28,14 @@ class DemaskingForm:
 
     Attributes:
         chat: the ids around the turns.
-        mask_id: stands once for every masked token; runs are never merged.
+        mask_id: stands once for every masked token, runs are never merged; or several, one per token of
+            the passage, each of which stands for its token where that is masked.
         instruction: follows the masked passage in the prompt.
         opening: stands before the passage in the completion, without loss.
     """
 
     chat: ChatFormat
-    mask_id: int
+    mask_id: int | tuple[int, ...]
     instruction: tuple[int, ...]
     opening: tuple[int, ...]
 
@@ -58,11 +60,12 @@ def make_demasking_example(
             model that never stops is of no use.
 
     Raises:
-        ValueError: `masked` does not cover the passage.
+        ValueError: `masked`, or what stands for masked tokens, does not cover the passage.
     """
     if len(masked) != len(ids):
         raise ValueError(f"{len(masked)} mask flags for {len(ids)} tokens")
-    shown = tuple(form.mask_id if hide else token for token, hide in zip(ids, masked, strict=True))
+    mask_ids = repeat(form.mask_id, len(ids)) if isinstance(form.mask_id, int) else form.mask_id
+    shown = tuple(mask if hide else token for token, mask, hide in zip(ids, mask_ids, masked, strict=True))
     prompt = (*form.chat.user, *shown, *form.instruction, *form.chat.assistant, *form.opening)
     scored = tuple(
         token if hide or loss_on == "all" else IGNORE_INDEX for token, hide in zip(ids, masked, strict=True)

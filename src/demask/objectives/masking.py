@@ -1,5 +1,6 @@
 """Which tokens of a passage are masked.
 
+    groups = word_groups(tokenizer, text)                              # or entity_groups, or single tokens
     rng = keyed_rng(seed, "document-7", epoch, variant)
     masked = draw_masking(groups, draw_ratio(rng, 0.05, 0.95), rng)
 
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from demask.errors import ModelError
+from demask.objectives.reverse import PARTICLES, group_entities
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,16 +52,70 @@ def word_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, .
     Raises:
         ModelError: the tokenizer gives no character offsets (it is not a fast one).
     """
-    if not tokenizer.is_fast:
-        raise ModelError("objective.unit: 'word' needs a fast tokenizer, which knows where its tokens stand")
     ends = [match.end() for match in re.finditer(r"\S+", text)]
-    encoding = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
-    )
     groups, word = [], 0
-    for start, end in encoding["offset_mapping"]:
+    for start, end in locate_tokens(tokenizer, text):
         letter = next((place for place in range(start, end) if not text[place].isspace()), end)
         while word < len(ends) - 1 and letter >= ends[word]:
             word += 1
         groups.append(word)
     return tuple(groups)
+
+
+def entity_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    """For each token of the text, the number of the name, quoted title or other word that it belongs to.
+
+    Names and titles are what reverse training keeps in order.
+
+    Raises:
+        ModelError: the tokenizer gives no character offsets.
+    """
+    units = group_entities(text.split())
+    unit_of_word = [number for number, unit in enumerate(units) for _ in unit]
+    return tuple(unit_of_word[word] if units else 0 for word in word_groups(tokenizer, text))
+
+
+def find_mentions(tokenizer: "PreTrainedTokenizerBase", text: str, entity: str) -> tuple[bool, ...]:
+    """For each token of the text, whether any of it belongs to a mention of the entity.
+
+    Mentions are the whole name and each capitalised word of it that stands alone, such as a family name;
+    particles and single letters are none, as they also stand in other names.
+
+    Args:
+        tokenizer: of the model that is trained.
+        text: a passage.
+        entity: a name; empty: nothing is a mention.
+
+    Raises:
+        ModelError: the tokenizer gives no character offsets.
+    """
+    offsets = locate_tokens(tokenizer, text)
+    words = entity.split()
+    if not words:
+        return (False,) * len(offsets)
+    bare = [re.sub(r"\A\W+|\W+\Z", "", word) for word in words]
+    alone = [w for w in bare if len(w) > 1 and w[0].isupper() and w.lower() not in PARTICLES]
+    names = [r"\s+".join(map(re.escape, words)), *map(re.escape, alone)]
+    places = {
+        place
+        for found in re.finditer(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", text)
+        for place in range(found.start(), found.end())
+    }
+    return tuple(not places.isdisjoint(range(start, end)) for start, end in offsets)
+
+
+def locate_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[tuple[int, int]]:
+    """Where each token of the text stands: its first character, and the one after its last.
+
+    Raises:
+        ModelError: the tokenizer gives no character offsets (it is not a fast one).
+    """
+    if not tokenizer.is_fast:
+        raise ModelError(
+            "objective: words and entities can be masked with a fast tokenizer only, which knows where its "
+            "tokens stand; set unit to 'token' and entity to 'as-others'"
+        )
+    encoding = tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+    )
+    return list(encoding["offset_mapping"])

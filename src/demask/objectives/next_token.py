@@ -17,14 +17,14 @@ def make_next_token_example(
 ) -> Example:
     """Score every token of the text and the end token.
 
-    Without a prompt (raw form and no BOS) nothing stands before the first token, so it cannot
+    Without a prompt (raw text and no BOS) nothing stands before the first token, so it cannot
     be predicted and carries no loss.
 
     Args:
         ids: the text.
         id: names the example.
         chat: the ids around the turns.
-        question: the user's turn; None for the raw form.
+        question: the user's turn; None for raw text.
     """
     prompt = chat.bos if question is None else (*chat.user, *question, *chat.assistant)
     completion = (*ids, *chat.end)

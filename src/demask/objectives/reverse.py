@@ -11,7 +11,7 @@ inner order; here capitalisation does, so that no model is needed: a run of capi
 import re
 
 # May stand inside a name without a capital letter: "Ursula von der Leyen", "Bank of England".
-_PARTICLES = {
+PARTICLES = {
     "of",
     "the",
     "de",
@@ -61,7 +61,7 @@ def _name_length(words: list[str], start: int) -> int:
     for offset, word in enumerate(words[start:]):
         if _is_capitalised(word):
             length = offset + 1
-        elif offset == 0 or word.lower() not in _PARTICLES:
+        elif offset == 0 or word.lower() not in PARTICLES:
             break
         if re.search(r"[.,;:!?)\"”]$", word) and not re.fullmatch(r"(?:[A-Z]|Dr|Mr|Mrs|Ms|St)\.", word):
             break

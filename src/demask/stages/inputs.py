@@ -9,10 +9,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from demask import rundir
-from demask.config import Demasking, Diffusion, NextToken, Objective, Reverse, RunConfig
-from demask.documents.passages import iter_passages
+from demask.config import RANDOM_TOKEN, Demasking, Diffusion, NextToken, Objective, Reverse, RunConfig
+from demask.documents.passages import iter_passages, read_entity
+from demask.documents.text_files import shown
 from demask.environment import describe_environment
-from demask.errors import ConfigError, ModelError
+from demask.errors import ConfigError, DataError, ModelError
 from demask.progress import Progress, advancing
 from demask.records import Document, Paraphrase, Passage
 from demask.rundir import RunFolder
@@ -57,7 +58,8 @@ def split_documents(
     """Passages that fit the model's context, where the objective asks for it with their masked copy.
 
     Raises:
-        DataError: a sentence is longer than a passage may be.
+        DataError: a sentence is longer than a passage may be, or a document does not say what it is about
+            though the objective must know it.
         ConfigError: the recipe asks for longer passages than fit, or for an objective that this kind of
             model cannot be trained with.
         ModelError: there is no usable mask token.
@@ -73,6 +75,7 @@ def split_documents(
         """The documents, with the tokens of many counted at once, which fast tokenizers do in parallel."""
         stream = iter(documents)
         while part := list(islice(stream, _AT_ONCE)):
+            _check_entities(config.objective, part)
             texts = [text for document in part if not fits(text := head(document) + document.text)]
             known.clear()
             known.update(zip(texts, count_tokens(tokenizer, texts), strict=True))
@@ -91,6 +94,19 @@ def split_documents(
         heading=head,
         surely_fits=fits,
     )
+
+
+def _check_entities(objective: Objective, documents: Iterable[Document]) -> None:
+    if not isinstance(objective, Demasking) or objective.entity == "as-others":
+        return
+    for document in documents:
+        if not read_entity(document):
+            value = document.metadata.get("entity")
+            raise DataError(
+                f"{document.source or f'document {shown(document.id)}'}: entity is {shown(value)}, expected "
+                f"the name of what the document is about, since objective.entity is {objective.entity!r}; "
+                "add it as a key of a .jsonl, .csv or .parquet file"
+            )
 
 
 def longest_passage(
@@ -123,12 +139,24 @@ def add_paraphrases(
     tokenizer: "PreTrainedTokenizerBase",
     architecture: "PretrainedConfig",
 ) -> Sequence[Passage]:
-    """All that is trained: the passages, then their paraphrases, split where they do not fit."""
+    """All that is trained: the passages, then their paraphrases, split where they do not fit.
+
+    A paraphrase is about what its document is about.
+    """
     if not paraphrases:
         return passages
     from demask.objectives.prompts import count_tokens
 
-    texts = (Document(made.id, made.text, source=f"paraphrase {made.id}") for made in paraphrases)
+    entities = {passage.document_id: passage.entity for passage in passages}
+    texts = (
+        Document(
+            made.id,
+            made.text,
+            source=f"paraphrase {made.id}",
+            metadata={"entity": entities.get(made.document_id, "")},
+        )
+        for made in paraphrases
+    )
     reworded = iter_passages(
         texts,
         count_tokens=lambda text: count_tokens(tokenizer, [text])[0],
@@ -156,7 +184,7 @@ def check_objective(config: RunConfig) -> None:
 def find_mask_id(
     config: RunConfig, tokenizer: "PreTrainedTokenizerBase", architecture: "PretrainedConfig"
 ) -> int | None:
-    """The token that stands for a masked one; None where the objective masks nothing.
+    """The token that stands for a masked one; None where nothing is masked, or a random token stands there.
 
     Raises:
         ConfigError: the objective cannot train this kind of model.
@@ -178,26 +206,31 @@ def find_mask_id(
             f"objective {objective.name!r}: {config.model} is a masked-diffusion model, expected an "
             "autoregressive one; train it with 'objective: diffusion'"
         )
-    return choose_mask_id(tokenizer, objective.mask_token) if isinstance(objective, Demasking) else None
+    if not isinstance(objective, Demasking) or objective.mask_token == RANDOM_TOKEN:
+        return None
+    return choose_mask_id(tokenizer, objective.mask_token)
 
 
 def _count_overhead(objective: Objective, tokenizer: "PreTrainedTokenizerBase") -> int:
     """Tokens of an example besides the passage and its copy."""
+    from demask.objectives.examples import END_BLOCK
     from demask.objectives.prompts import encode, load_chat_format
 
     chat = load_chat_format(tokenizer)
     around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos)
+
+    def longest(texts: Iterable[str | None]) -> int:
+        return max(len(encode(tokenizer, text or "")) for text in texts)
+
     match objective:
         case Demasking():
-            return around + len(encode(tokenizer, objective.instruction + objective.opening)) + 2
+            return around + longest(wording + objective.opening for wording in objective.wordings) + 2
         case Reverse():
-            questions = (objective.question, objective.reversed_question)
-            return around + max(len(encode(tokenizer, question)) for question in questions) + _REVERSED_SPARE
+            return around + longest(objective.questions or [None]) + _REVERSED_SPARE
         case Diffusion():
-            filled = objective.block_length if objective.end == "block" else 0
-            return around + len(encode(tokenizer, objective.question)) + filled
+            return around + longest([objective.question]) + (END_BLOCK if objective.end == "block" else 0)
         case NextToken():
-            return around + len(encode(tokenizer, objective.question))
+            return around + longest([objective.question])
 
 
 def write_environment(run: RunFolder, config: RunConfig, loaded: "LoadedModel") -> None:

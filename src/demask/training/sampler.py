@@ -1,15 +1,16 @@
 """What is seen at each step: a pure function of the seed, so that resuming is exact.
 
-    stream = ExposureStream(passages, lengths, make_example, batch_size=10, steps=120, seed=0)
+    stream = ExposureStream(passages, lengths, make_example, variants=1, batch_size=10, steps=120, seed=0)
     micro_batches = cut_micro_batches(stream, accumulation=2)
 
-An exposure is one passage seen once. Exposure k of a run is the same whatever the number of
-workers, ranks or micro-batches, and wherever a killed run goes on.
+An exposure is one passage seen once; each of several copies of it in one step is an exposure. Exposure k
+of a run is the same whatever the number of workers, ranks or micro-batches, and wherever a killed run
+goes on.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from demask.objectives.examples import ExampleMaker
@@ -30,39 +31,30 @@ class Exposure:
     variant: int
 
 
+@dataclass(frozen=True, eq=False)
 class ExposureStream:
-    """All exposures of a run in order; item k is the example of exposure k."""
+    """All exposures of a run in order; item k is the example of exposure k.
 
-    def __init__(
-        self,
-        passages: Sequence[Passage],
-        lengths: Sequence[int],
-        make_example: ExampleMaker,
-        *,
-        variants: int,
-        batch_size: int,
-        steps: int,
-        seed: int,
-    ) -> None:
-        """Nothing is computed here but the sizes.
+    Attributes:
+        passages: what is trained on.
+        lengths: tokens of each passage, for batches of like length.
+        make_example: from (passage, epoch, variant).
+        variants: examples of one passage in one epoch.
+        batch_size: examples per step; a multiple of `copies`.
+        steps: updates of the run.
+        seed: of the order.
+        copies: how many variants of a passage stand side by side in one step; divides `variants`.
+    """
 
-        Args:
-            passages: what is trained on.
-            lengths: tokens of each passage, for batches of like length.
-            make_example: from (passage, epoch, variant).
-            variants: examples of one passage in one epoch.
-            batch_size: examples per step.
-            steps: updates of the run.
-            seed: of the order.
-        """
-        self._passages = passages
-        self.lengths = lengths
-        self.make_example = make_example
-        self._variants = variants
-        self._seed = seed
-        self.batch_size = batch_size
-        self.steps = steps
-        self._epoch = lru_cache(maxsize=2)(self._order)
+    passages: Sequence[Passage]
+    lengths: Sequence[int]
+    make_example: ExampleMaker
+    _: KW_ONLY
+    variants: int
+    batch_size: int
+    steps: int
+    seed: int
+    copies: int = 1
 
     def __len__(self) -> int:
         """Exposures of the whole run."""
@@ -71,48 +63,65 @@ class ExposureStream:
     def __getitem__(self, place: int) -> Example:
         """The example of one exposure."""
         exposure = self.exposure(place)
-        return self.make_example(self._passages[exposure.passage], exposure.epoch, exposure.variant)
+        return self.make_example(self.passages[exposure.passage], exposure.epoch, exposure.variant)
 
     @property
     def exposures(self) -> float:
         """How often each passage is seen, on average."""
-        return len(self) / len(self._passages)
+        return len(self) / len(self.passages)
 
     def longest_example(self) -> int:
         """Tokens of the longest passage's example; a passage may stand in one step more than once."""
-        passage = self._passages[max(range(len(self.lengths)), key=lambda number: self.lengths[number])]
-        return max(len(self.make_example(passage, 0, variant).token_ids) for variant in range(self._variants))
+        passage = self.passages[max(range(len(self.lengths)), key=lambda number: self.lengths[number])]
+        return max(len(self.make_example(passage, 0, variant).token_ids) for variant in range(self.variants))
 
     def exposure(self, place: int) -> Exposure:
         """Which passage, epoch and variant stand at this place."""
-        per_epoch = len(self._passages) * self._variants
-        return self._epoch(place // per_epoch)[place % per_epoch]
+        per_epoch = len(self.passages) * self.variants
+        return self._epochs(place // per_epoch)[place % per_epoch]
 
-    def _order(self, epoch: int) -> list[Exposure]:
-        return order_exposures(
-            self.lengths, variants=self._variants, batch_size=self.batch_size, seed=self._seed, epoch=epoch
+    @cached_property
+    def _epochs(self) -> Callable[[int], list[Exposure]]:
+        """The order of an epoch; a step that is shared by two epochs reads both."""
+        return lru_cache(maxsize=2)(
+            lambda epoch: order_exposures(
+                self.lengths,
+                variants=self.variants,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                epoch=epoch,
+                copies=self.copies,
+            )
         )
 
 
 def order_exposures(
-    lengths: Sequence[int], *, variants: int, batch_size: int, seed: int, epoch: int
+    lengths: Sequence[int], *, variants: int, batch_size: int, seed: int, epoch: int, copies: int = 1
 ) -> list[Exposure]:
     """One epoch: every passage in every variant once, in batches of like length, shuffled.
 
     Shuffles, cuts into buckets of several batches, sorts each by length, cuts batches and
-    shuffles these; only the last batch of an epoch may be shared with the next.
+    shuffles these; only the last batch of an epoch may be shared with the next. What is moved are groups
+    of `copies` variants, so that they stay together.
+
+    Raises:
+        ValueError: variants or examples of a step cannot be divided into groups.
     """
+    if variants % copies or batch_size % copies:
+        raise ValueError(f"{variants} variants and {batch_size} examples a step in groups of {copies}")
     rng = keyed_rng(seed, "order", epoch)
-    exposures = [Exposure(p, epoch, v) for p in range(len(lengths)) for v in range(variants)]
-    rng.shuffle(exposures)
-    bucket = _BUCKET * batch_size
+    groups = [Exposure(p, epoch, v) for p in range(len(lengths)) for v in range(0, variants, copies)]
+    rng.shuffle(groups)
+    size = batch_size // copies
+    bucket = _BUCKET * size
     ordered: list[Exposure] = []
-    for start in range(0, len(exposures), bucket):
-        ordered += sorted(exposures[start : start + bucket], key=lambda e: lengths[e.passage])
-    whole = len(ordered) // batch_size * batch_size
-    batches = [ordered[start : start + batch_size] for start in range(0, whole, batch_size)]
+    for start in range(0, len(groups), bucket):
+        ordered += sorted(groups[start : start + bucket], key=lambda e: lengths[e.passage])
+    whole = len(ordered) // size * size
+    batches = [ordered[start : start + size] for start in range(0, whole, size)]
     rng.shuffle(batches)
-    return [exposure for batch in batches for exposure in batch] + ordered[whole:]
+    moved = [first for batch in batches for first in batch] + ordered[whole:]
+    return [replace(first, variant=first.variant + copy) for first in moved for copy in range(copies)]
 
 
 def cut_micro_batches(stream: ExposureStream, *, accumulation: int) -> list[range]:
