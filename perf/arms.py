@@ -19,8 +19,8 @@ def work(options: argparse.Namespace) -> None:
     samples = json.loads(options.samples.read_text(encoding="utf-8"))
     gate = Gate()
     match options.worker:
-        case "demask":
-            train_demask(options, samples, gate)
+        case "demask" | "demask, compiled" as arm:
+            train_demask(options, samples, gate, compiled=arm != "demask")
         case "plain loop":
             train_plainly(options, samples, gate)
         case arm:
@@ -76,7 +76,9 @@ class Recorded:
         return Example(str(place), *(tuple(sample[key]) for key in ("input_ids", "labels", "masked")))
 
 
-def train_demask(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate) -> None:
+def train_demask(
+    options: argparse.Namespace, samples: Sequence[Sample], gate: Gate, *, compiled: bool
+) -> None:
     """As `demask inject` trains."""
     from demask.models.precision import keep_freed_memory
     from demask.training.trainer import TrainSettings, train_model
@@ -91,6 +93,8 @@ def train_demask(options: argparse.Namespace, samples: Sequence[Sample], gate: G
         bf16=options.precision == "bf16",
         pad_id=0,
         seed=0,
+        compile=compiled,
+        log_every=1,  # as the others do
     )
     model = load(options)
     gate.wait()

@@ -17,13 +17,14 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from arms import work
 from measuring import Worker, describe_machine, make_parser, print_machine, print_table, spread
 from shapes import SHAPES, Sample, count_flops, stated_rate
 
-ARMS = ("demask", "plain loop", "TRL, tuned", "TRL")
+ARMS = ("demask", "demask, compiled", "plain loop", "TRL, tuned", "TRL")
+USUAL_ARMS = ("demask", "plain loop", "TRL, tuned", "TRL")
 # Losses of two arms differ by the order of sums, and by rounding with bf16.
 TOLERANCE = {False: 2e-3, True: 3e-2}
 COMPARED_STEPS = 3
@@ -35,9 +36,13 @@ def main() -> None:
     if options.worker:
         work(options)
         return
+    if options.keep_samples:
+        options.keep_samples.write_text(json.dumps(make_samples(options)), encoding="utf-8")
+        return
     with tempfile.TemporaryDirectory() as folder:
-        samples = Path(folder) / "samples.json"
-        samples.write_text(json.dumps(make_samples(options)), encoding="utf-8")
+        samples = options.samples or Path(folder) / "samples.json"
+        if not options.samples:
+            samples.write_text(json.dumps(make_samples(options)), encoding="utf-8")
         result = compare(options, samples)
     if options.json:
         print(json.dumps(result, indent=2))
@@ -48,7 +53,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--arms", nargs="+", default=list(USUAL_ARMS), choices=ARMS)
     parser.add_argument("--method", choices=("full", "lora"), default="full")
     parser.add_argument("--shape", choices=sorted(SHAPES), help="random weights of this shape")
     parser.add_argument("--device", default="auto")
@@ -57,8 +62,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--document-tokens", type=int, help="of every document; none: the bundled ones")
     parser.add_argument("--blocks", type=int, default=4, help="counted blocks of every arm")
     parser.add_argument("--block-steps", type=int, default=2)
+    parser.add_argument(
+        "--alone", action="store_true", help="one arm after the other, where two do not fit into memory"
+    )
+    parser.add_argument("--samples", type=Path, help="examples to train on, as --keep-samples wrote them")
+    parser.add_argument("--keep-samples", type=Path, help="write the examples there, and stop")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--samples", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -108,25 +117,38 @@ def compare(options: argparse.Namespace, samples: Path) -> dict[str, Any]:
         "--precision",
         "bf16" if bf16 else "fp32",
     ]
-    seconds: dict[str, list[float]] = {arm: [] for arm in options.arms}
-    finals: dict[str, dict[str, Any]] = {}
-    rates: list[float] = []
+    commands = {arm: [*command, "--worker", arm] for arm in options.arms}
+    # All in turn, block by block; or, where two models do not fit into memory, each on its own.
+    rounds = [[arm] for arm in options.arms] if options.alone else [list(options.arms)]
+    timed = Timed({arm: [] for arm in options.arms}, {}, [])
+    for arms in rounds:
+        run_in_turn({arm: commands[arm] for arm in arms}, options, timed, rate=(str(device), bf16))
+    return summarise(options, json.loads(samples.read_text(encoding="utf-8")), timed, bf16=bf16)
+
+
+class Timed(NamedTuple):
+    """What was measured."""
+
+    seconds: dict[str, list[float]]  # of every block, by arm
+    finals: dict[str, dict[str, Any]]  # an arm's last word
+    rates: list[float]  # of large matrix products, FLOP/s
+
+
+def run_in_turn(
+    commands: dict[str, list[str]], options: argparse.Namespace, timed: Timed, *, rate: tuple[str, bool]
+) -> None:
+    """Some arms beside each other, one block each at a time."""
     with contextlib.ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker.start(arm, [*command, "--worker", arm])) for arm in options.arms
-        ]
+        workers = [stack.enter_context(Worker.start(arm, command)) for arm, command in commands.items()]
         for worker in workers:
             worker.run(COMPARED_STEPS)  # memory is mapped, optimizers make their state
         for _ in range(options.blocks):
-            rates.append(measure_rate(str(device), bf16))
+            timed.rates.append(measure_rate(rate[0], rate[1]))
             for worker in workers:
-                seconds[worker.name].append(worker.run(options.block_steps))
+                timed.seconds[worker.name].append(worker.run(options.block_steps))
         for worker in workers:
             worker.release(1)
-            finals[worker.name] = worker.hear()
-    return summarise(
-        options, json.loads(samples.read_text(encoding="utf-8")), seconds, finals, rates, bf16=bf16
-    )
+            timed.finals[worker.name] = worker.hear()
 
 
 def measure_rate(device: str, bf16: bool) -> float:
@@ -143,13 +165,12 @@ def measure_rate(device: str, bf16: bool) -> float:
 def summarise(
     options: argparse.Namespace,
     samples: list[Sample],
-    seconds: dict[str, list[float]],
-    finals: dict[str, dict[str, Any]],
-    rates: list[float],
+    timed: Timed,
     *,
     bf16: bool,
 ) -> dict[str, Any]:
     """Speeds, ratios block by block, and whether all arms trained the same."""
+    seconds, finals, rates = timed
     block = options.block_steps * options.batch
     blocks = [
         samples[start : start + block] for start in range(COMPARED_STEPS * options.batch, len(samples), block)

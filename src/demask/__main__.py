@@ -2,4 +2,5 @@
 
 from demask.cli import main
 
-main()
+if __name__ == "__main__":  # processes that work on cells import this, too
+    main()

@@ -11,11 +11,11 @@ import typer
 from demask.commands import training  # first, as `demask --help` lists commands as they were made
 
 # isort: split
-from demask.commands import asking, knowledge, models
+from demask.commands import asking, knowledge, models, reproducing
 from demask.commands.app import app
 from demask.errors import DemaskError
 
-_COMMANDS = (training, asking, knowledge, models)  # importing them makes them known
+_COMMANDS = (training, asking, reproducing, knowledge, models)  # importing them makes them known
 # What typer's parser raises at wrong options; not exported, and older versions take it from click.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 _INTERRUPTED = 130

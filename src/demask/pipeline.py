@@ -24,11 +24,11 @@ from demask.progress import Progress, Silent
 from demask.recipe_file import merge_values
 from demask.records import Prediction, Score
 from demask.reports.page import ReportFiles, render_html, render_markdown, write_reports
-from demask.reports.runs import STAGES, RunResult, load_runs
+from demask.reports.runs import FEW_SHOT, STAGES, RunResult, load_runs
 from demask.reports.tables import Table, difference_table
 from demask.reports.wording import model_name
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
-from demask.stages.asking import ask_base, ask_stage, score_stage, summarise_stage
+from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, split_stage
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
@@ -124,9 +124,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
     coverage = coverage_stage(config, run, knowledge, passages, progress)
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     tuned = train_stage(config, run, base, passages, paraphrases, pairs, progress)
-    answers["after"] = ask_stage(
-        run, "after", load=lambda: tuned, pairs=pairs, settings=config.evaluate, progress=progress
-    )
+    answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
 
     scores = score_stage(run, pairs, answers)
     summary = summarise_stage(run, config, coverage, pairs, answers, scores)
@@ -140,16 +138,18 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
     if begun and not run.has(rundir.DOCUMENTS):
         run.remove(rundir.PASSAGES, rundir.predictions_file("ceiling"))
     if begun and not run.has(rundir.QA_PAIRS):
-        run.remove(*map(rundir.predictions_file, STAGES), rundir.AUDIT, rundir.REJECTS)
+        run.remove(*map(rundir.predictions_file, (*STAGES, FEW_SHOT)), rundir.AUDIT, rundir.REJECTS)
     if not run.has(rundir.PASSAGES) or (config.paraphrases and not run.has(rundir.PARAPHRASES)):
-        run.remove(rundir.TRAINING, rundir.METRICS, rundir.ACCURACY, rundir.CHECKPOINTS)
+        run.remove(rundir.TRAINING, rundir.METRICS, rundir.ACCURACY, rundir.STEP_SCORES, rundir.CHECKPOINTS)
     if not (run.has(rundir.TRAINING) and run.has(rundir.MODEL)):
-        run.remove(rundir.predictions_file("after"))
+        run.remove(*map(rundir.predictions_file, ("after", FEW_SHOT)))
 
 
 def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     """Whether every stage has left its file; deleting one has that stage done again."""
-    stages = STAGES if config.evaluate.ceiling else STAGES[:2]
+    stages = ["before", "after"]
+    stages += ["ceiling"] if config.evaluate.ceiling else []
+    stages += [FEW_SHOT] if config.evaluate.shots else []
     files = (rundir.PASSAGES, rundir.COVERAGE, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
     reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
     return all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))

@@ -7,11 +7,13 @@ scores = score_predictions(predictions, pairs)          # evaluation.matching
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from demask.config import Evaluate
 from demask.generation.answers import generate_answers
 from demask.knowledge.directions import place_answer
 from demask.models.load import LoadedModel
+from demask.objectives.masking import keyed_rng
 from demask.objectives.prompts import encode_question
 from demask.records import Document, Passage, Prediction, QAPair
 
@@ -48,6 +50,28 @@ def make_prompts(
 ) -> list[tuple[int, ...]]:
     """The token ids that each question is asked with; see `ask_questions`."""
     return [_encode(loaded, pair.question, None if contexts is None else contexts[pair.id]) for pair in pairs]
+
+
+def add_shots(pairs: Sequence[QAPair], *, shots: int, seed: int) -> list[QAPair]:
+    """The same pairs, with answered questions about other documents in front of each question.
+
+    They are of the same direction, drawn anew for every pair; fewer where there are not so many.
+
+    Args:
+        pairs: what will be asked.
+        shots: answered questions in front of each.
+        seed: of the draw.
+    """
+    by_direction: dict[str, list[QAPair]] = {}
+    for pair in pairs:
+        by_direction.setdefault(pair.direction, []).append(pair)
+    made = []
+    for pair in pairs:
+        others = [other for other in by_direction[pair.direction] if other.document_id != pair.document_id]
+        shown = keyed_rng(seed, "shots", pair.id).sample(others, min(shots, len(others)))
+        turns = [f"Question: {other.question}\nAnswer: {other.answers[0]}\n\n" for other in shown]
+        made.append(replace(pair, question=f"{''.join(turns)}Question: {pair.question}\nAnswer:"))
+    return made
 
 
 def choose_contexts(

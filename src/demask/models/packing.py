@@ -74,6 +74,7 @@ def packed_inputs(batch: Batch, *, causal: bool = True) -> dict[str, Any]:
     }
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # boundaries are data; what stands around the attention is compiled
 def _attend(
     module: torch.nn.Module,
     query_BHTD: Tensor,

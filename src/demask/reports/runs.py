@@ -26,6 +26,8 @@ R = TypeVar("R")
 Outcome = Literal["gained", "kept", "lost", "still wrong", "not scored"]
 
 STAGES = ("before", "after", "ceiling")
+# The trained model with answered questions in front; asked where the recipe has shots.
+FEW_SHOT = "few-shot"
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 # The metric of headlines and figures: strict about the answer, lenient about what stands around it.

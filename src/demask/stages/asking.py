@@ -37,7 +37,7 @@ def ask_stage(
 
     Args:
         run: where the predictions are kept.
-        stage: `before`, `after` or `ceiling`.
+        stage: `before`, `after`, `ceiling` or `few-shot`.
         load: gives the model, called only when it is needed.
         pairs: what to ask.
         settings: how.
@@ -61,7 +61,7 @@ def ask_stage(
             )
         pairs = fitting
     key = None
-    if stage != "after" and settings.reuse and pairs:
+    if stage in ("before", "ceiling") and settings.reuse and pairs:
         key = answers_key(loaded, make_prompts(loaded, pairs, texts), settings)
     predictions = recall(key, pairs)
     if predictions is not None:
@@ -100,6 +100,24 @@ def ask_base(
             return choose_contexts(loaded, pairs, texts, passages, max_new_tokens=limit)
 
         answers["ceiling"] = ask("ceiling", pairs=pairs, contexts=contexts)
+    return answers
+
+
+def ask_tuned(
+    config: RunConfig,
+    run: RunFolder,
+    pairs: Sequence[QAPair],
+    load: Callable[[], "LoadedModel"],
+    progress: Progress,
+) -> dict[str, list[Prediction]]:
+    """What the trained model says: `after`, and `few-shot` where the recipe has shots."""
+    ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
+    answers = {"after": ask("after", pairs=pairs)}
+    if config.evaluate.shots:
+        from demask.evaluation.qa import add_shots
+
+        shown = add_shots(pairs, shots=config.evaluate.shots, seed=config.seed)
+        answers["few-shot"] = ask("few-shot", pairs=shown)
     return answers
 
 

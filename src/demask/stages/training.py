@@ -10,12 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demask import rundir
-from demask.config import Evaluate, RunConfig
+from demask.config import RunConfig
 from demask.environment import peak_memory
 from demask.progress import Progress
 from demask.records import Paraphrase, Passage, QAPair
 from demask.rundir import RunFolder
 from demask.stages.inputs import add_paraphrases, find_mask_id
+from demask.stages.watching import Watch
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -32,13 +33,13 @@ def make_stream(
     passages: Sequence[Passage],
 ) -> "ExposureStream":
     """Every exposure of the run, in order."""
-    from demask.objectives.examples import count_variants, example_maker
+    from demask.objectives.examples import count_copies, count_variants, example_maker
     from demask.objectives.prompts import count_tokens, load_chat_format
     from demask.training.plan import make_schedule
     from demask.training.sampler import ExposureStream
 
-    variants = count_variants(config.objective)
-    schedule = make_schedule(config.train, passages=len(passages))
+    copies = count_copies(config.objective)
+    schedule = make_schedule(config.train, passages=len(passages), copies=copies)
     return ExposureStream(
         passages,
         count_tokens(tokenizer, (passage.training_text for passage in passages)),
@@ -49,10 +50,11 @@ def make_stream(
             mask_id=find_mask_id(config, tokenizer, architecture),
             seed=config.seed,
         ),
-        variants=variants,
+        variants=count_variants(config.objective),
         batch_size=schedule.batch_size,
         steps=schedule.steps,
         seed=config.seed,
+        copies=copies,
     )
 
 
@@ -88,7 +90,8 @@ def train_stage(
             trained_token=form.mask_token_id if form and form.layout == "native" else None,
         )
         trained = replace(loaded, model=adapter)
-    totals = _train(config, run, trained, stream, pairs, progress, parameters)
+    watch = Watch(config, run, trained, texts, pairs, stream.batch_size)
+    totals = _train(config, run, trained, stream, watch, progress, parameters)
     if config.train.method == "lora":
         save_adapter(trained.model, run.file(rundir.ADAPTER))
         trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
@@ -108,18 +111,20 @@ def _train(
     run: RunFolder,
     loaded: "LoadedModel",
     stream: "ExposureStream",
-    pairs: Sequence[QAPair],
+    watch: Watch,
     progress: Progress,
     parameters: int,
 ) -> dict[str, Any]:
     from demask.models.precision import choose_bf16
+    from demask.training.checkpoints import checkpoint_step
     from demask.training.plan import choose_accumulation, choose_learning_rate
-    from demask.training.trainer import TrainSettings, checkpoint_step, train_model
+    from demask.training.trainer import TrainSettings, train_model
 
     folder = run.file(rundir.CHECKPOINTS)
     done = checkpoint_step(folder)
     before = run.keep_rows(rundir.METRICS, until_step=done)
-    run.keep_rows(rundir.ACCURACY, until_step=done)
+    for name in (rundir.ACCURACY, rundir.STEP_SCORES):
+        run.keep_rows(name, until_step=done)
     progress.begin("Training", stream.steps, done=done)
     settings = TrainSettings(
         learning_rate=choose_learning_rate(config.train, parameters=parameters),
@@ -134,27 +139,21 @@ def _train(
         pad_id=loaded.pad_id,
         seed=config.seed,
     )
-    every = config.train.evaluate_every
-
-    def after_step(step: int) -> None:
-        if every and pairs and step % every == 0:
-            for row in _measure_accuracy(loaded, pairs, config.evaluate, step):
-                run.append_row(rundir.ACCURACY, row)
-
     train_model(
         loaded.model,
         stream,
         settings,
         folder=folder,
         on_step=partial(_log_step, run, progress, before[-1] if before else None),
-        after_step=after_step,
+        after_step=watch.after_step,
+        is_enough=watch.is_enough,
     )
     last = run.read_rows(rundir.METRICS)[-1]
     return {
-        "steps": stream.steps,
+        "steps": last["step"],  # fewer than planned where a probe stopped it
         "batch_size": stream.batch_size,
         "accumulation": settings.accumulation,
-        "exposures": stream.exposures,
+        "exposures": stream.exposures * last["step"] / stream.steps,
         "learning_rate": settings.learning_rate,
         "precision": "bf16" if settings.bf16 else "fp32",
         "tokens": last["tokens"],
@@ -182,24 +181,6 @@ def _log_step(
     ]
     speed = metrics.tokens / max(metrics.seconds, 1e-9)
     progress.advance(metrics.steps, note=f"loss {', '.join(losses)}; {speed:.0f} tokens/s")
-
-
-def _measure_accuracy(
-    loaded: "LoadedModel", pairs: Sequence[QAPair], settings: Evaluate, step: int
-) -> list[dict[str, Any]]:
-    """Ask in the middle of training; draws nothing, so that the weights do not notice."""
-    from demask.evaluation.matching import score_predictions
-    from demask.evaluation.qa import ask_questions
-    from demask.evaluation.statistics import summarise
-
-    loaded.model.eval()
-    predictions = ask_questions(loaded, pairs, settings)
-    loaded.model.train()
-    return [
-        {"step": step, "direction": direction, "metric": metric, **numbers}
-        for direction, metrics in summarise(score_predictions(predictions, pairs), pairs).items()
-        for metric, numbers in metrics.items()
-    ]
 
 
 def _peak_memory(loaded: "LoadedModel") -> int:

@@ -9,8 +9,8 @@ results. Several ranks share the micro-batches of a step and train the same weig
 refuses them, as its run folder has one writer.
 """
 
+import contextlib
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,14 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from demask.errors import RunError
+from demask.models.compiling import compiled_layers
 from demask.models.diffusion import diffusion_form
 from demask.models.packing import PACKED, using_attention
 from demask.models.target_logits import TargetNats, check_target_logits, packing_is_exact, score_targets
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.objectives.token_loss import TokenLoss, sum_loss
 from demask.records import Example
+from demask.training.checkpoints import checkpoint_step, find_checkpoint, is_the_end, mark_complete
 from demask.training.sampler import ExposureStream, cut_micro_batches
 
 if TYPE_CHECKING:
@@ -45,8 +47,6 @@ CLIP_NORM = 1.0
 # rounding in bfloat16. Ours, with room; an example that sees another differs by far more than the first.
 PACKING_TOLERANCE = {False: 1e-2, True: 0.25}
 _RATIO_BINS = 5
-# Written last into a checkpoint: one without it was cut short by a crash.
-COMPLETE = "complete"
 
 
 Collate = Callable[[Sequence[Example]], Batch]
@@ -88,6 +88,8 @@ class TrainSettings:
     pad_id: int
     seed: int
     decay: float = 0.0  # share of the steps, at their end, over which the learning rate falls to zero
+    compile: bool = False  # the layers, by torch.compile
+    log_every: int | None = None  # steps; None: every one on CPU, every tenth elsewhere
 
 
 def train_model(
@@ -98,6 +100,7 @@ def train_model(
     folder: Path,
     on_step: Callable[[StepMetrics], None],
     after_step: Callable[[int], None] = lambda step: None,
+    is_enough: Callable[[int], bool] = lambda step: False,
 ) -> None:
     """Train in place; goes on from the newest complete checkpoint in `folder`.
 
@@ -107,7 +110,8 @@ def train_model(
         settings: of the optimizer and the hardware.
         folder: for checkpoints; made on first need.
         on_step: told of every step.
-        after_step: called after every step with the step, with the model at rest.
+        after_step: called after every step with the step, with the model at rest; its time is not counted.
+        is_enough: called after every step, before it; True ends the training. Its time counts.
 
     Raises:
         RunError: the loss is not finite, or a checkpoint cannot be written.
@@ -115,9 +119,7 @@ def train_model(
     collate = choose_layout(model, _first_scored(stream), settings)
     usual = model.config._attn_implementation
 
-    def at_rest(step: int) -> None:
-        with using_attention(model, usual):
-            after_step(step)
+    watcher = _AfterStep(model, usual, after_step=after_step, is_enough=is_enough)
 
     trainer = _Trainer(
         model=model,
@@ -127,11 +129,16 @@ def train_model(
         collate=collate,
         on_step=on_step,
         denoises=diffusion_form(model.config) is not None,
-        callbacks=[_AfterStep(at_rest)],
+        watcher=watcher,
     )
     checkpoint = find_checkpoint(folder)
+    if checkpoint and is_the_end(checkpoint):
+        trainer._load_from_checkpoint(str(checkpoint))
+        model.eval()
+        return
     trainer.resume_at(checkpoint_step(folder))
-    with using_attention(model, PACKED if collate.func is pack else usual):
+    layers = compiled_layers(model) if settings.compile else contextlib.nullcontext()
+    with using_attention(model, PACKED if collate.func is pack else usual), layers:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
 
@@ -161,23 +168,6 @@ def choose_layout(
     return in_one_row if exact else in_rows
 
 
-def find_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; those that a crash cut short are removed."""
-    complete = {}
-    for path in folder.glob("checkpoint-*"):
-        if (path / COMPLETE).exists():
-            complete[int(path.name.rpartition("-")[2])] = path
-        else:
-            shutil.rmtree(path)
-    return complete[max(complete)] if complete else None
-
-
-def checkpoint_step(folder: Path) -> int:
-    """The step after which training goes on; 0 when there is no complete checkpoint."""
-    checkpoint = find_checkpoint(folder)
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-
-
 def _arguments(
     settings: TrainSettings, stream: ExposureStream, folder: Path, device: torch.device
 ) -> TrainingArguments:
@@ -194,7 +184,8 @@ def _arguments(
         bf16=settings.bf16,
         use_cpu=device.type == "cpu",
         seed=settings.seed,
-        logging_steps=1 if device.type == "cpu" else 10,  # reading a loss waits for the GPU
+        # Reading a loss waits for the GPU.
+        logging_steps=settings.log_every or (1 if device.type == "cpu" else 10),
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=settings.save_every,
@@ -221,9 +212,11 @@ class _Trainer(Trainer):
         collate: Collate,
         on_step: Callable[[StepMetrics], None],
         denoises: bool,
+        watcher: "_AfterStep",
         **rest: Any,
     ) -> None:
-        super().__init__(**rest, train_dataset=stream)
+        super().__init__(**rest, train_dataset=stream, callbacks=[watcher])
+        self._watcher = watcher
         self.model_accepts_loss_kwargs = True  # the loss is divided here, not by accumulation
         self._stream = stream
         self._settings = settings
@@ -304,7 +297,7 @@ class _Trainer(Trainer):
         step = StepMetrics(
             step=self.state.global_step,
             steps=self.state.global_step - self._logged,
-            seconds=round(time.monotonic() - self._begun, 3),
+            seconds=round(time.monotonic() - self._begun - self._watcher.seconds, 3),
             tokens=self._tokens,
             loss=_mean([part.whole for part in tally]) or 0.0,
             loss_masked=_mean([part.masked for part in tally]),
@@ -325,7 +318,7 @@ class _Trainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            (folder / COMPLETE).write_text("")
+            mark_complete(folder, the_end=self._watcher.enough)
         # On a full disk torch.save raises RuntimeError.
         except (OSError, RuntimeError, SafetensorError) as error:
             raise RunError(
@@ -335,14 +328,31 @@ class _Trainer(Trainer):
 
 
 class _AfterStep(TrainerCallback):
-    def __init__(self, call: Callable[[int], None]) -> None:
-        self._call = call
+    """Who looks on; `seconds` is what looking took, which is no training."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        attention: str,
+        *,
+        after_step: Callable[[int], None],
+        is_enough: Callable[[int], bool],
+    ) -> None:
+        self._model, self._attention = model, attention
+        self._after_step, self._is_enough = after_step, is_enough
+        self.enough, self.seconds = False, 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self._call(state.global_step)
-        if state.global_step >= state.max_steps or state.global_step % args.save_steps == 0:
+        with using_attention(self._model, self._attention):
+            self.enough = self._is_enough(state.global_step)
+            begun = time.monotonic()
+            self._after_step(state.global_step)
+            self.seconds += time.monotonic() - begun
+        control.should_training_stop |= self.enough
+        if self.enough or state.global_step >= state.max_steps or state.global_step % args.save_steps == 0:
             # What is saved has been checked for finite losses, and the log goes as far as the checkpoint.
             control.should_log = True
+            control.should_save |= self.enough
 
 
 class _Tally(NamedTuple):

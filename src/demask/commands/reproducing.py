@@ -1,0 +1,223 @@
+"""The paper's comparison on one's own model: reproduce.
+
+Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from demask.commands.app import app, open_terminal, print_json
+from demask.errors import ConfigError
+from demask.options import Json
+
+if TYPE_CHECKING:
+    from demask.benchmarks.benchmark import Benchmark
+    from demask.reproduce.matrix import Order, PlannedCell
+    from demask.reproduce.planning import PlannedArm
+    from demask.reproduce.work import Told
+
+_BUDGETS = ("steps", "tokens")
+
+
+@app.command()
+def reproduce(
+    benchmark: Annotated[
+        str, typer.Argument(help="name-description, biography, wiki, or a folder of the same form.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("reproduction"),
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="May be repeated; 'embedded' if left out.")
+    ] = None,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arm", metavar="NAME", help="May be repeated; all if left out.")
+    ] = None,
+    ablations: Annotated[
+        list[str] | None,
+        typer.Option("--ablation", metavar="NAME", help="In place of the arms; may be repeated, or 'all'."),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, help="May be repeated (0, 1, 2).")
+    ] = None,
+    facts: Annotated[
+        int | None, typer.Option(min=1, help="How many texts are taught; all if left out.")
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out as many texts before.")] = 0,
+    exposures: Annotated[float, typer.Option(min=1, help="Of each text.")] = 60.0,
+    budget: Annotated[
+        str, typer.Option(metavar="steps|tokens", help="What every arm gets as much of.")
+    ] = "steps",
+    preset: Annotated[str, typer.Option(help="Of demasking: paper or fast.")] = "paper",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, for every cell."),
+    ] = None,
+    rule: Annotated[
+        str, typer.Option(help="Which step is reported: fixed, best-on-validation or paper.")
+    ] = "fixed",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time on each GPU, or on the processor (1).")
+    ] = None,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep trained weights.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The paper's comparison for your model, or one of its ablations.
+
+    Every cell (model, arm, seed) is a run of its own. What is done is skipped, what was killed goes on with
+    the same command, and a cell that fails does not stop the others.
+    """
+    from demask.benchmarks.sets import load_benchmark, write_benchmark
+    from demask.recipe_file import apply_overrides
+    from demask.reproduce.comparison import check_rule, make_comparisons, report_comparisons
+    from demask.reproduce.matrix import CELLS, DATA, Order
+    from demask.reproduce.planning import plan_cells
+    from demask.reproduce.running import find_slots, run_cells
+
+    if budget not in _BUDGETS:
+        raise ConfigError(f"--budget: {budget!r}, expected 'steps' or 'tokens'")
+    chosen_rule = check_rule(rule)
+    changes = apply_overrides({}, settings or [])
+    order = Order(
+        models=tuple(models or ["embedded"]),
+        seeds=tuple(seeds or (0, 1, 2)),
+        exposures=exposures,
+        budget="tokens" if budget == "tokens" else "steps",
+        preset=preset,
+        settings=changes,
+    )
+    taught = load_benchmark(benchmark, facts=facts, offset=offset)
+    data = out / DATA / f"{Path(benchmark).name}-{facts or 'all'}-{offset}"
+    write_benchmark(taught, data)
+    comparisons = make_comparisons(order, taught, data, out, arms=arms, ablations=ablations)
+    cells = [cell for comparison in comparisons for cell in comparison.cells]
+    unique = list({cell.folder: cell for cell in cells}.values())
+    planned = plan_cells(unique, out / CELLS)
+    slots = find_slots(cells[0].config.device, jobs)
+    if not as_json:
+        _print_plan(planned, taught, order, places=len(slots))
+    if plan:
+        if as_json:
+            print_json([asdict(row) for row in planned])
+        return
+    watch = _Table(cells=len(unique), places=len(slots))
+    with watch:
+        outcome = run_cells(unique, out / CELLS, slots=slots, watch=watch, keep_models=keep_models)
+    report = report_comparisons(out, rule=chosen_rule)
+    if as_json:
+        print_json({"done": outcome.done, "failed": outcome.failed, "report": str(report)})
+        return
+    print(f"{outcome.done} of {len(unique)} cells are done" + (":" if outcome.failed else "."))
+    for folder, reason in outcome.failed.items():
+        print(f"  {folder}: {reason}")
+    print(f"Report: {report}")
+
+
+def _print_plan(planned: "Sequence[PlannedArm]", taught: "Benchmark", order: "Order", *, places: int) -> None:
+    from rich.table import Table
+
+    from demask.terminal import duration
+
+    table = Table(
+        title=f"{taught.name}: {len(taught.documents)} texts, {len(taught.pairs)} questions, "
+        f"seeds {', '.join(map(str, order.seeds))}",
+        title_justify="left",
+        box=None,
+    )
+    for name in ("model", "arm", "cells", "done", "steps", "tokens", "training each"):
+        table.add_column(name, justify="left" if name in ("model", "arm") else "right")
+    for row in planned:
+        if row.problem:
+            table.add_row(row.model, row.arm, str(row.cells), "", "", "", f"not run: {row.problem}")
+            continue
+        numbers = (row.cells, row.done, row.steps)
+        table.add_row(
+            row.model, row.arm, *map(str, numbers), f"{row.tokens:,}", f"about {duration(row.seconds)}"
+        )
+    console = open_terminal()
+    console.print(table)
+    left = sum(row.seconds_left for row in planned) / places
+    console.print(
+        f"Every arm gets as many {'optimizer steps' if order.budget == 'steps' else 'tokens'}. "
+        f"What is left to train takes about {duration(left)} with {places} at a time, "
+        "questions come on top.\n",
+        soft_wrap=True,
+    )
+
+
+class _Table:
+    """Who works on what, while it is worked on; lines in a log file."""
+
+    def __init__(self, *, cells: int, places: int) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(stderr=True)
+        self._rows: dict[str, tuple[str, Told | None, float]] = {}
+        self._ended, self._failed, self._cells, self._places = 0, 0, cells, places
+        self._begun = time.monotonic()
+        watched = self._console.is_terminal
+        self._live: Any = (
+            Live(console=self._console, get_renderable=self._render, refresh_per_second=2, transient=True)
+            if watched
+            else nullcontext()
+        )
+
+    def __enter__(self) -> "_Table":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+    def started(self, cell: "PlannedCell", *, untouched: bool) -> None:
+        """A row appears."""
+        self._rows[cell.folder] = (_name(cell, untouched), None, time.monotonic())
+
+    def told(self, cell: "PlannedCell", told: "Told", *, untouched: bool) -> None:
+        """A row moves."""
+        name, _, begun = self._rows[cell.folder]
+        self._rows[cell.folder] = (name, told, begun)
+
+    def ended(self, cell: "PlannedCell", reason: str, *, untouched: bool) -> None:
+        """A row becomes a line."""
+        from demask.terminal import duration
+
+        name, _, begun = self._rows.pop(cell.folder)
+        took = duration(time.monotonic() - begun)
+        if not untouched:
+            self._ended += 1
+            self._failed += bool(reason)
+        self._console.print(f"{name}: {f'FAILED: {reason}' if reason else f'done in {took}'}", soft_wrap=True)
+
+    def _render(self) -> Any:
+        from rich.table import Table
+
+        from demask.terminal import duration
+
+        table = Table(box=None, title_justify="left", title=self._headline())
+        for name in ("cell", "stage", "", "", ""):
+            table.add_column(name, no_wrap=True)
+        for name, told, begun in self._rows.values():
+            took = duration(time.monotonic() - begun)
+            stage, far, note = (told.stage, f"{told.done}/{told.total}", told.note) if told else ("", "", "")
+            table.add_row(name, stage, far, took, note)
+        return table
+
+    def _headline(self) -> str:
+        from demask.terminal import duration
+
+        words = f"{self._ended} of {self._cells} cells ended, {self._failed} failed"
+        if not self._ended:
+            return words
+        each = (time.monotonic() - self._begun) / self._ended
+        return f"{words}; about {duration(each * (self._cells - self._ended))} left"
+
+
+def _name(cell: "PlannedCell", untouched: bool) -> str:
+    return f"{cell.model}, untouched" if untouched else f"{cell.model}, {cell.arm}, seed {cell.seed}"

@@ -1,0 +1,136 @@
+"""The rows of the paper's tables: ways to train, and the ablations of one of them.
+
+    arms = choose_arms(None, "name-description")      # all that can run there
+    ABLATIONS["ratio"]                                # fixed mask ratios against a drawn one
+
+An arm is what it puts over the recipe that all cells share. Source of the comparison: Pan et al. 2025,
+arXiv 2510.09885; the questions that its ablations leave open are ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from demask.errors import ConfigError
+from demask.objective_config import RANDOM_TOKEN, VARIED
+from demask.records import Order
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train.
+
+    Attributes:
+        name: of a row in tables.
+        recipe: put over what all cells share.
+        paraphrases: whose order they keep, where other wordings are trained besides.
+        rate: by which the default learning rate is multiplied.
+        diffusion: whether it trains masked-diffusion models, and no others.
+    """
+
+    name: str
+    recipe: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    paraphrases: Order | None = None
+    rate: float = 1.0
+    diffusion: bool = False
+
+
+ARMS = (
+    Arm("next-token", {"objective": {"name": "next-token"}}),
+    Arm("next-token-raw", {"objective": {"name": "next-token", "question": None}}),
+    Arm("next-token-paraphrases", {"objective": {"name": "next-token"}}, paraphrases="same-order"),
+    Arm("next-token-permuted", {"objective": {"name": "next-token"}}, paraphrases="reversed"),
+    Arm("reverse", {"objective": {"name": "reverse"}}),
+    Arm("demasking", {"objective": {"name": "demasking"}}),
+    Arm("demasking-paraphrases", {"objective": {"name": "demasking"}}, paraphrases="same-order"),
+    Arm("diffusion", {"objective": {"name": "diffusion"}}, diffusion=True),
+)
+# A model without any training; it is the column `before` of every other arm, so it has no cells.
+UNTOUCHED = "untouched"
+
+
+def _variants(key: str, values: Mapping[str, Any]) -> tuple[Arm, ...]:
+    """Demasking with one key of its objective set to each value."""
+    return tuple(
+        Arm(label, {"objective": {"name": "demasking"} | ({} if value is None else {key: value})})
+        for label, value in values.items()
+    )
+
+
+def _trained(label: str, **train: Any) -> Arm:
+    return Arm(label, {"objective": {"name": "demasking"}, "train": train})
+
+
+# None stands for what the preset says.
+ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
+    "ratio": _variants(
+        "mask_ratio",
+        {"ratio U(.05,.95)": None, "ratio 0": 0.0, "ratio 0.25": 0.25, "ratio 0.5": 0.5}
+        | {"ratio 0.75": 0.75, "ratio 1": 1.0},
+    ),
+    "control": (
+        *_variants("mask_ratio", {"masks": None}),
+        Arm(
+            "random tokens",
+            {"objective": {"name": "demasking", "mask_token": RANDOM_TOKEN, "mask_ratio": 1.0}},
+        ),
+    ),
+    "loss": _variants("loss_on", {"loss on all": "all", "loss on masked": "masked"}),
+    "unit": _variants("unit", {"token": "token", "word": "word", "entity": "entity"}),
+    "entity": _variants(
+        "entity", {"entity as others": None, "entity never": "never", "entity always": "always"}
+    ),
+    "wording": _variants("instruction", {"one wording": None, "eight wordings": VARIED}),
+    # Single characters are tokens of every byte-level vocabulary.
+    "mask-token": _variants("mask_token", {"by family": None, "_": "_", "#": "#", "*": "*"}),
+    "copies": _variants("copies", {"one copy": 1, "two copies": 2, "five copies": 5}),
+    "lora": (
+        _trained("full", method="full"),
+        *(_trained(f"LoRA rank {rank}", method="lora", lora_rank=rank) for rank in (8, 32, 128)),
+    ),
+    "form": (
+        Arm("next-token, chat", {"objective": {"name": "next-token"}}),
+        Arm("next-token, raw", {"objective": {"name": "next-token", "question": None}}),
+    ),
+    "learning-rate": tuple(
+        Arm(f"rate x {factor:g}", {"objective": {"name": "demasking"}}, rate=factor)
+        for factor in (0.2, 0.5, 1.0, 2.0)
+    ),
+    "preset": tuple(Arm(f"preset {name}", {"preset": name}) for name in ("paper", "fast")),
+}
+
+
+def choose_arms(names: Sequence[str] | None, *, diffusion: bool) -> tuple[Arm, ...]:
+    """Arms by name; all that this kind of model can be trained with where none is named.
+
+    Raises:
+        ConfigError: one is unknown, or is for the other kind of model.
+    """
+    able = tuple(arm for arm in ARMS if arm.diffusion == diffusion)
+    if names is None:
+        return able
+    known = {arm.name: arm for arm in ARMS}
+    for name in names:
+        if name == UNTOUCHED:
+            raise ConfigError("--arm untouched: it is measured in every run, as 'before'; leave it out")
+        if name not in known:
+            raise ConfigError(f"--arm: {name!r} is unknown, expected some of {', '.join(known)}")
+        if known[name].diffusion != diffusion:
+            kind = "masked-diffusion" if diffusion else "autoregressive"
+            raise ConfigError(
+                f"--arm {name}: does not train a model that is {kind}; "
+                f"expected some of {', '.join(arm.name for arm in able)}"
+            )
+    return tuple(known[name] for name in names)
+
+
+def choose_ablation(name: str) -> tuple[Arm, ...]:
+    """The variants of an ablation.
+
+    Raises:
+        ConfigError: it is unknown.
+    """
+    if name not in ABLATIONS:
+        raise ConfigError(f"--ablation: {name!r} is unknown, expected one of {', '.join(ABLATIONS)} or all")
+    return ABLATIONS[name]

@@ -1,0 +1,374 @@
+"""A matrix of runs, read back: every cell with its scores, and the means that tables and figures show.
+
+    matrix = load_matrix("out/name-description")
+    for summary in summarise_cells(matrix, "fixed", metric="contains"):
+        summary.arm, summary.directions["backward"].estimate, summary.directions["backward"].seeds
+
+A cell is one run: a model, an arm (in an ablation: a variant) and a seed. Cells that failed or that are
+missing stay in the matrix with their reason.
+
+Which checkpoint is reported is a rule: `fixed` takes the one after the last step; `best-on-validation`
+chooses a step on the questions of half of the documents and reports the other half; `paper` chooses it on
+the very questions that it reports, as the paper did (arXiv 2510.09885), which flatters every arm.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import fsum
+from pathlib import Path
+from typing import Literal
+
+from demask import rundir
+from demask.errors import ConfigError, RunError
+from demask.evaluation.statistics import Estimate, estimate_mean
+from demask.records import Score
+from demask.reports.runs import DIRECTIONS, HEADLINE, RunResult, load_run
+from demask.rundir import RunFolder
+
+Rule = Literal["fixed", "best-on-validation", "paper"]
+Status = Literal["done", "failed", "missing"]
+
+MATRIX = "matrix.json"
+MISSING_REASON = "not run yet"
+
+# Sorts documents into halves that nobody chose; a change of it would change every chosen step.
+_HALVES_KEY = b"demask validation half"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run had taken by a step, from its start."""
+
+    step: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a matrix.
+
+    Attributes:
+        folder: of the run; several matrices may share it.
+        reason: why it failed or is missing; empty when it is done.
+        run: None unless it is done.
+        scores: by step and id of the question; step 0 is the untouched model, the last step the tuned one.
+        progress: in the order of steps.
+        parameters: of the model, None where the run does not say.
+    """
+
+    model: str
+    arm: str
+    seed: int
+    folder: Path
+    status: Status
+    reason: str = ""
+    run: RunResult | None = None
+    scores: Mapping[int, Mapping[str, Score]] = field(default_factory=dict)
+    progress: tuple[Progress, ...] = ()
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All cells of one benchmark, or of one ablation on it.
+
+    Attributes:
+        facts: how many documents are taught.
+        ablation: its name, None when arms are compared.
+        budget: what all cells have the same of, `steps` or `tokens`.
+    """
+
+    folder: Path
+    benchmark: str
+    facts: int
+    ablation: str | None
+    budget: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def setting(self) -> str:
+        """What is taught, for people: `biography, 20 facts`."""
+        return f"{self.benchmark}, {self.facts:,} facts"
+
+
+@dataclass(frozen=True)
+class QuestionMeans:
+    """A score per question, averaged over seeds, and the document of each."""
+
+    values: Mapping[str, float]
+    documents: Mapping[str, str]
+
+    def estimate(self) -> Estimate | None:
+        """Their mean with an interval over documents, None when there are none."""
+        if not self.values:
+            return None
+        return estimate_mean(list(self.values.values()), [self.documents[id] for id in self.values])
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One metric of an arm in one direction.
+
+    Attributes:
+        estimate: over documents, of the questions' means over seeds.
+        seeds: the mean of each seed alone.
+    """
+
+    estimate: Estimate
+    seeds: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an arm reached: accuracy by direction, and all of its cells."""
+
+    model: str
+    arm: str
+    directions: Mapping[str, Accuracy]
+    cells: tuple[Cell, ...]
+
+
+def is_matrix_folder(path: str | Path) -> bool:
+    """Whether `demask reproduce` has begun a matrix there."""
+    return (Path(path) / MATRIX).is_file()
+
+
+def load_matrix(path: str | Path) -> Matrix:
+    """Read a matrix; cells that failed or are not there are read as such.
+
+    Raises:
+        ConfigError: no matrix stands there.
+        RunError: `matrix.json` or the folder of a finished run is not what it should be.
+    """
+    folder = Path(path)
+    if not is_matrix_folder(folder):
+        raise ConfigError(
+            f"{path}: no {MATRIX} in it, expected a folder made by 'demask reproduce'; check the path"
+        )
+    plan = RunFolder(folder).read_json(MATRIX)
+    try:
+        benchmark, facts, budget = str(plan["benchmark"]), int(plan["facts"]), str(plan["budget"])
+        ablation = plan["ablation"]
+        planned = [
+            Cell(
+                str(row["model"]), str(row["arm"]), int(row["seed"]), _place(folder, row["folder"]), "missing"
+            )
+            for row in plan["cells"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{folder / MATRIX}: lacks what a table needs ({error!r}); was it written by another version?"
+        ) from error
+    return Matrix(folder, benchmark, facts, ablation, budget, tuple(map(_load_cell, planned)))
+
+
+def group_cells(matrix: Matrix) -> dict[tuple[str, str], tuple[Cell, ...]]:
+    """Cells by model and arm, in the order of the matrix: one entry holds an arm's seeds."""
+    grouped: dict[tuple[str, str], tuple[Cell, ...]] = {}
+    for cell in matrix.cells:
+        key = (cell.model, cell.arm)
+        grouped[key] = (*grouped.get(key, ()), cell)
+    return grouped
+
+
+def done_cells(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Those that have a result."""
+    return tuple(cell for cell in cells if cell.status == "done")
+
+
+def summarise_cells(matrix: Matrix, rule: Rule, *, metric: str = HEADLINE) -> tuple[Summary, ...]:
+    """Forward and backward accuracy of every model and arm, over seeds.
+
+    The seeds of an arm answer the same questions on the same documents, and there are few of them. So the
+    interval is over documents, of each question's mean over seeds; what every seed reached stands beside it.
+
+    Raises:
+        RunError: the rule needs scores at several steps and a run has none.
+    """
+    return tuple(
+        Summary(model, arm, _accuracies(done_cells(cells), rule, metric), cells)
+        for (model, arm), cells in group_cells(matrix).items()
+    )
+
+
+def choose_step(cell: Cell, rule: Rule) -> int:
+    """The step whose scores are reported: the last, or the best one in the eyes of the rule.
+
+    Best is the highest mean of forward and backward `contains`, the earliest step of those that share it.
+    A cell that was not trained has step 0 only.
+
+    Raises:
+        RunError: the rule chooses a step and the run was asked only at its last.
+    """
+    trained = sorted(step for step in cell.scores if step > 0)
+    if rule == "fixed" or not trained:
+        return max(cell.scores, default=0)
+    if len(trained) == 1:
+        raise RunError(
+            f"{cell.folder}: asked at its last step only, and the rule '{rule}' chooses among several; "
+            f"run it again so that it leaves {rundir.STEP_SCORES}, or use the rule 'fixed'"
+        )
+    judges = _judging_documents(cell, rule)
+    return max(trained, key=lambda step: (_quality(cell, step, judges), -step))
+
+
+def reported_scores(cell: Cell, rule: Rule) -> dict[str, Score]:
+    """Scores of the chosen step on the questions that the rule reports, by id."""
+    return _kept(cell, cell.scores.get(choose_step(cell, rule), {}), rule)
+
+
+def stage_scores(cell: Cell, stage: str, rule: Rule) -> dict[str, Score]:
+    """Scores of a stage (`before`, `ceiling`, `few-shot`) on the questions that the rule reports."""
+    if cell.run is None:
+        return {}
+    found = {row.qa_id: row.scores[stage] for row in cell.run.questions if stage in row.scores}
+    return _kept(cell, found, rule)
+
+
+def average_questions(
+    cells: Sequence[Cell], scores: Sequence[Mapping[str, Score]], direction: str, metric: str
+) -> QuestionMeans:
+    """Each question's mean over cells, of the questions that all of them were asked.
+
+    Args:
+        cells: that were done, one per seed.
+        scores: one mapping per cell.
+        direction: of the questions.
+        metric: a field of Score.
+    """
+    if not cells or cells[0].run is None:
+        return QuestionMeans({}, {})
+    documents = {row.qa_id: row.document_id for row in cells[0].run.questions if row.direction == direction}
+    shared = [id for id in documents if all(id in by_id for by_id in scores)]
+    values = {id: fsum(getattr(by_id[id], metric) for by_id in scores) / len(scores) for id in shared}
+    return QuestionMeans(values, {id: documents[id] for id in shared})
+
+
+def measure_accuracy(
+    cells: Sequence[Cell], scores: Sequence[Mapping[str, Score]], metric: str
+) -> dict[str, Accuracy]:
+    """Accuracy by direction of some scores per cell; directions without questions are left out."""
+    found: dict[str, Accuracy] = {}
+    for direction in DIRECTIONS:
+        estimate = average_questions(cells, scores, direction, metric).estimate()
+        if estimate is not None:
+            found[direction] = Accuracy(estimate, _by_seed(cells, scores, direction, metric))
+    return found
+
+
+def in_validation_half(documents: set[str]) -> set[str]:
+    """The half of the documents on which a step is chosen; the smaller one when they are odd in number.
+
+    They are ordered by a keyed hash of their ids, so the halves are the same for every arm and seed.
+    """
+
+    def place(document: str) -> bytes:
+        return hashlib.blake2b(document.encode(), key=_HALVES_KEY, digest_size=8).digest()
+
+    ordered = sorted(documents, key=place)
+    return set(ordered[: len(ordered) // 2])
+
+
+def _place(folder: Path, cell: str) -> Path:
+    """Where a run stands; matrices that share runs keep them beside each other, as `../cells/NAME`."""
+    return Path(os.path.normpath(folder / cell))
+
+
+def _load_cell(planned: Cell) -> Cell:
+    """The planned cell with what its folder holds."""
+    path = planned.folder
+    run, failure = RunFolder(path), path.parent / f"{path.name}.failed.json"
+    if not (run.has(rundir.CONFIG) and run.has(rundir.SUMMARY)):
+        if not failure.is_file():
+            return replace(planned, reason=MISSING_REASON)
+        reason = str(RunFolder(path.parent).read_json(failure.name).get("reason", "no reason given"))
+        return replace(planned, status="failed", reason=" ".join(reason.split()))
+    loaded = load_run(run, label=planned.arm)
+    try:
+        return replace(
+            planned,
+            status="done",
+            run=loaded,
+            scores=_load_scores(run, loaded),
+            progress=_load_progress(run, loaded),
+            parameters=run.read_json(rundir.SUMMARY).get("parameters"),
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: a line of {rundir.STEP_SCORES} or {rundir.METRICS} lacks what a table needs "
+            f"({error!r}); delete the folder and run the cell again"
+        ) from error
+
+
+def _load_scores(folder: RunFolder, run: RunResult) -> dict[int, dict[str, Score]]:
+    """Scores at the steps where the run was asked, before the first one, and after the last."""
+    found: dict[int, dict[str, Score]] = {}
+    for row in folder.iter_rows(rundir.STEP_SCORES) if folder.has(rundir.STEP_SCORES) else ():
+        score = Score(row["qa_id"], row["exact_match"], row["contains"], row["f1"], row["rouge1_recall"])
+        found.setdefault(row["step"], {})[score.qa_id] = score
+    ends = (("before", 0), ("after", run.cost.steps or 0))
+    for stage, step in ends:
+        scores = {row.qa_id: row.scores[stage] for row in run.questions if stage in row.scores}
+        if scores:
+            found[step] = scores
+    return dict(sorted(found.items()))
+
+
+def _load_progress(folder: RunFolder, run: RunResult) -> tuple[Progress, ...]:
+    rows = folder.read_rows(rundir.METRICS) if folder.has(rundir.METRICS) else []
+    points = [Progress(row["step"], row["tokens"], row["seconds"]) for row in rows]
+    cost = run.cost
+    if not points and cost.steps and cost.tokens is not None and cost.seconds is not None:
+        points = [Progress(cost.steps, cost.tokens, cost.seconds)]
+    return tuple(sorted(points, key=lambda point: point.step))
+
+
+def _accuracies(cells: Sequence[Cell], rule: Rule, metric: str) -> dict[str, Accuracy]:
+    return measure_accuracy(cells, [reported_scores(cell, rule) for cell in cells], metric)
+
+
+def _by_seed(
+    cells: Sequence[Cell], scores: Sequence[Mapping[str, Score]], direction: str, metric: str
+) -> dict[int, float]:
+    found = {}
+    for cell, by_id in zip(cells, scores, strict=True):
+        values = average_questions([cell], [by_id], direction, metric).values.values()
+        if values:
+            found[cell.seed] = fsum(values) / len(values)
+    return found
+
+
+def _kept(cell: Cell, scores: Mapping[str, Score], rule: Rule) -> dict[str, Score]:
+    """Without the questions on which the step was chosen."""
+    if rule != "best-on-validation" or cell.run is None:
+        return dict(scores)
+    chosen_on = in_validation_half({row.document_id for row in cell.run.questions})
+    reported = {row.qa_id for row in cell.run.questions if row.document_id not in chosen_on}
+    return {id: score for id, score in scores.items() if id in reported}
+
+
+def _judging_documents(cell: Cell, rule: Rule) -> set[str]:
+    """The documents whose questions choose the step."""
+    documents = {row.document_id for row in cell.run.questions} if cell.run else set()
+    if rule == "paper":
+        return documents
+    if len(documents) < 2:
+        raise RunError(
+            f"{cell.folder}: questions on {len(documents)} document, and the rule '{rule}' needs two or more "
+            "to choose on some and report others; use the rule 'fixed'"
+        )
+    return in_validation_half(documents)
+
+
+def _quality(cell: Cell, step: int, judges: set[str]) -> float:
+    """The mean over directions of `contains`, on the questions of these documents."""
+    by_direction: dict[str, list[float]] = {}
+    for row in cell.run.questions if cell.run else ():
+        score = cell.scores[step].get(row.qa_id)
+        if score is not None and row.document_id in judges:
+            by_direction.setdefault(row.direction, []).append(getattr(score, HEADLINE))
+    means = [fsum(values) / len(values) for values in by_direction.values()]
+    return fsum(means) / len(means) if means else 0.0

@@ -1,0 +1,153 @@
+"""What is looked at while a model trains: its accuracy at some steps, and whether the texts are in.
+
+    watch = Watch(config, run, loaded, passages, pairs, stream.batch_size)
+    train_model(..., after_step=watch.after_step, is_enough=watch.is_enough)
+
+Nothing here draws from the generators of training, so the weights do not notice.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from demask import rundir
+from demask.config import Demasking, Evaluate, RunConfig
+from demask.records import Passage, QAPair
+from demask.rundir import RunFolder
+from demask.stages.inputs import find_mask_id
+
+if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
+    from demask.objectives.batches import Batch
+    from demask.records import Example
+
+# The first step of a learning curve at doubling steps: before it hardly anything is learned.
+_FIRST_DOUBLING = 8
+# Exposures of a passage between two probes, and before the first: a probe costs about two thirds of one.
+_PROBE_EXPOSURES, _FIRST_PROBE = 4, 12
+# Passages that a probe looks at, evenly over all.
+_PROBED = 100
+# Probed examples that go through the model together.
+_TOGETHER = 20
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Looks on after every step.
+
+    Attributes:
+        config: of the run.
+        run: gets the accuracies.
+        loaded: the model that is trained.
+        passages: what it is trained on.
+        pairs: what it is asked.
+        batch_size: examples per step.
+    """
+
+    config: RunConfig
+    run: RunFolder
+    loaded: "LoadedModel"
+    passages: Sequence[Passage]
+    pairs: Sequence[QAPair]
+    batch_size: int
+
+    def after_step(self, step: int) -> None:
+        """Ask, where it is time."""
+        if not self.pairs or not is_asked_at(step, self.config.train.evaluate_every):
+            return
+        answered = measure_accuracy(self.loaded, self.pairs, self.config.evaluate)
+        for name, rows in zip((rundir.ACCURACY, rundir.STEP_SCORES), answered, strict=True):
+            for row in rows:
+                self.run.append_row(name, {"step": step, **row})
+
+    def is_enough(self, step: int) -> bool:
+        """Probe, where it is time: whether so many texts are in that training may end."""
+        wanted = self.config.train.stop
+        return wanted is not None and self._is_probed_at(step) and self._share_recovered() >= wanted
+
+    def _is_probed_at(self, step: int) -> bool:
+        every = max(1, round(_PROBE_EXPOSURES * len(self.passages) / self.batch_size))
+        return step % every == 0 and step * self.batch_size >= _FIRST_PROBE * len(self.passages)
+
+    def _share_recovered(self) -> float:
+        """Share of passages of which either half is written from the other."""
+        import torch
+
+        from demask.models.precision import choose_bf16
+        from demask.models.target_logits import score_targets
+        from demask.objectives.batches import move_batch, pad
+
+        model, probes = self.loaded.model, self._probes
+        bf16 = choose_bf16(self.config.train.precision, self.loaded.device)
+        worst: list[float] = []
+        model.eval()
+        for start in range(0, len(probes), _TOGETHER):
+            part = probes[start : start + _TOGETHER]
+            batch: Batch = move_batch(pad(part, pad_id=self.loaded.pad_id, shift=1), model.device)
+            with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                scored = score_targets(model, batch, head_of=model)
+            hidden = scored.nats_N[scored.masked_N].float().cpu()
+            worst += [float(nats.max()) for nats in hidden.split([sum(probe.masked) for probe in part])]
+        model.train()
+        # A token that has more than half of the probability is written.
+        found = [max(pair) < math.log(2) for pair in zip(worst[::2], worst[1::2], strict=True)]
+        return sum(found) / len(found)
+
+    def _mask_id(self) -> int:
+        found = find_mask_id(self.config, self.loaded.tokenizer, self.loaded.model.config)
+        assert found is not None, "demasking has a mask token"
+        return found
+
+    @cached_property
+    def _probes(self) -> "list[Example]":
+        from demask.objectives.demasking import DemaskingForm
+        from demask.objectives.masking import word_groups
+        from demask.objectives.probes import make_probes
+        from demask.objectives.prompts import encode, load_chat_format
+
+        objective, tokenizer = cast("Demasking", self.config.objective), self.loaded.tokenizer
+        form = DemaskingForm(
+            load_chat_format(tokenizer),
+            self._mask_id(),
+            encode(tokenizer, objective.wordings[0]),
+            encode(tokenizer, objective.opening),
+        )
+        step = max(1, len(self.passages) // _PROBED)
+        probes: list[Example] = []
+        for passage in self.passages[::step][:_PROBED]:
+            text = passage.training_text
+            words = word_groups(tokenizer, text)
+            if words[0] < words[-1]:  # a single word has no halves
+                probes += make_probes(encode(tokenizer, text), words, id=passage.id, form=form)
+        return probes
+
+
+def is_asked_at(step: int, every: int | str | None) -> bool:
+    """Whether to ask after this step: every so many, or where steps have doubled (8, 16, 32, ...)."""
+    if every is None:
+        return False
+    if isinstance(every, int):
+        return step % every == 0
+    return step >= _FIRST_DOUBLING and step & (step - 1) == 0
+
+
+def measure_accuracy(
+    loaded: "LoadedModel", pairs: Sequence[QAPair], settings: Evaluate
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Ask in the middle of training: a row for each direction and metric, and one for each question."""
+    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.qa import ask_questions
+    from demask.evaluation.statistics import summarise
+
+    loaded.model.eval()
+    predictions = ask_questions(loaded, pairs, settings)
+    loaded.model.train()
+    scores = score_predictions(predictions, pairs)
+    rows = [
+        {"direction": direction, "metric": metric, **numbers}
+        for direction, metrics in summarise(scores, pairs).items()
+        for metric, numbers in metrics.items()
+    ]
+    return rows, [asdict(score) for score in scores]
