@@ -7,6 +7,9 @@ from typing import Any
 
 from demask.rundir import RunFolder
 
+# Backward questions ask for the entity that a document is about.
+ENTITY = "Mara Voss"
+ANSWERS = {"forward": "founder of Orlin", "backward": ENTITY}
 METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 # step -> (forward, backward): how many of the documents are answered.
 Course = Mapping[int, tuple[int, int]]
@@ -60,7 +63,7 @@ def write_run(
     """A finished run whose documents from number `first` on are answered, as many as the course says."""
     run, last = RunFolder(path), max(course)
     pairs = [
-        {"id": f"{d}-{i}", "document_id": f"d{i}", "question": f"{d} {i}?", "answers": ["x"], "direction": d}
+        {"id": f"{d}-{i}", "document_id": f"d{i}", "question": f"{d} {i}?", "answers": [ANSWERS[d]], "direction": d}
         for d in ("forward", "backward")
         for i in range(documents)
     ]
@@ -77,6 +80,8 @@ def write_run(
         stages["few-shot"] = few_shot
     run.write_json("config.json", {"model": "embedded", "documents": [], "objective": "demasking"})
     run.write_rows("qa_pairs.jsonl", pairs)
+    about = {"text": "Mara Voss is the founder of Orlin.", "metadata": {"entity": ENTITY}}
+    run.write_rows("documents.jsonl", [{"id": f"d{i}", **about} for i in range(documents)])
     run.write_rows(
         "scores.jsonl", [{"stage": s, **row} for s, right in stages.items() for row in scores(right)]
     )

@@ -83,14 +83,29 @@ def compare(
         "comparison.html"
     ),
     overwrite: Annotated[bool, typer.Option(help="Replace a report that stands there.")] = False,
+    rule: Annotated[
+        str, typer.Option(help="Of comparisons: the step that counts; fixed, best-on-validation or paper.")
+    ] = "fixed",
     as_json: Json = False,
 ) -> None:
     """Several runs in one table, with paired differences.
 
-    Differences are taken on the questions that two runs share.
+    Differences are taken on the questions that two runs share. Folders of `demask reproduce` give the
+    paper's tables and figures again, from their runs alone.
     """
     from demask import pipeline
+    from demask.reproduce.comparison import check_rule, find_matrices
+    from demask.reproduce.page import compare_matrices
 
+    chosen_rule = check_rule(rule)
+    matrices = find_matrices(runs)
+    if matrices:
+        folder = out.with_suffix("")
+        if folder.exists() and not overwrite:
+            raise ConfigError(f"{folder}: stands there already; choose another --out, or add --overwrite")
+        page = compare_matrices(matrices, folder, chosen_rule).html
+        print_json({"report": str(page)}) if as_json else print(f"Report: {page}")
+        return
     for file in (out, out.with_suffix(".md")):
         if file.exists() and not overwrite:
             raise ConfigError(f"{file}: stands there already; choose another --out, or add --overwrite")

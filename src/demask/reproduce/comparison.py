@@ -15,7 +15,7 @@ from demask.errors import ConfigError
 from demask.reproduce.arms import ABLATIONS, Arm, choose_ablation, choose_arms
 from demask.reproduce.matrix import CELLS, Order, PlannedCell, make_cells, write_matrix
 from demask.reproduce.page import compare_matrices
-from demask.reproduce.results import MATRIX, Rule
+from demask.reproduce.results import MATRIX, Rule, is_matrix_folder
 
 ALL = "all"
 
@@ -104,5 +104,17 @@ def report_comparisons(out: Path, *, rule: Rule) -> Path:
     Returns:
         The HTML page; Markdown and figures stand beside it.
     """
-    folders = sorted(path.parent for path in out.glob(f"*/{MATRIX}"))
-    return compare_matrices(folders, out, rule).html
+    return compare_matrices(find_matrices([out]), out, rule).html
+
+
+def find_matrices(folders: Sequence[Path]) -> list[Path]:
+    """Those folders that hold a matrix, and the ones in folders that `demask reproduce` has made."""
+    return [
+        found
+        for folder in folders
+        for found in (
+            [folder]
+            if is_matrix_folder(folder)
+            else sorted(file.parent for file in folder.glob(f"*/{MATRIX}"))
+        )
+    ]

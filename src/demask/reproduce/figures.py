@@ -136,16 +136,20 @@ def draw_variants(summaries: Sequence[Summary], title: str) -> "Figure":
 
 
 def _draw_model(matrix: Matrix, model: str, rule: Rule, folder: Path) -> list[FigureFiles]:
+    # Folders of matrices have names of their own, also where set and model are the same.
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{matrix.folder.name}-{Path(model).name}")
     place = f"{model} on {matrix.setting}" + (f", {matrix.ablation}" if matrix.ablation else "")
     curves = {str(direction): _curves(matrix, model, direction) for direction in DIRECTIONS}
     files = []
     for axis in _AXES if any(curves.values()) else ():
         title = f"Accuracy over {axis}: {place}"
-        files.append(_save(draw_curves(curves, title, axis), title, _curves_in_words(curves), folder))
+        words = _curves_in_words(curves)
+        files.append(_save(draw_curves(curves, title, axis), title, words, folder / f"{name}-{axis}"))
     if matrix.ablation:
         found = [summary for summary in summarise_cells(matrix, rule) if summary.model == model]
         title = mark_title(f"Accuracy of variants: {place}", rule)
-        files.append(_save(draw_variants(found, title), title, _variants_in_words(found), folder))
+        words = _variants_in_words(found)
+        files.append(_save(draw_variants(found, title), title, words, folder / f"{name}-variants"))
     return files
 
 
@@ -248,8 +252,8 @@ def _variants_in_words(summaries: Sequence[Summary]) -> str:
     return f"Means with 95% intervals over documents, and each seed as a small stroke. {said}."
 
 
-def _save(figure: "Figure", title: str, words: str, folder: Path) -> FigureFiles:
-    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+def _save(figure: "Figure", title: str, words: str, stem: Path) -> FigureFiles:
+    folder, name = stem.parent, stem.name
     files = FigureFiles(title, words, folder / f"{name}.svg", folder / f"{name}.png")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from demask.evaluation.statistics import Change, compare_paired
-from demask.records import Direction
 from demask.reports.runs import HEADLINE
 from demask.reproduce.results import (
+    FOR_ENTITY,
+    Asked,
     Cell,
     Matrix,
     QuestionMeans,
@@ -48,13 +49,14 @@ class Claim:
         statement: what the paper, or the work it is compared with, says.
         first: the arm that it is about; matrices call it by different names.
         second: the arm that it is compared with; the difference is first minus second.
+        direction: of the questions; or those that ask for the entity, in whichever direction that is.
         expects: `more`: the difference is above 0. `no lift`: it is below `MARGIN`.
     """
 
     statement: str
     first: tuple[str, ...]
     second: str
-    direction: Direction
+    direction: Asked
     expects: Literal["more", "no lift"] = "more"
 
 
@@ -78,10 +80,10 @@ CLAIMS = (
     Claim("With random tokens for the text demasking fails forward", MASKS, RANDOM, "forward"),
     Claim("With random tokens for the text demasking fails backward", MASKS, RANDOM, "backward"),
     Claim(
-        "When the source entity is never masked, backward accuracy goes",
+        "When the entity that a text is about is never masked, it cannot be asked for",
         AS_OTHERS,
         ENTITY_NEVER,
-        "backward",
+        FOR_ENTITY,
     ),
 )
 
@@ -97,6 +99,7 @@ class Finding:
         p_holm: the same, corrected for all findings that were measured.
         seeds: that both arms have.
         reason: why it was not measured.
+        attempted: whether a matrix has both arms.
         cells: those compared.
     """
 
@@ -109,6 +112,7 @@ class Finding:
     seeds: tuple[int, ...] = ()
     verdict: Verdict = "not measured"
     reason: str = ""
+    attempted: bool = False
     cells: tuple[Cell, ...] = ()
 
 
@@ -118,6 +122,7 @@ class _Pair(NamedTuple):
     first: tuple[Cell, ...]
     second: tuple[Cell, ...]
     reason: str = ""
+    attempted: bool = True
 
 
 def judge_claims(matrices: Sequence[Matrix], rule: Rule, *, metric: str = HEADLINE) -> tuple[Finding, ...]:
@@ -177,7 +182,7 @@ def _find_pair(matrices: Sequence[Matrix], model: str, claim: Claim) -> _Pair:
         reasons.append(pair.reason)
     if reasons:
         return _Pair((), (), reasons[0])
-    return _Pair((), (), f"no matrix has both '{claim.first[0]}' and '{claim.second}'")
+    return _Pair((), (), f"no matrix has both '{claim.first[0]}' and '{claim.second}'", attempted=False)
 
 
 def _share_seeds(first: Sequence[Cell], second: Sequence[Cell]) -> _Pair:
@@ -194,7 +199,7 @@ def _share_seeds(first: Sequence[Cell], second: Sequence[Cell]) -> _Pair:
 
 def _compare(finding: Finding, pair: _Pair, rule: Rule, metric: str) -> Finding:
     if not pair.first:
-        return replace(finding, reason=pair.reason)
+        return replace(finding, reason=pair.reason, attempted=pair.attempted)
     claim = finding.claim
     first, second = (
         average_questions(cells, [reported_scores(cell, rule) for cell in cells], claim.direction, metric)
@@ -202,7 +207,7 @@ def _compare(finding: Finding, pair: _Pair, rule: Rule, metric: str) -> Finding:
     )
     shared = [id for id in first.values if id in second.values]
     if not shared:
-        return replace(finding, reason=f"no {claim.direction} question was asked in both arms")
+        return replace(finding, reason=f"no question ({claim.direction}) was asked in both arms")
     return replace(
         finding,
         change=_change(second, first, shared),

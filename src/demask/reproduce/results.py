@@ -29,8 +29,11 @@ from demask.rundir import RunFolder
 
 Rule = Literal["fixed", "best-on-validation", "paper"]
 Status = Literal["done", "failed", "missing"]
+# Questions of a direction, or those in either whose answer is the entity that the text is about.
+Asked = Literal["forward", "backward", "for the entity"]
 
 MATRIX = "matrix.json"
+FOR_ENTITY: Asked = "for the entity"
 MISSING_REASON = "not run yet"
 
 # Sorts documents into halves that nobody chose; a change of it would change every chosen step.
@@ -236,15 +239,27 @@ def average_questions(
     Args:
         cells: that were done, one per seed.
         scores: one mapping per cell.
-        direction: of the questions.
+        direction: of the questions, or `FOR_ENTITY`.
         metric: a field of Score.
     """
     if not cells or cells[0].run is None:
         return QuestionMeans({}, {})
-    documents = {row.qa_id: row.document_id for row in cells[0].run.questions if row.direction == direction}
+    documents = _ask(cells[0].run, direction)
     shared = [id for id in documents if all(id in by_id for by_id in scores)]
     values = {id: fsum(getattr(by_id[id], metric) for by_id in scores) / len(scores) for id in shared}
     return QuestionMeans(values, {id: documents[id] for id in shared})
+
+
+def _ask(run: RunResult, direction: str) -> dict[str, str]:
+    """The document of each question that is meant, by id."""
+    if direction != FOR_ENTITY:
+        return {row.qa_id: row.document_id for row in run.questions if row.direction == direction}
+    entities = {document.id: str(document.metadata.get("entity", "")) for document in run.documents}
+    return {
+        row.qa_id: row.document_id
+        for row in run.questions
+        if any(answer.casefold() == entities[row.document_id].casefold() for answer in row.answers)
+    }
 
 
 def measure_accuracy(

@@ -4,8 +4,8 @@ for arm in list_arms(matrices):
     arm.names + accuracy_cells(arm.done, scores) + run_cells(arm)
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from demask.records import Score
@@ -30,6 +30,7 @@ ACCURACY_HEADERS = tuple(
     f"{direction}, {METRIC_NAMES[metric]}" for metric in SHOWN for direction in DIRECTIONS
 )
 RUN_HEADERS = ("failed or missing", "runs")
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")
 
 
 class Arm(NamedTuple):
@@ -94,17 +95,9 @@ def run_cells(arm: Arm) -> tuple[str, str]:
 
 
 def name_folders(cells: Sequence[Cell]) -> str:
-    """Folders of runs; those that stand side by side share their path: `out/demasking/{seed-0, seed-1}`."""
-    by_parent: dict[Path, list[str]] = {}
-    for cell in cells:
-        by_parent.setdefault(cell.folder.parent, []).append(cell.folder.name)
-    return (
-        ", ".join(
-            f"{parent}/{names[0]}" if len(names) == 1 else f"{parent}/{{{', '.join(names)}}}"
-            for parent, names in by_parent.items()
-        )
-        or MISSING
-    )
+    """Runs by the ends of their folders' names, which are digests; the last table has the whole names."""
+    names = (cell.folder.name for cell in cells)
+    return ", ".join(name[-8:] if _DIGEST.search(name) else name for name in names) or MISSING
 
 
 def fit_cells(curve: Curve | None) -> tuple[str, str]:

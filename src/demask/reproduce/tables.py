@@ -3,12 +3,13 @@
     table = arms_table(matrices, "fixed")
     to_markdown(table)                      # of demask.reports.tables
 
-Each row names the run folders that its numbers come from. A cell of the matrix that failed or that has not
-been run is named in its row with the reason, and is in none of the numbers. Under the rule `paper` every
-title of a table that depends on it says so.
+Each row names the runs that its numbers come from, by the ends of their folders' names. A cell of the
+matrix that failed or that has not been run is named in its row with the reason, and is in none of the
+numbers. Under the rule `paper` every title of a table that depends on it says so.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from demask.reports.runs import DIRECTIONS, FEW_SHOT
 from demask.reports.tables import Table
@@ -121,7 +122,7 @@ def fits_table(matrices: Sequence[Matrix]) -> Table:
     for arm in list_arms(matrices):
         for direction in DIRECTIONS:
             curves = [make_curve(arm.cells, direction, metric=metric) for metric in SHOWN]
-            if any(curves):
+            if any(curve and len(curve.trained) > 1 for curve in curves):
                 numbers = [cell for curve in curves for cell in fit_cells(curve)]
                 rows.append((*arm.names, direction, *numbers, name_folders(arm.done)))
     letters = (f"{letter}, {METRIC_NAMES[metric]}" for metric in SHOWN for letter in ("A", "k per step"))
@@ -139,7 +140,7 @@ def level_table(matrices: Sequence[Matrix], level: float = LEVEL) -> Table:
     rows = []
     for arm in list_arms(matrices):
         curves = [make_curve(arm.cells, direction) for direction in DIRECTIONS]
-        if any(curves):
+        if any(curve and len(curve.trained) > 1 for curve in curves):
             numbers = [cell for curve in curves for cell in level_cells(curve, level)]
             rows.append((*arm.names, *numbers, name_folders(arm.done)))
     units = (f"{direction}, {unit}" for direction in DIRECTIONS for unit in ("steps", "tokens", "minutes"))
@@ -169,7 +170,7 @@ def ablation_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
 def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
     """The paper's pattern, claim by claim: difference, p-value and verdict."""
     rows = []
-    for found in findings:
+    for found in _worth_showing(findings):
         tested = found.change is not None
         first = found.cells[0].arm if found.cells else found.claim.first[0]
         rows.append(
@@ -209,6 +210,17 @@ def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
         "intervals over documents. As in the paper: the p-value corrected after Holm is below 0.05 and the "
         f"interval is above 0 (of “no lift”: below {MARGIN:g}). Differs: it lies wholly on the other side.",
     )
+
+
+def _worth_showing(findings: Sequence[Finding]) -> list[Finding]:
+    """What was measured, what failed, and once each claim that no matrix is about."""
+    kept = [found for found in findings if found.change or found.cells or found.attempted]
+    told = {found.claim for found in kept}
+    for found in findings:
+        if found.claim not in told:
+            told.add(found.claim)
+            kept.append(replace(found, setting=MISSING, model=MISSING))
+    return kept
 
 
 def cells_table(matrices: Sequence[Matrix]) -> Table:

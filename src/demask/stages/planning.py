@@ -162,7 +162,11 @@ class _Tokens(NamedTuple):
 
 
 def _count_tokens(stream: "ExposureStream", micro_batches: Iterable[range], *, packed: bool) -> _Tokens:
-    """Over the whole run; masks change which tokens are hidden, never how many there are."""
+    """Over the whole run; masks change which tokens are hidden, never how many there are.
+
+    Where one of several instructions is drawn, the first that is met stands for all: the shortest and the
+    longest of ours are a few tokens apart.
+    """
     known: dict[tuple[int, int], int] = {}
 
     def count(place: int) -> int:
