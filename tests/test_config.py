@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from demask.config import (
+    DEFAULT_EPOCHS,
     INSTRUCTION,
     INSTRUCTIONS,
     NO_QUESTIONS,
     PRESETS,
-    RATIO_RANGE,
     Demasking,
     NextToken,
     Reverse,
@@ -25,8 +25,9 @@ LEAST = {"model": "embedded", "documents": ["facts"]}
 def test_model_and_documents_are_enough() -> None:
     config = make_config(LEAST)
     assert (config.model, config.documents, config.qa) == ("embedded", ("facts",), None)
-    assert config.objective == Demasking(mask_ratio=RATIO_RANGE)
-    assert config.train.steps is None
+    assert config.objective == make_config({**LEAST, "preset": "fast"}).objective
+    assert (config.train.steps, config.train.epochs) == (None, None)
+    assert make_config({**LEAST, "preset": "fast"}).train.epochs == DEFAULT_EPOCHS
 
 
 def test_one_document_may_be_given_without_a_list() -> None:
@@ -189,7 +190,7 @@ def test_instructions_are_one_text_several_or_ours() -> None:
     assert wordings("Go on.") == ("Go on.",)
     assert wordings(["Go on.", "And then?"]) == ("Go on.", "And then?")
     assert wordings("varied") == INSTRUCTIONS
-    assert Demasking().wordings == (INSTRUCTION,) == INSTRUCTIONS[:1]
+    assert Demasking(instruction=INSTRUCTION).wordings == (INSTRUCTION,) == INSTRUCTIONS[:1]
     assert len(set(INSTRUCTIONS)) == 8
 
 
@@ -240,6 +241,13 @@ def test_training_can_stop_only_where_some_text_is_written(value: float) -> None
         make_config({**LEAST, "train": {"stop": value}})
 
 
+@pytest.mark.parametrize("objective", ["next-token", "reverse", {"mask_token": "<random>"}])
+def test_a_stop_needs_masks_to_probe_with(objective: object) -> None:
+    with pytest.raises(ConfigError, match=r"train.stop needs objective demasking with a mask token"):
+        make_config({**LEAST, "objective": objective, "train": {"stop": 0.9}})
+    assert make_config({**LEAST, "train": {"stop": 0.9}}).train.stop == 0.9
+
+
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """A preset whose every part differs from the defaults."""
@@ -278,7 +286,12 @@ def test_steps_that_are_given_replace_the_epochs_of_a_preset() -> None:
 def test_the_preset_of_the_paper_is_what_the_paper_says() -> None:
     config = make_config({**LEAST, "preset": "paper"})
     assert config.objective == Demasking(
-        unit="token", mask_ratio=(0.05, 0.95), loss_on="all", instruction=INSTRUCTION, copies=1
+        unit="token",
+        mask_ratio=(0.05, 0.95),
+        loss_on="all",
+        instruction="\nReturn the recovered masked passage.",
+        opening="Here is the recovered text:\n\n",
+        copies=1,
     )
     assert set(PRESETS["paper"]["objective"]) == set(Demasking.model_fields) - {"name", "mask_token"}
 

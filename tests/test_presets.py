@@ -28,7 +28,7 @@ def test_a_recipe_may_name_its_preset_and_the_option_another(tmp_path: Path) -> 
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: m\ndocuments: d\npreset: fast\n")
     assert read_config(recipe, None, None, None, None, None).train.epochs == 30
-    assert read_config(recipe, None, None, None, None, None, "paper").train.epochs is None
+    assert read_config(recipe, None, None, None, None, None, "paper").train.epochs == 60
 
 
 @pytest.mark.parametrize("command", [["inject"], ["plan"], ["data", "preview"]])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demask.config import Demasking, RunConfig
+from demask.config import PRESETS, Demasking, RunConfig
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -35,7 +35,9 @@ def test_every_setting_of_a_recipe_is_explained_beside_it_or_above_it(path: Path
 def test_the_recipe_of_the_paper_has_the_settings_of_the_paper() -> None:
     config = load(next(path for path in RECIPES if path.stem.endswith("paper")))
     assert isinstance(config.objective, Demasking)
-    assert config.objective == Demasking(mask_token=config.objective.mask_token)
+    assert config.objective == Demasking(
+        **PRESETS["paper"]["objective"], mask_token=config.objective.mask_token
+    )
     train = config.train
     assert (train.batch_size, train.learning_rate, train.method) == (64, 3e-6, "full")
     assert config.evaluate.max_new_tokens == 128

@@ -17,6 +17,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from demask.errors import ConfigError
 from demask.objective_config import (
+    FAST_INSTRUCTION,
+    FAST_OPENING,
+    FAST_RATIO,
     INSTRUCTION,
     INSTRUCTIONS,
     OPENING,
@@ -34,6 +37,10 @@ from demask.objective_config import (
 from demask.recipe_file import merge_values
 
 __all__ = (
+    "DEFAULT_EPOCHS",
+    "FAST_INSTRUCTION",
+    "FAST_OPENING",
+    "FAST_RATIO",
     "INSTRUCTION",
     "INSTRUCTIONS",
     "NO_QUESTIONS",
@@ -57,11 +64,15 @@ __all__ = (
 )
 
 
+# Exposures per passage when the recipe says neither steps nor epochs (docs/benchmarks.md, presets).
+DEFAULT_EPOCHS = 34.0
+
+
 class Train(Section):
     """How the weights are moved."""
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
-    epochs: float | None = Field(None, gt=0, description="exposures per passage; none and no steps: 60")
+    epochs: float | None = Field(None, gt=0, description="exposures per passage; none and no steps: 34")
     batch_size: int = Field(10, gt=0, description="examples per step; measured at 135M")
     accumulation: int | None = Field(
         None, gt=0, description="micro-batches per step, memory for time; none: as few as fit a token budget"
@@ -80,8 +91,8 @@ class Train(Section):
         None,
         gt=0,
         le=1,
-        description="share of trained texts that must be written without a fault from a fully masked prompt, "
-        "after which training stops; none: never",
+        description="share of the texts of which either half must be written from the other, after which "
+        "training stops; none: never",
     )
 
     @field_validator("evaluate_every", mode="before")
@@ -201,6 +212,16 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_stop_has_masks_to_probe_with(self) -> "RunConfig":
+        objective = self.objective
+        able = isinstance(objective, Demasking) and objective.mask_token != RANDOM_TOKEN
+        if self.train.stop is not None and not able:
+            raise ValueError(
+                "train.stop needs objective demasking with a mask token; leave it out, or set steps"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _copies_fill_a_step(self) -> "RunConfig":
         copies = self.objective.copies if isinstance(self.objective, Demasking) else 1
         if self.train.batch_size % copies:
@@ -227,7 +248,7 @@ def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConf
         raise ConfigError(f"{source}: {_explain(error)}") from error
 
 
-# `paper`: masked fine-tuning of Pan et al. 2025, whatever the defaults become. `fast`: to be measured.
+# `paper`: masked fine-tuning of Pan et al. 2025. `fast`: the defaults, see docs/benchmarks.md.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "objective": {
@@ -239,9 +260,20 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "opening": OPENING,
             "copies": 1,
         },
-        "train": {"method": "full"},
+        "train": {"method": "full", "epochs": 60.0},
     },
-    "fast": {},
+    "fast": {
+        "objective": {
+            "unit": "token",
+            "mask_ratio": FAST_RATIO,
+            "loss_on": "all",
+            "entity": "as-others",
+            "instruction": FAST_INSTRUCTION,
+            "opening": FAST_OPENING,
+            "copies": 1,
+        },
+        "train": {"method": "full", "epochs": DEFAULT_EPOCHS},
+    },
 }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from demask.config import INSTRUCTIONS, RANDOM_TOKEN, Demasking, NextToken, Reverse
+from demask.config import INSTRUCTION, INSTRUCTIONS, PRESETS, RANDOM_TOKEN, Demasking, NextToken, Reverse
 from demask.objectives.examples import count_copies, count_variants, example_maker, ordinary_tokens
 from demask.objectives.masking import (
     draw_masking,
@@ -22,6 +22,7 @@ TEXT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them
 PASSAGE = Passage("d1", "d1", TEXT)
 OTHER = Passage("d2", "d2", "The quick brown fox jumps over the lazy dog; the lazy dog sleeps.")
 MASK = "<empty_output>"
+PAPER = Demasking(**PRESETS["paper"]["objective"])
 OBJECTIVES = {
     "demasking": Demasking(),
     "demasking-varied": Demasking(
@@ -54,7 +55,7 @@ def completion_mask(example, tokens):
 
 
 def test_demasking_example_is_the_closed_form_of_the_paper(maker, tiny_tokenizer, tiny_chat):
-    example = maker(Demasking())(PASSAGE, 3, 0)
+    example = maker(PAPER)(PASSAGE, 3, 0)
     ids = encode(tiny_tokenizer, TEXT)
     rng = keyed_rng(0, "d1", 3, 0)
     masked = draw_masking(range(len(ids)), draw_ratio(rng, 0.05, 0.95), rng)
@@ -150,7 +151,7 @@ def test_each_epoch_seed_and_passage_draws_a_new_mask(maker):
 
 
 def test_mask_ratio_is_drawn_anew_for_each_example(maker, tiny_tokenizer):
-    make, tokens = maker(Demasking()), len(encode(tiny_tokenizer, TEXT))
+    make, tokens = maker(PAPER), len(encode(tiny_tokenizer, TEXT))
     shares = [sum(completion_mask(make(PASSAGE, epoch, 0), tokens)) / tokens for epoch in range(200)]
     assert min(shares) < 0.2
     assert max(shares) > 0.8
@@ -263,7 +264,7 @@ def test_random_tokens_need_no_mask_token(tiny_tokenizer, tiny_chat):
 
 
 def test_every_instruction_is_drawn_and_masks_stay_as_they_were(maker, tiny_tokenizer):
-    plain, varied = maker(Demasking()), maker(Demasking(instruction="varied"))
+    plain, varied = maker(Demasking(instruction=INSTRUCTION)), maker(Demasking(instruction="varied"))
     tokens, seen = len(encode(tiny_tokenizer, TEXT)), set()
     for epoch in range(100):
         one, other = plain(PASSAGE, epoch, 0), varied(PASSAGE, epoch, 0)

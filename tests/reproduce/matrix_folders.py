@@ -63,7 +63,13 @@ def write_run(
     """A finished run whose documents from number `first` on are answered, as many as the course says."""
     run, last = RunFolder(path), max(course)
     pairs = [
-        {"id": f"{d}-{i}", "document_id": f"d{i}", "question": f"{d} {i}?", "answers": [ANSWERS[d]], "direction": d}
+        {
+            "id": f"{d}-{i}",
+            "document_id": f"d{i}",
+            "question": f"{d} {i}?",
+            "answers": [ANSWERS[d]],
+            "direction": d,
+        }
         for d in ("forward", "backward")
         for i in range(documents)
     ]

@@ -48,7 +48,9 @@ def reproduce(
         int | None, typer.Option(min=1, help="How many texts are taught; all if left out.")
     ] = None,
     offset: Annotated[int, typer.Option(min=0, help="Leave out as many texts before.")] = 0,
-    exposures: Annotated[float, typer.Option(min=1, help="Of each text.")] = 60.0,
+    exposures: Annotated[
+        float | None, typer.Option(min=1, help="Of each text; as the preset has it if left out.")
+    ] = None,
     budget: Annotated[
         str, typer.Option(metavar="steps|tokens", help="What every arm gets as much of.")
     ] = "steps",

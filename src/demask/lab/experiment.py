@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from demask import rundir
-from demask.config import make_config
+from demask.config import PRESETS, make_config
 from demask.errors import ConfigError
 from demask.evaluation.matching import score_predictions
 from demask.lab.pretraining import ANSWER_TOKENS, pretrain
@@ -50,7 +50,8 @@ ARMS: Mapping[str, Arm] = {
     "next-token": Arm("autoregressive", {"name": "next-token"}),
     "next-token-paraphrases": Arm("autoregressive", {"name": "next-token"}, paraphrases=_WORDINGS - 1),
     "reverse": Arm("autoregressive", {"name": "reverse"}),
-    "demasking": Arm("autoregressive", {"name": "demasking"}),
+    # In the words that pre-training has shown.
+    "demasking": Arm("autoregressive", {"name": "demasking", **PRESETS["paper"]["objective"]}),
     "diffusion": Arm("diffusion", {"name": "diffusion", "preset": "paper"}),
 }
 _KNOWN_ASKED = 200

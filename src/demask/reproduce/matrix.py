@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
-from demask.config import Demasking, RunConfig, make_config
+from demask.config import DEFAULT_EPOCHS, Demasking, RunConfig, make_config
 from demask.recipe_file import merge_values
 from demask.reproduce.arms import Arm
 from demask.rundir import DOCUMENTS, QA_PAIRS, RunFolder
@@ -26,8 +26,6 @@ Budget = Literal["steps", "tokens"]
 
 CELLS = "cells"
 DATA = "data"
-# Exposures of each text, as `demask inject` has them by default.
-EXPOSURES = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Order:
     Attributes:
         models: names or folders.
         seeds: of order and masks.
-        exposures: of each text; together with the batch they give the steps of every arm.
+        exposures: of each text, which with the batch give the steps of every arm; None: by preset.
         budget: of every arm: `steps`, as many optimizer steps; `tokens`, as many tokens as the first takes.
         preset: of demasking, where an arm says nothing else.
         settings: put over every cell's recipe, but under its arm's.
@@ -45,7 +43,7 @@ class Order:
 
     models: tuple[str, ...]
     seeds: tuple[int, ...]
-    exposures: float = EXPOSURES
+    exposures: float | None = None
     budget: Budget = "steps"
     preset: str = "paper"
     settings: Mapping[str, Any] | None = None
@@ -83,17 +81,18 @@ def make_cells(
         ConfigError: a recipe is not what it should be.
     """
     contents = {str(file): _digest(file) for file in sorted(data.glob("*.jsonl"))}
+    contents |= {str(data / name): "none" for name in PARAPHRASE_FILES.values() if not (data / name).exists()}
     cells: list[PlannedCell] = []
     for model in order.models:
         first: RunConfig | None = None
         for arm in arms:
             config = _recipe(order, arm, benchmark, data, model)
-            if order.budget == "tokens" and first is not None:
-                config = _with_train(config, steps=_as_many_tokens(config, first))
-            first = first or config
             problem = ""
             if arm.paraphrases and not (data / PARAPHRASE_FILES[arm.paraphrases]).exists():
                 problem = f"{benchmark.name} has no paraphrases ({PARAPHRASE_FILES[arm.paraphrases]})"
+            elif order.budget == "tokens" and first is not None:
+                config = _with_train(config, steps=_as_many_tokens(config, first))
+            first = first or config
             cells += [
                 PlannedCell(model, arm.name, seed, made, _folder_name(made, contents), problem)
                 for seed in order.seeds
@@ -154,14 +153,14 @@ def _recipe(order: Order, arm: Arm, benchmark: Benchmark, data: Path, model: str
     if arm.paraphrases:
         shared["paraphrases"] = str(data / PARAPHRASE_FILES[arm.paraphrases])
     values = merge_values(merge_values(shared, order.settings or {}), arm.recipe)
-    train = dict(values.get("train", {}))
     config = make_config(values, source=f"arm {arm.name}")
-    if train.keys().isdisjoint({"steps", "epochs"}):
+    if config.train.steps is None:
         texts = len(benchmark.documents)
+        exposures = order.exposures or config.train.epochs or DEFAULT_EPOCHS
         copies = config.objective.copies if isinstance(config.objective, Demasking) else 1
         batch = min(config.train.batch_size, texts * copies)
         config = _with_train(
-            config, batch_size=batch, epochs=None, steps=math.ceil(order.exposures * texts / batch)
+            config, batch_size=batch, epochs=None, steps=math.ceil(exposures * texts / batch)
         )
     if arm.rate != 1.0:
         rate = arm.rate * _default_rate(config)

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from demask.config import Train
+from demask.config import DEFAULT_EPOCHS, Train
 
-# Exposures per passage when the recipe says neither steps nor epochs. On the embedded model the
-# backward direction, which comes last, is learned after 40 to 60; see docs/benchmarks.md.
-DEFAULT_EPOCHS = 60.0
 # Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
 # geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
 LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 5e-5), (math.inf, 5e-6))

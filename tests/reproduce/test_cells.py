@@ -1,0 +1,124 @@
+"""Cells: as many steps or tokens for every arm, and a folder that only the same recipe and data share."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from demask.benchmarks.benchmark import Benchmark, write_benchmark
+from demask.config import Demasking
+from demask.errors import ConfigError
+from demask.records import Document, Paraphrase, QAPair
+from demask.reproduce.arms import ABLATIONS, ARMS, choose_arms
+from demask.reproduce.comparison import make_comparisons
+from demask.reproduce.matrix import Order, PlannedCell, make_cells, tokens_per_step
+
+TEXTS = {f"d{n}": f"Mara Voss number {n} founded the Orlin works in 193{n}." for n in range(4)}
+BENCHMARK = Benchmark(
+    "own",
+    tuple(Document(id, text, metadata={"entity": "Mara Voss"}) for id, text in TEXTS.items()),
+    tuple(QAPair(id, id, f"Who founded {id}?", ("Mara Voss",), "backward") for id in TEXTS),
+    tuple(
+        Paraphrase(f"{id}-p", id, text.replace("founded", "made"), "same-order") for id, text in TEXTS.items()
+    ),
+)
+AUTOREGRESSIVE = choose_arms(None, diffusion=False)
+
+
+@pytest.fixture
+def order(tiny_model_folder: Path) -> Order:
+    return Order(models=(str(tiny_model_folder),), seeds=(0, 1), exposures=10)
+
+
+def plan(
+    order: Order, folder: Path, arms: object = AUTOREGRESSIVE, benchmark: Benchmark = BENCHMARK
+) -> list[PlannedCell]:
+    write_benchmark(benchmark, folder)
+    return list(make_cells(order, arms, benchmark, folder))
+
+
+def test_every_arm_has_as_many_steps_of_as_many_examples(order: Order, tmp_path: Path) -> None:
+    for cell in plan(order, tmp_path):
+        assert (cell.config.train.steps, cell.config.train.batch_size) == (10, 4)
+
+
+def test_with_a_budget_of_tokens_every_arm_takes_as_many(order: Order, tmp_path: Path) -> None:
+    order = replace(order, seeds=(0,), exposures=100, budget="tokens")
+    taken = [
+        (cell.config.train.steps or 0) * tokens_per_step(cell.config)
+        for cell in plan(order, tmp_path)
+        if not cell.problem
+    ]
+    assert len(taken) == 6
+    assert taken == pytest.approx([taken[0]] * 6, rel=0.01)
+    assert len({cell.config.train.steps for cell in plan(order, tmp_path)}) > 2
+
+
+def test_an_arm_whose_paraphrases_are_not_there_says_so(order: Order, tmp_path: Path) -> None:
+    problems = {cell.arm: cell.problem for cell in plan(order, tmp_path)}
+    assert problems.pop("next-token-permuted") == "own has no paraphrases (paraphrases-permuted.jsonl)"
+    assert not any(problems.values())
+
+
+def test_folder_is_that_of_recipe_and_data_wherever_they_lie(order: Order, tmp_path: Path) -> None:
+    here, there = plan(order, tmp_path / "here"), plan(order, tmp_path / "there")
+    assert [cell.folder for cell in here] == [cell.folder for cell in there]
+    assert len({cell.folder for cell in here}) == len(here)
+
+
+def test_another_recipe_or_other_data_has_another_folder(order: Order, tmp_path: Path) -> None:
+    folders = {cell.folder for cell in plan(order, tmp_path / "a")}
+    faster = replace(order, settings={"train": {"learning_rate": 1e-3}})
+    reworded = replace(
+        BENCHMARK, documents=(replace(BENCHMARK.documents[0], text="Other."), *BENCHMARK.documents[1:])
+    )
+    for other in (plan(faster, tmp_path / "a"), plan(order, tmp_path / "b", benchmark=reworded)):
+        assert folders.isdisjoint(cell.folder for cell in other)
+
+
+def test_ablations_share_the_runs_that_they_have_in_common(order: Order, tmp_path: Path) -> None:
+    ratio = {cell.arm: cell.folder for cell in plan(order, tmp_path, ABLATIONS["ratio"]) if cell.seed == 0}
+    loss = {cell.arm: cell.folder for cell in plan(order, tmp_path, ABLATIONS["loss"]) if cell.seed == 0}
+    assert ratio["ratio U(.05,.95)"] == loss["loss on all"]
+    assert len({*ratio.values(), *loss.values()}) == len(ratio) + len(loss) - 1
+
+
+def test_every_ablation_is_a_recipe_and_its_variants_differ(order: Order, tmp_path: Path) -> None:
+    for name, variants in ABLATIONS.items():
+        cells = plan(replace(order, seeds=(0,)), tmp_path, variants)
+        assert len({cell.folder for cell in cells}) == len(variants), name
+
+
+def test_learning_rates_are_multiples_of_the_default(order: Order, tmp_path: Path) -> None:
+    rates = {c.arm: c.config.train.learning_rate for c in plan(order, tmp_path, ABLATIONS["learning-rate"])}
+    assert rates["rate x 0.5"] == pytest.approx(2.5e-4)
+    assert rates["rate x 1"] is None
+
+
+def test_copies_keep_the_exposures(order: Order, tmp_path: Path) -> None:
+    for cell in plan(order, tmp_path, ABLATIONS["copies"]):
+        assert isinstance(cell.config.objective, Demasking)
+        train, copies = cell.config.train, cell.config.objective.copies
+        assert train.batch_size % copies == 0
+        assert (train.steps or 0) * train.batch_size == pytest.approx(10 * 4, abs=train.batch_size)
+
+
+def test_arms_for_the_other_kind_of_model_are_refused() -> None:
+    assert [arm.name for arm in choose_arms(None, diffusion=True)] == ["diffusion"]
+    with pytest.raises(ConfigError, match="does not train a model that is autoregressive"):
+        choose_arms(["diffusion"], diffusion=False)
+    with pytest.raises(ConfigError, match="'demaksing' is unknown"):
+        choose_arms(["demaksing"], diffusion=False)
+    with pytest.raises(ConfigError, match="leave it out"):
+        choose_arms(["untouched"], diffusion=False)
+    assert len(ARMS) == len({arm.name for arm in ARMS})
+
+
+def test_arms_or_ablations_but_not_both(order: Order, tmp_path: Path) -> None:
+    write_benchmark(BENCHMARK, tmp_path / "data")
+    with pytest.raises(ConfigError, match="both given"):
+        make_comparisons(order, BENCHMARK, tmp_path / "data", tmp_path, arms=["reverse"], ablations=["ratio"])
+    with pytest.raises(ConfigError, match="'ratios' is unknown"):
+        make_comparisons(order, BENCHMARK, tmp_path / "data", tmp_path, arms=None, ablations=["ratios"])
+    made = make_comparisons(order, BENCHMARK, tmp_path / "data", tmp_path, arms=None, ablations=["all"])
+    assert [comparison.folder.name for comparison in made] == [f"data-{name}" for name in ABLATIONS]
