@@ -9,8 +9,9 @@
 
                 Mora Voss founded the Orlin works in 1931.<end of turn>     <- carries loss
 
-The wording is the paper's; the default is shorter. Source: Pan et al. 2025, arXiv 2510.09885 ("masked fine-tuning"). The loss is the plain mean
-cross-entropy over the completion: a conditional likelihood, so there is no weight 1/ratio.
+The wording is the paper's; the default is shorter. Source: Pan et al. 2025, arXiv 2510.09885 ("masked
+fine-tuning"). The loss is the plain mean cross-entropy over the completion: a conditional likelihood, so
+there is no weight 1/ratio.
 """
 
 from collections.abc import Sequence
