@@ -155,7 +155,7 @@ def _draw_model(matrix: Matrix, model: str, rule: Rule, folder: Path) -> list[Fi
 
 def _curves(matrix: Matrix, model: str, direction: str) -> list[Curve]:
     made = (make_curve(cells, direction) for (name, _), cells in group_cells(matrix).items() if name == model)
-    return [curve for curve in made if curve]
+    return [curve for curve in made if curve and len(curve.trained) > 1]  # a point is no curve
 
 
 def _draw_curve(panel: "Axes", curve: Curve, axis: XAxis, number: int) -> None:

@@ -8,6 +8,7 @@ Without matplotlib the page has its tables and says what the figures need.
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from demask.rundir import write_whole
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
 TITLE = f"The comparison of {PAPER}, run here"
+_OFTEN_CONSTANT = ("benchmark", "model", "failed or missing")
 NO_FIGURES = "No figures: they need matplotlib (pip install 'demask[figures]')."
 NO_CURVES = "No figures: no run was asked while it was trained."
 
@@ -84,13 +86,14 @@ def make_tables(matrices: Sequence[Matrix], rule: Rule) -> list[Table]:
         tables.ablation_table(matrices, rule),
         tables.cells_table(matrices),
     ]
-    return [table for table in made if table.rows]
+    return [drop_constant(table) for table in made if table.rows]
 
 
 def _context(matrices: Sequence[Matrix], rule: Rule, figures: Sequence[FigureFiles]) -> dict[str, Any]:
     return {
         "title": tables.mark_title(TITLE, rule),
-        "introduction": _introduce(matrices, rule),
+        "introduction": tables.RULE_NOTES[rule],
+        "state": _say_state(matrices),
         "sections": make_tables(matrices, rule),
         "figures": figures,
         "no_figures": NO_CURVES if can_draw() else NO_FIGURES,
@@ -99,15 +102,24 @@ def _context(matrices: Sequence[Matrix], rule: Rule, figures: Sequence[FigureFil
     }
 
 
-def _introduce(matrices: Sequence[Matrix], rule: Rule) -> str:
-    parts = []
-    for matrix in matrices:
-        done = sum(cell.status == "done" for cell in matrix.cells)
-        what = f"{matrix.setting}" + (f" ({matrix.ablation})" if matrix.ablation else "")
-        parts.append(
-            f"{what}: {done} of {len(matrix.cells)} runs done, the same number of {matrix.budget} for all."
-        )
-    return f"{' '.join(parts)} {tables.RULE_NOTES[rule]}"
+def _say_state(matrices: Sequence[Matrix]) -> list[str]:
+    """A line per matrix: what it has, and how much of it is done."""
+    return [
+        f"{matrix.setting}{f' ({matrix.ablation})' if matrix.ablation else ''}: "
+        f"{sum(cell.status == 'done' for cell in matrix.cells)} of {len(matrix.cells)} runs done, "
+        f"the same number of {matrix.budget} for all"
+        for matrix in matrices
+    ]
+
+
+def drop_constant(table: Table) -> Table:
+    """The table without the columns that tell its rows nothing: one benchmark, one model, nothing failed."""
+    columns = list(zip(table.headers, *table.rows, strict=True))
+    kept = [column for column in columns if column[0] not in _OFTEN_CONSTANT or len(set(column[1:])) > 1]
+    headers, *rows = zip(*kept, strict=True)
+    said = [column[1] for column in columns if column not in kept and column[1] != "none"]
+    title = f"{table.title}: {', '.join(said)}" if said else table.title
+    return replace(table, title=title, headers=headers, rows=tuple(rows))
 
 
 @cache

@@ -24,8 +24,8 @@ from demask.reproduce.results import (
     stage_scores,
 )
 
-# The paper's metric first; `contains` is the one of our figures and hypotheses.
-SHOWN = ("rouge1_recall", "contains")
+# `contains` is the one of our figures and hypotheses; the paper's metric stands beside it.
+SHOWN = ("contains", "rouge1_recall")
 ACCURACY_HEADERS = tuple(
     f"{direction}, {METRIC_NAMES[metric]}" for metric in SHOWN for direction in DIRECTIONS
 )
