@@ -52,6 +52,19 @@ def test_probes_hide_one_half_each_at_a_word_and_score_it_alone(tiny_chat: Any) 
         assert scored == list(probe.masked[-6 - end : -end])
 
 
+def test_worked_examples_stand_in_the_report(values: dict[str, Any], tmp_path: Path) -> None:
+    values["evaluate"] |= {"shots": 2}
+    values["train"] = {"steps": 2}
+    config = make_config(values)
+    run = tmp_path / "run"
+    summary = pipeline.run_recipe(config, run, progress=Silent()).summary
+    assert summary["metrics"]["few-shot"].keys() == {"backward"}
+    assert "after, with worked examples" in (run / "report.md").read_text()
+    (run / "predictions-few-shot.jsonl").unlink()  # asked again, of the model that is stored
+    assert pipeline.run_recipe(config, run, progress=Silent()).summary["metrics"] == summary["metrics"]
+    assert (run / "predictions-few-shot.jsonl").exists()
+
+
 def test_training_stops_when_the_texts_are_in(values: dict[str, Any], tmp_path: Path) -> None:
     result = pipeline.run_recipe(make_config(values), tmp_path / "run", progress=Silent())
     steps = result.summary["steps"]

@@ -198,24 +198,25 @@ class _Table:
         self._console.print(f"{name}: {f'FAILED: {reason}' if reason else f'done in {took}'}", soft_wrap=True)
 
     def _render(self) -> Any:
+        from rich.console import Group
         from rich.table import Table
 
         from demask.terminal import duration
 
-        table = Table(box=None, title_justify="left", title=self._headline())
+        table = Table(box=None)
         for name in ("cell", "stage", "", "", ""):
             table.add_column(name, no_wrap=True)
         for name, told, begun in self._rows.values():
             took = duration(time.monotonic() - begun)
             stage, far, note = (told.stage, f"{told.done}/{told.total}", told.note) if told else ("", "", "")
             table.add_row(name, stage, far, took, note)
-        return table
+        return Group(self._headline(), table)
 
     def _headline(self) -> str:
         from demask.terminal import duration
 
         words = f"{self._ended} of {self._cells} cells ended, {self._failed} failed"
-        if not self._ended:
+        if self._ended in (0, self._cells):
             return words
         each = (time.monotonic() - self._begun) / self._ended
         return f"{words}; about {duration(each * (self._cells - self._ended))} left"

@@ -14,6 +14,7 @@ from typing import TypeVar
 from demask.records import Direction
 from demask.reports.runs import (
     DIRECTIONS,
+    FEW_SHOT,
     HEADLINE,
     METRICS,
     OUTCOMES,
@@ -90,7 +91,7 @@ def metrics_table(runs: Sequence[RunResult]) -> Table:
             *(interval(find_metric(run, stage, direction, name)) for name in METRICS),
         )
         for run, direction in _arms(runs)
-        for stage in STAGES
+        for stage in (*STAGES, FEW_SHOT)
         if run.metrics.get(stage, {}).get(direction)
     ]
     return Table(

@@ -30,7 +30,12 @@ METRIC_NAMES = {
     "f1": "F1",
     "rouge1_recall": "ROUGE-1 recall",
 }
-STAGE_NAMES = {"before": "before", "after": "after", "ceiling": "ceiling"}
+STAGE_NAMES = {
+    "before": "before",
+    "after": "after",
+    "ceiling": "ceiling",
+    "few-shot": "after, with worked examples",
+}
 # What the built-in model is, since `embedded` says nothing to a reader.
 EMBEDDED = "SmolLM2-135M-Instruct"
 CANARY = (
