@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
 from demask.config import DEFAULT_EPOCHS, Demasking, RunConfig, make_config
+from demask.errors import DemaskError
 from demask.recipe_file import merge_values
 from demask.reproduce.arms import Arm
 from demask.rundir import DOCUMENTS, QA_PAIRS, RunFolder
@@ -181,9 +182,13 @@ def _default_rate(config: RunConfig) -> float:
 
 
 def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
-    """Steps in which an arm trains on as many tokens as the first arm does."""
-    wanted = (first.train.steps or 1) * tokens_per_step(first)
-    return max(1, round(wanted / tokens_per_step(config)))
+    """Steps in which an arm trains on as many tokens as the first arm does; its own where it cannot train."""
+    steps = config.train.steps or 1
+    try:
+        wanted = (first.train.steps or 1) * tokens_per_step(first)
+        return max(1, round(wanted / tokens_per_step(config)))
+    except DemaskError:  # which the arm's cells will say
+        return steps
 
 
 def tokens_per_step(config: RunConfig) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from demask.errors import DemaskError
 from demask.reproduce.matrix import PlannedCell, tokens_per_step
 from demask.reproduce.running import is_done
 
@@ -60,9 +61,12 @@ def _plan(group: Sequence[PlannedCell], folder: Path) -> PlannedArm:
     from demask.training.plan import estimate_seconds
 
     cell, steps = group[0], group[0].config.train.steps or 0
-    tokens, seconds = 0, 0.0
-    if not cell.problem:
-        tokens = round(steps * tokens_per_step(cell.config))
+    tokens, seconds, problem = 0, 0.0, cell.problem
+    try:
+        tokens = 0 if problem else round(steps * tokens_per_step(cell.config))
+    except DemaskError as error:  # of this arm alone; its cells will say so, too
+        problem = str(error)
+    if not problem:
         device = choose_device(cell.config.device)
         dtype = torch.bfloat16 if choose_bf16(cell.config.train.precision, device) else torch.float32
         outline = outline_model(load_architecture(cell.model))
@@ -72,7 +76,7 @@ def _plan(group: Sequence[PlannedCell], folder: Path) -> PlannedArm:
         if device.type == "cuda":
             seconds = max(seconds, steps * _GPU_STEP_SECONDS)
     done = sum(is_done(one, folder) for one in group)
-    return PlannedArm(cell.model, cell.arm, len(group), done, steps, tokens, seconds, cell.problem)
+    return PlannedArm(cell.model, cell.arm, len(group), done, steps, tokens, seconds, problem)
 
 
 @cache
