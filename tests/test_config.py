@@ -213,11 +213,11 @@ def test_questions_of_reverse_training_are_two_or_none() -> None:
 
 
 def test_a_step_holds_all_copies_of_a_passage() -> None:
-    assert make_config({**LEAST, "objective": {"copies": 5}}).train.batch_size == 10
+    assert make_config({**LEAST, "objective": {"copies": 5}}).train.batch_size == 5
     with pytest.raises(ConfigError) as raised:
         make_config({**LEAST, "objective": {"copies": 3}})
     assert str(raised.value) == (
-        "recipe: train.batch_size is 10, expected a multiple of objective.copies, which is 3"
+        "recipe: train.batch_size is 5, expected a multiple of objective.copies, which is 3"
     )
 
 

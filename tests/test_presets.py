@@ -12,7 +12,7 @@ from demask.options import read_config
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"objective": {"unit": "word", "copies": 2}, "train": {"epochs": 30}}
+    values = {"objective": {"unit": "word", "copies": 2}, "train": {"epochs": 30, "batch_size": 4}}
     monkeypatch.setitem(PRESETS, "fast", values)
 
 

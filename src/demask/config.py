@@ -20,6 +20,7 @@ from demask.objective_config import (
     FAST_INSTRUCTION,
     FAST_OPENING,
     FAST_RATIO,
+    FAST_UNIT,
     INSTRUCTION,
     INSTRUCTIONS,
     OPENING,
@@ -37,10 +38,12 @@ from demask.objective_config import (
 from demask.recipe_file import merge_values
 
 __all__ = (
+    "DEFAULT_BATCH_SIZE",
     "DEFAULT_EPOCHS",
     "FAST_INSTRUCTION",
     "FAST_OPENING",
     "FAST_RATIO",
+    "FAST_UNIT",
     "INSTRUCTION",
     "INSTRUCTIONS",
     "NO_QUESTIONS",
@@ -66,6 +69,7 @@ __all__ = (
 
 # Exposures per passage when the recipe says neither steps nor epochs (docs/benchmarks.md, presets).
 DEFAULT_EPOCHS = 34.0
+DEFAULT_BATCH_SIZE = 5
 
 
 class Train(Section):
@@ -73,19 +77,23 @@ class Train(Section):
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
     epochs: float | None = Field(None, gt=0, description="exposures per passage; none and no steps: 34")
-    batch_size: int = Field(10, gt=0, description="examples per step; measured at 135M")
+    batch_size: int = Field(
+        DEFAULT_BATCH_SIZE, gt=0, description="examples per step; measured at 135M, paper: 64 at 8B"
+    )
     accumulation: int | None = Field(
         None, gt=0, description="micro-batches per step, memory for time; none: as few as fit a token budget"
     )
     method: Literal["full", "lora"] = Field("full", description="paper: full")
     lora_rank: int = Field(32, gt=0, description="on all linear layers")
-    learning_rate: float | None = Field(None, gt=0, description="none: by model size, 10 times for lora")
+    learning_rate: float | None = Field(
+        None, gt=0, description="none: by model size and batch, 10 times for lora"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the matrix products; master weights are always fp32"
     )
     save_every: int = Field(100, gt=0, description="steps between checkpoints")
     evaluate_every: int | Literal["doubling"] | None = Field(
-        None, description="steps between questions; doubling: at 1, 2, 4, ...; none: never"
+        None, description="steps between questions; doubling: at 8, 16, 32, ...; none: never"
     )
     stop: float | None = Field(
         None,
@@ -260,11 +268,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "opening": OPENING,
             "copies": 1,
         },
-        "train": {"method": "full", "epochs": 60.0},
+        "train": {"method": "full", "epochs": 60.0, "batch_size": 10},
     },
     "fast": {
         "objective": {
-            "unit": "token",
+            "unit": FAST_UNIT,
             "mask_ratio": FAST_RATIO,
             "loss_on": "all",
             "entity": "as-others",
@@ -272,7 +280,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "opening": FAST_OPENING,
             "copies": 1,
         },
-        "train": {"method": "full", "epochs": DEFAULT_EPOCHS},
+        "train": {"method": "full", "epochs": DEFAULT_EPOCHS, "batch_size": DEFAULT_BATCH_SIZE},
     },
 }
 

@@ -14,7 +14,8 @@ RATIO_RANGE = (0.05, 0.95)
 INSTRUCTION = "\nReturn the recovered masked passage."
 OPENING = "Here is the recovered text:\n\n"
 # Ours, the preset `fast`: about as much learned from half of the tokens (docs/benchmarks.md).
-FAST_RATIO = (0.75, 0.75)
+FAST_UNIT: Literal["word"] = "word"
+FAST_RATIO = (0.4, 0.95)
 FAST_INSTRUCTION = "\nRestore."
 FAST_OPENING = ""
 # The paper's, and ours beside it: short and long, as questions and as orders, with and without "text".
@@ -64,7 +65,7 @@ class Demasking(Section):
         "all", description="paper: all document tokens and the end token"
     )
     unit: Literal["token", "word", "entity"] = Field(
-        "token", description="what is masked together; entity: names whole, all else by words; paper: token"
+        FAST_UNIT, description="what is masked together; entity: names whole, all else by words; paper: token"
     )
     mask_token: str | None = Field(
         None, description="one token of the vocabulary; none: by family; <random>: another one each time"

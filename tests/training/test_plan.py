@@ -63,10 +63,17 @@ def test_learning_rate_is_the_recipes_where_it_names_one():
 
 
 def test_larger_models_never_get_larger_rates():
-    rates = [choose_learning_rate(Train(), parameters=size) for size in (1e8, 5e8, 1e9, 3e9, 8e9, 7e10)]
+    train = Train(batch_size=10)
+    rates = [choose_learning_rate(train, parameters=size) for size in (1e8, 5e8, 1e9, 3e9, 8e9, 7e10)]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == LEARNING_RATES[0][1]
     assert rates[-1] == 5e-6  # the paper's
+
+
+def test_small_batches_take_smaller_steps():
+    rates = {size: choose_learning_rate(Train(batch_size=size), parameters=1e8) for size in (1, 5, 10, 64)}
+    assert rates[5] == pytest.approx(4e-4, rel=0.01)  # measured
+    assert rates[1] < rates[5] < rates[10] == rates[64] == 5e-4
 
 
 def test_adapters_get_a_larger_rate():

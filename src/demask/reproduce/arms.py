@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from demask.errors import ConfigError
-from demask.objective_config import RANDOM_TOKEN, VARIED
+from demask.objective_config import RANDOM_TOKEN, RATIO_RANGE, VARIED
 from demask.records import Order
 
 
@@ -66,7 +66,7 @@ def _trained(label: str, **train: Any) -> Arm:
 ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
     "ratio": _variants(
         "mask_ratio",
-        {"ratio U(.05,.95)": None, "ratio 0": 0.0, "ratio 0.25": 0.25, "ratio 0.5": 0.5}
+        {"ratio U(.05,.95)": RATIO_RANGE, "ratio 0": 0.0, "ratio 0.25": 0.25, "ratio 0.5": 0.5}
         | {"ratio 0.75": 0.75, "ratio 1": 1.0},
     ),
     "control": (
@@ -84,7 +84,11 @@ ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
     "wording": _variants("instruction", {"one wording": None, "eight wordings": VARIED}),
     # Single characters are tokens of every byte-level vocabulary.
     "mask-token": _variants("mask_token", {"by family": None, "_": "_", "#": "#", "*": "*"}),
-    "copies": _variants("copies", {"one copy": 1, "two copies": 2, "five copies": 5}),
+    "copies": tuple(
+        # In batches that all of them divide.
+        Arm(label, {"objective": {"name": "demasking", "copies": copies}, "train": {"batch_size": 10}})
+        for label, copies in {"one copy": 1, "two copies": 2, "five copies": 5}.items()
+    ),
     "lora": (
         _trained("full", method="full"),
         *(_trained(f"LoRA rank {rank}", method="lora", lora_rank=rank) for rank in (8, 32, 128)),

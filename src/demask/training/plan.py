@@ -15,6 +15,9 @@ from demask.config import DEFAULT_EPOCHS, Train
 # Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
 # geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
 LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 5e-5), (math.inf, 5e-6))
+# These are rates of batches of ten or more. Smaller ones take smaller steps: at 135M 4e-4 was good for five
+# examples where 5e-4 was for ten (docs/benchmarks.md), which is the cube root.
+_FULL_RATE_BATCH = 10
 # An adapter takes larger steps: 5e-3 at 135M (docs/benchmarks.md).
 LORA_FACTOR = 10.0
 # Tokens of a micro-batch at most, unless one example alone has more. On CPU at 135M training was as fast
@@ -58,11 +61,12 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
 
 
 def choose_learning_rate(train: Train, *, parameters: float) -> float:
-    """The recipe's rate, or the default for models of this size."""
+    """The recipe's rate, or the default for models of this size and batches of this size."""
     if train.learning_rate is not None:
         return train.learning_rate
     full = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    return full * (LORA_FACTOR if train.method == "lora" else 1.0)
+    small = math.cbrt(min(1.0, train.batch_size / _FULL_RATE_BATCH))
+    return full * small * (LORA_FACTOR if train.method == "lora" else 1.0)
 
 
 def choose_accumulation(train: Train, *, batch_size: int, longest: int, device: torch.device) -> int:
