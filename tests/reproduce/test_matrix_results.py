@@ -45,6 +45,15 @@ def _score_steps(folder: Path, right: dict[int, set[str]]) -> Cell:
     return _only_cell(folder)
 
 
+def test_a_cell_that_was_cut_short_says_how_far_it_is(tmp_path: Path) -> None:
+    write_matrix(tmp_path, {"a": COURSE})
+    run = RunFolder(tmp_path / "embedded/a/seed-0")
+    run.remove("summary.json")
+    run.write_rows("metrics.jsonl", [{"step": step, "loss": 1.0} for step in (1, 2, 1200)])
+    cell = _only_cell(tmp_path)
+    assert (cell.status, cell.reason) == ("missing", "cut short at step 1,200; start the same command again")
+
+
 def test_cells_are_done_failed_or_missing(tmp_path: Path) -> None:
     matrix = load_matrix(write_matrix(tmp_path, {"a": COURSE, "b": "out of\n memory", "c": None}))
     assert [cell.status for cell in matrix.cells] == ["done", "failed", "missing"]

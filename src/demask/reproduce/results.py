@@ -14,6 +14,7 @@ the very questions that it reports, as the paper did (arXiv 2510.09885), which f
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum
@@ -298,7 +299,7 @@ def _load_cell(planned: Cell) -> Cell:
     run, failure = RunFolder(path), path.parent / f"{path.name}.failed.json"
     if not (run.has(rundir.CONFIG) and run.has(rundir.SUMMARY)):
         if not failure.is_file():
-            return replace(planned, reason=MISSING_REASON)
+            return replace(planned, reason=_how_far(run))
         reason = str(RunFolder(path.parent).read_json(failure.name).get("reason", "no reason given"))
         return replace(planned, status="failed", reason=" ".join(reason.split()))
     loaded = load_run(run, label=planned.arm)
@@ -316,6 +317,14 @@ def _load_cell(planned: Cell) -> Cell:
             f"{path}: a line of {rundir.STEP_SCORES} or {rundir.METRICS} lacks what a table needs "
             f"({error!r}); delete the folder and run the cell again"
         ) from error
+
+
+def _how_far(run: RunFolder) -> str:
+    """Why a cell that has not failed has no result."""
+    if not run.has(rundir.METRICS):
+        return MISSING_REASON
+    steps = re.findall(r'"step": (\d+)', run.file(rundir.METRICS).read_text(encoding="utf-8"))
+    return f"cut short at step {int(steps[-1]) if steps else 0:,}; start the same command again"
 
 
 def _load_scores(folder: RunFolder, run: RunResult) -> dict[int, dict[str, Score]]:
