@@ -16,7 +16,7 @@ from demask.benchmarks.benchmark import write_benchmark
 from demask.reproduce.arms import Arm
 from demask.reproduce.matrix import Order, PlannedCell, make_cells
 from demask.reproduce.running import Outcome, run_cells
-from demask.reproduce.work import Told
+from demask.reproduce.work import Told, name_gpu
 
 QUICK = {
     "train": {"save_every": 10, "evaluate_every": 10},
@@ -54,6 +54,11 @@ def cells(tiny_model_folder: Path, tmp_path: Path) -> list[PlannedCell]:
 
 def run(cells: list[PlannedCell], folder: Path, watch: Watch) -> Outcome:
     return run_cells(cells, folder, slots=[None], watch=watch)
+
+
+def test_gpus_are_numbered_among_those_that_are_visible() -> None:
+    assert [name_gpu(number, None) for number in (0, 3)] == ["0", "3"]
+    assert [name_gpu(number, "2, GPU-4b1") for number in (0, 1)] == ["2", "GPU-4b1"]
 
 
 def test_a_cell_that_fails_stops_no_other_and_leaves_its_reason(

@@ -61,12 +61,17 @@ def do(job: Job, link: "Connection[Any, Any]") -> None:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
         if job.device is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(job.device)
+            os.environ["CUDA_VISIBLE_DEVICES"] = name_gpu(job.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
         try:
             _work(job, _Reporter(link))
         except DemaskError as error:
             sys.stderr.write(f"{error}\n")
             sys.exit(1)
+
+
+def name_gpu(number: int, visible: str | None) -> str:
+    """What CUDA calls a GPU, by its number among those that are visible here."""
+    return visible.split(",")[number].strip() if visible else str(number)
 
 
 def _work(job: Job, progress: Progress) -> None:
