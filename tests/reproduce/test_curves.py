@@ -88,3 +88,10 @@ def test_level_that_is_never_reached_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("course", [{0: (1, 0)}, None, "out of memory"])
 def test_arm_that_was_not_trained_has_no_curve(tmp_path: Path, course: object) -> None:
     assert _curve(tmp_path, course) is None
+
+
+def test_a_curve_that_only_rises_has_no_level() -> None:
+    steps = [8, 16, 32, 64, 128, 256]
+    fit, reason = fit_saturation(steps, [0.0, 0.01, 0.0, 0.02, 0.01, 0.12])
+    assert fit is None
+    assert reason == "the points do not say at which level it ends"

@@ -27,6 +27,8 @@ LEVEL = 0.9
 FEWEST_POINTS = 3
 # A curve that has come this close to its level by the first point only says that its rate is high.
 _NEARLY = 0.99
+# Standard error of a level beyond which the level means nothing: half of all that it can be.
+_UNTOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def fit_saturation(steps: Sequence[float], values: Sequence[float]) -> FitOutcom
     """Fit A (1 - exp(-k x)) by least squares.
 
     There is no fit of fewer than three points, of accuracies that never leave 0 or are at their level from
-    the first point on, which does not say how fast they rose, and where the search does not converge.
+    the first point on, which does not say how fast they rose, of such as still rise so that no level can be
+    told, and where the search does not converge.
 
     Args:
         steps: above 0.
@@ -129,6 +132,8 @@ def fit_saturation(steps: Sequence[float], values: Sequence[float]) -> FitOutcom
     errors = np.sqrt(np.diag(covariance))
     if -math.expm1(-found[1] * x.min() / unit) > _NEARLY:
         return FitOutcome(None, "at its level from the first point on")
+    if errors[0] > _UNTOLD:
+        return FitOutcome(None, "the points do not say at which level it ends")
     level, rate = float(found[0]), float(found[1]) / unit
     return FitOutcome(Fit(level, rate, float(errors[0]), float(errors[1]) / unit))
 
