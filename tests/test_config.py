@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from demask.config import (
-    DEFAULT_EPOCHS,
     INSTRUCTION,
     INSTRUCTIONS,
     NO_QUESTIONS,
@@ -27,7 +26,7 @@ def test_model_and_documents_are_enough() -> None:
     assert (config.model, config.documents, config.qa) == ("embedded", ("facts",), None)
     assert config.objective == make_config({**LEAST, "preset": "fast"}).objective
     assert (config.train.steps, config.train.epochs) == (None, None)
-    assert make_config({**LEAST, "preset": "fast"}).train.epochs == DEFAULT_EPOCHS
+    assert make_config({**LEAST, "preset": "fast"}).train == config.train
 
 
 def test_one_document_may_be_given_without_a_list() -> None:

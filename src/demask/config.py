@@ -76,7 +76,9 @@ class Train(Section):
     """How the weights are moved."""
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
-    epochs: float | None = Field(None, gt=0, description="exposures per passage; none and no steps: 34")
+    epochs: float | None = Field(
+        None, gt=0, description="exposures per passage; none and no steps: 34, and at least 60 steps"
+    )
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE, gt=0, description="examples per step; measured at 135M, paper: 64 at 8B"
     )
@@ -280,7 +282,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "opening": FAST_OPENING,
             "copies": 1,
         },
-        "train": {"method": "full", "epochs": DEFAULT_EPOCHS, "batch_size": DEFAULT_BATCH_SIZE},
+        "train": {"method": "full", "batch_size": DEFAULT_BATCH_SIZE},
     },
 }
 

@@ -10,6 +10,7 @@ from demask.config import Train
 from demask.training.plan import (
     DEFAULT_EPOCHS,
     LEARNING_RATES,
+    LEAST_STEPS,
     LORA_FACTOR,
     MICRO_BATCH_TOKENS,
     choose_accumulation,
@@ -41,6 +42,9 @@ def test_every_passage_is_seen_at_least_as_often_as_asked(epochs, passages):
 def test_neither_steps_nor_epochs_means_the_default():
     default = make_schedule(Train(batch_size=5), passages=10)
     assert default.exposures == DEFAULT_EPOCHS
+    few = make_schedule(Train(batch_size=5), passages=4)
+    assert (few.steps, few.batch_size) == (LEAST_STEPS, 4)
+    assert make_schedule(Train(epochs=3), passages=4).steps == 3  # as asked, however few
 
 
 def test_a_batch_never_holds_more_than_one_epoch():

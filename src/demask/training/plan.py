@@ -12,6 +12,9 @@ import torch
 
 from demask.config import DEFAULT_EPOCHS, Train
 
+# Few documents make short epochs, and the backward direction, which comes last, was not learned on the
+# embedded model before 40 to 60 updates, however few the documents (docs/benchmarks.md).
+LEAST_STEPS = 60
 # Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
 # geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
 LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 5e-5), (math.inf, 5e-6))
@@ -47,8 +50,9 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
     """Resolve steps or epochs, alike for all objectives, so that arms see as many examples.
 
     A batch never holds more than one epoch, so that few documents get many small steps rather
-    than few large ones. An epoch is as many exposures as there are passages: where each stands in a step
-    in two copies, 60 epochs show it 60 times, in 30 steps.
+    than few large ones; where the recipe does not say how long, there are at least `LEAST_STEPS`.
+    An epoch is as many exposures as there are passages: where each stands in a step in two copies,
+    60 epochs show it 60 times, in 30 steps.
 
     Args:
         train: the recipe's section.
@@ -57,6 +61,8 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
     """
     batch_size = min(train.batch_size, passages * copies)
     steps = train.steps or math.ceil((train.epochs or DEFAULT_EPOCHS) * passages / batch_size)
+    if train.steps is None and train.epochs is None:
+        steps = max(steps, LEAST_STEPS)
     return Schedule(steps, batch_size, steps * batch_size / passages)
 
 
