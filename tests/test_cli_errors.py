@@ -393,7 +393,7 @@ def test_max_tokens_beyond_the_context_are_refused(
 ) -> None:
     done = inject(demask, "--set", "max_tokens=500", model=tiny_model_folder)
     assert done.code == CONFIG
-    assert "max_tokens is 500, expected at most 111: the model's context is 256 tokens" in done.error
+    assert "max_tokens is 500, expected at most 119: the model's context is 256 tokens" in done.error
 
 
 # Output folders

@@ -27,7 +27,18 @@ NAMES = [
     "make_config",
 ]
 HEAVY = ["accelerate", "numpy", "peft", "pydantic", "scipy", "torch", "transformers", "yaml"]
-COMMANDS = ["quickstart", "inject", "plan", "evaluate", "compare", "ask", "data", "report", "doctor"]
+COMMANDS = [
+    "quickstart",
+    "inject",
+    "plan",
+    "evaluate",
+    "compare",
+    "ask",
+    "data",
+    "report",
+    "reproduce",
+    "doctor",
+]
 
 
 def run_python(code: str) -> str:

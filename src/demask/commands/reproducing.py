@@ -69,9 +69,9 @@ def reproduce(
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The paper's comparison for your model, or one of its ablations.
+    """The paper's comparison on your model.
 
-    Every cell (model, arm, seed) is a run of its own. What is done is skipped, what was killed goes on with
+    Or its ablations. Every cell (model, arm, seed) is a run of its own. What is done is skipped, what was killed goes on with
     the same command, and a cell that fails does not stop the others.
     """
     from demask.benchmarks.sets import load_benchmark, write_benchmark
