@@ -71,8 +71,8 @@ def reproduce(
 ) -> None:
     """The paper's comparison on your model.
 
-    Or its ablations. Every cell (model, arm, seed) is a run of its own. What is done is skipped, what was killed goes on with
-    the same command, and a cell that fails does not stop the others.
+    Or its ablations. Every cell (model, arm, seed) is a run of its own. What is done is skipped, what was
+    killed goes on with the same command, and a cell that fails does not stop the others.
     """
     from demask.benchmarks.sets import load_benchmark, write_benchmark
     from demask.recipe_file import apply_overrides
