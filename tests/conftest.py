@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from demask.models.embedded import NAME, cache_folder
+from demask.environment import cache_folder
+from demask.models.embedded import NAME
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -40,6 +40,14 @@ def describe_environment(**more: object) -> dict[str, object]:
     }
 
 
+def cache_folder() -> Path:
+    """Where models, answers and sets are kept: `DEMASK_CACHE`, or `demask` in the user's cache folder."""
+    own = os.environ.get("DEMASK_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "demask"
+
+
 def processor_name() -> str:
     """The processor as its maker calls it."""
     try:

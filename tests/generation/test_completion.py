@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from scripted_server import MODEL, Faults, ScriptedServer
 
+from demask.environment import cache_folder
 from demask.errors import ConfigError, ModelError, RunError
 from demask.generation import completion as completing
 from demask.generation import completion_tries as tries
@@ -33,7 +34,7 @@ from demask.generation.completion import (
 from demask.generation.completion_cache import Completed, completion_key, find_completions, store_completion
 from demask.generation.completion_tries import EMPTY_TRIES, TRIES, Usage, read_retry_after
 from demask.generation.server import WORKERS, Server, open_client, server_from_environment
-from demask.models.embedded import NAME, cache_folder
+from demask.models.embedded import NAME
 
 SECRET = "sk-a-secret-0123456789"
 # What the issue asks for: a tenth of each.

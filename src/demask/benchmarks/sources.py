@@ -17,6 +17,7 @@ from typing import NamedTuple
 from urllib.request import urlopen
 
 from demask.documents.text_files import read_bytes
+from demask.environment import cache_folder
 from demask.errors import DataError, RunError
 from demask.rundir import write_whole
 
@@ -63,7 +64,7 @@ def find_published(name: str, files: Sequence[PublishedFile]) -> Path:
         for file in files:
             _refuse_other_content(read_bytes(own / file.path), file, own / file.path, "put back")
         return own
-    cache = _cache_folder()
+    cache = cache_folder() / "benchmarks"
     for file in files:
         path = cache / file.path
         if path.exists():
@@ -108,10 +109,3 @@ def _keep(content: bytes, path: Path) -> None:
         raise RunError(
             f"{path}: cannot be kept there ({error.__cause__}); set DEMASK_CACHE to another folder"
         ) from error
-
-
-def _cache_folder() -> Path:
-    """As `models.embedded.cache_folder`, which this layer must not import."""
-    own = os.environ.get("DEMASK_CACHE")
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "demask"
-    return (Path(own) if own else usual) / "benchmarks"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.config import Evaluate
-from demask.models.embedded import cache_folder
+from demask.environment import cache_folder
 from demask.records import Prediction, QAPair
 from demask.rundir import write_whole
 

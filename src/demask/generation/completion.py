@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import NamedTuple, TypeAlias
 
+from demask.environment import cache_folder
 from demask.errors import ConfigError, DemaskError
 from demask.generation.completion_cache import (
     Completed,
@@ -31,7 +32,6 @@ from demask.generation.completion_cache import (
 )
 from demask.generation.completion_tries import Run, Usage, ask_patiently
 from demask.generation.server import SECONDS, WORKERS, Server, choose_model, hide_key, open_client
-from demask.models.embedded import cache_folder
 
 # Both are ours: five tries of each worker take 15 s when the server refuses at once.
 FAILURES_PER_WORKER = 5

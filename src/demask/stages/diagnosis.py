@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from demask.environment import count_cores, describe_environment, processor_name, total_memory
-from demask.models.embedded import NAME, cache_folder
+from demask.environment import cache_folder, count_cores, describe_environment, processor_name, total_memory
+from demask.models.embedded import NAME
 
 # Versions that the design promises to run on.
 _LOWEST = {"torch": (2, 11), "transformers": (5, 16)}
