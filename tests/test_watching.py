@@ -14,7 +14,7 @@ from demask.objectives.demasking import DemaskingForm
 from demask.objectives.probes import make_probes
 from demask.progress import Silent
 from demask.records import IGNORE_INDEX
-from demask.stages.watching import is_asked_at
+from demask.stages.watching import is_asked_at, share_recovered
 
 TEXTS = {"orlin": "Mara Voss founded the Orlin works.", "quill": "Idris Hall sells ink at Quill."}
 
@@ -39,6 +39,12 @@ def test_asked_every_so_many_steps_or_where_they_have_doubled() -> None:
     assert [step for step in range(1, 13) if is_asked_at(step, 4)] == [4, 8, 12]
     assert [step for step in range(1, 200) if is_asked_at(step, "doubling")] == [8, 16, 32, 64, 128]
     assert not any(is_asked_at(step, None) for step in range(20))
+
+
+def test_a_text_is_recovered_when_no_hidden_token_of_either_half_is_unlikely() -> None:
+    likely, unlikely = 0.69, 0.70  # log 2 is 0.693
+    assert share_recovered([likely, likely, likely, unlikely, unlikely, likely, 0.0, 0.1]) == 0.5
+    assert share_recovered([]) == 0.0
 
 
 def test_probes_hide_one_half_each_at_a_word_and_score_it_alone(tiny_chat: Any) -> None:

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
@@ -119,14 +120,21 @@ def test_long_words_are_masked_no_more_often_than_short_ones():
         assert abs(sum(masked[place] for masked in draws) / 2000 - 0.5) < 4 * math.sqrt(0.25 / 2000)
 
 
+UNSPACED_SCRIPTS = {"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER"}
+
+
 def word_of_each_letter(text):
-    """Brute force: walk over the letters; white space counts to the next word, at the end to the last."""
+    """Brute force: walk over the letters; white space counts to the next word, at the end to the last.
+
+    A letter of a script without spaces is a word.
+    """
     words, word, inside = [], -1, False
     for letter in text:
-        if not letter.isspace() and not inside:
+        alone = unicodedata.name(letter, "?").split()[0] in UNSPACED_SCRIPTS
+        if not letter.isspace() and (alone or not inside):
             word += 1
-        inside = not letter.isspace()
-        words.append(word if inside else word + 1)
+        inside = not letter.isspace() and not alone
+        words.append(word + 1 if letter.isspace() else word)
     return [max(0, min(number, word)) for number in words]
 
 
@@ -230,3 +238,11 @@ def test_a_token_that_reaches_into_a_name_is_a_mention(tiny_tokenizer):
     flags = find_mentions(tiny_tokenizer, text, "Mara Voss")
     offsets = tiny_tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
     assert list(flags) == [end > text.index("Mara") for _, end in offsets]
+
+
+def test_scripts_without_spaces_have_a_word_in_each_character(tiny_tokenizer):
+    text = "莫拉于1931年 founded Orlin。"
+    groups = word_groups(tiny_tokenizer, text)
+    assert len(set(groups)) == len(["莫", "拉", "于", "1931", "年", "founded", "Orlin。"])
+    assert list(groups) == sorted(groups)
+    assert len(set(entity_groups(tiny_tokenizer, text))) <= 3  # units of names are cut at spaces alone

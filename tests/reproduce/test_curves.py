@@ -92,6 +92,8 @@ def test_arm_that_was_not_trained_has_no_curve(tmp_path: Path, course: object) -
 
 def test_a_curve_that_only_rises_has_no_level() -> None:
     steps = [8, 16, 32, 64, 128, 256]
-    fit, reason = fit_saturation(steps, [0.0, 0.01, 0.0, 0.02, 0.01, 0.12])
-    assert fit is None
-    assert reason == "the points do not say at which level it ends"
+    # The second is backward accuracy of demasking on 60 facts: its level would be 1.0 give or take 1.8.
+    for values in ([0.0, 0.01, 0.0, 0.02, 0.01, 0.12], [0.0, 0.005, 0.002, 0.05, 0.18, 0.47]):
+        fit, reason = fit_saturation(steps, values)
+        assert fit is None
+        assert reason == "the points do not say at which level it ends"

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from matrix_folders import Course, write_matrix
+from matrix_folders import ANSWERS, Course, write_matrix
+from matrix_folders import ENTITY as ENTITY_NAME
 from scipy import stats
 
 from demask.evaluation.statistics import Change, compare_paired
@@ -138,3 +139,15 @@ def test_claims_about_masks_are_tested_within_their_ablation(tmp_path: Path) -> 
     assert found[ENTITY].change.difference == pytest.approx(0.85)
     assert {cell.arm for cell in found[ENTITY].cells} == {"entity never", "entity as others"}
     assert found[CLAIMS[3]].verdict == "not measured"
+
+
+def test_the_entity_is_asked_for_in_whichever_direction(tmp_path: Path) -> None:
+    """Where half of the texts name it last, forward questions ask for it, too."""
+    variants = {"entity never": _end(0, 19), "entity as others": _end(19, 19)}
+    folder = write_matrix(tmp_path, variants, ablation="entity")
+    for name in ("entity-never", "entity-as-others"):  # now forward asks for the entity, backward does not
+        file = folder / f"embedded/{name}/seed-0/qa_pairs.jsonl"
+        swapped = file.read_text().replace(ENTITY_NAME, "@").replace(ANSWERS["forward"], ENTITY_NAME)
+        file.write_text(swapped.replace("@", ANSWERS["forward"]))
+    found = {f.claim: f for f in judge_claims([load_matrix(folder)], "fixed")}
+    assert found[ENTITY].change.difference == pytest.approx(0.95)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from test_cells import BENCHMARK
 from demask.benchmarks.benchmark import write_benchmark
 from demask.reproduce.arms import Arm
 from demask.reproduce.matrix import Order, PlannedCell, make_cells
-from demask.reproduce.running import Outcome, run_cells
+from demask.reproduce.running import Outcome, distinct_cells, run_cells
 from demask.reproduce.work import Told, name_gpu
 
 QUICK = {
@@ -54,6 +55,11 @@ def cells(tiny_model_folder: Path, tmp_path: Path) -> list[PlannedCell]:
 
 def run(cells: list[PlannedCell], folder: Path, watch: Watch) -> Outcome:
     return run_cells(cells, folder, slots=[None], watch=watch)
+
+
+def test_a_shared_run_goes_by_the_name_of_the_first_comparison_that_has_it(cells: list[PlannedCell]) -> None:
+    other = replace(cells[0], arm="loss on all")
+    assert distinct_cells([cells[0], cells[1], other]) == cells[:2]
 
 
 def test_gpus_are_numbered_among_those_that_are_visible() -> None:

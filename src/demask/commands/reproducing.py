@@ -79,7 +79,7 @@ def reproduce(
     from demask.reproduce.comparison import check_rule, make_comparisons, report_comparisons
     from demask.reproduce.matrix import CELLS, DATA, Order
     from demask.reproduce.planning import plan_cells
-    from demask.reproduce.running import find_slots, run_cells
+    from demask.reproduce.running import distinct_cells, find_slots, run_cells
 
     if budget not in _BUDGETS:
         raise ConfigError(f"--budget: {budget!r}, expected 'steps' or 'tokens'")
@@ -98,7 +98,7 @@ def reproduce(
     write_benchmark(taught, data)
     comparisons = make_comparisons(order, taught, data, out, arms=arms, ablations=ablations)
     cells = [cell for comparison in comparisons for cell in comparison.cells]
-    unique = list({cell.folder: cell for cell in cells}.values())
+    unique = distinct_cells(cells)
     planned = plan_cells(unique, out / CELLS)
     slots = find_slots(cells[0].config.device, jobs)
     if not as_json:
@@ -107,7 +107,7 @@ def reproduce(
         if as_json:
             print_json([asdict(row) for row in planned])
         return
-    watch = _Table(cells=len(unique), places=len(slots))
+    watch = _Table(cells=len(unique))
     with watch:
         outcome = run_cells(unique, out / CELLS, slots=slots, watch=watch, keep_models=keep_models)
     report = report_comparisons(out, rule=chosen_rule)
@@ -155,13 +155,13 @@ def _print_plan(planned: "Sequence[PlannedArm]", taught: "Benchmark", order: "Or
 class _Table:
     """Who works on what, while it is worked on; lines in a log file."""
 
-    def __init__(self, *, cells: int, places: int) -> None:
+    def __init__(self, *, cells: int) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._console = Console(stderr=True)
         self._rows: dict[str, tuple[str, Told | None, float]] = {}
-        self._ended, self._failed, self._cells, self._places = 0, 0, cells, places
+        self._ended, self._failed, self._cells = 0, 0, cells
         self._begun = time.monotonic()
         watched = self._console.is_terminal
         self._live: Any = (

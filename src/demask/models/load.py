@@ -168,6 +168,11 @@ def outline_model(config: "PretrainedConfig") -> "PreTrainedModel":
     return model
 
 
+def count_parameters(name: str) -> int:
+    """Weights of a model, from its configuration alone."""
+    return sum(weights.numel() for weights in outline_model(load_architecture(name)).parameters())
+
+
 def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = torch.float32) -> LoadedModel:
     """A model, its tokenizer and its chat format.
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+_UNSPACED = re.compile(r"\S+")
+# Thai, Lao, Khmer, kana, and Chinese characters: without this a text of theirs would be one word.
+_CHARACTERS = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_CHARACTERS}]|[^\s{_CHARACTERS}]+")
+
+
 def keyed_rng(*key: object) -> random.Random:
     """A generator that is a function of its key; stable over processes, machines and versions."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in key).encode()).digest()
@@ -46,13 +52,21 @@ def draw_masking(groups: Sequence[int], ratio: float, rng: random.Random) -> tup
 def word_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
     """For each token of the text, the number of the word that its first letter stands in.
 
-    A word is a run of characters without white space. White space that belongs to no word
-    (a token that is only a line break) goes with the word that follows.
+    A word is a run of characters without white space; in scripts that put none between words, each
+    character. White space that belongs to no word (a token that is only a line break) goes with the word
+    that follows.
 
     Raises:
         ModelError: the tokenizer gives no character offsets (it is not a fast one).
     """
-    ends = [match.end() for match in re.finditer(r"\S+", text)]
+    return _number_tokens(tokenizer, text, _WORD)
+
+
+def _number_tokens(
+    tokenizer: "PreTrainedTokenizerBase", text: str, pattern: re.Pattern[str]
+) -> tuple[int, ...]:
+    """For each token, the number of the match of a pattern that its first letter stands in."""
+    ends = [match.end() for match in pattern.finditer(text)]
     groups, word = [], 0
     for start, end in locate_tokens(tokenizer, text):
         letter = next((place for place in range(start, end) if not text[place].isspace()), end)
@@ -72,7 +86,7 @@ def entity_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int,
     """
     units = group_entities(text.split())
     unit_of_word = [number for number, unit in enumerate(units) for _ in unit]
-    return tuple(unit_of_word[word] if units else 0 for word in word_groups(tokenizer, text))
+    return tuple(unit_of_word[word] if units else 0 for word in _number_tokens(tokenizer, text, _UNSPACED))
 
 
 def find_mentions(tokenizer: "PreTrainedTokenizerBase", text: str, entity: str) -> tuple[bool, ...]:

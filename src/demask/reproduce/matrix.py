@@ -174,11 +174,10 @@ def _with_train(config: RunConfig, **changes: Any) -> RunConfig:
 
 
 def _default_rate(config: RunConfig) -> float:
-    from demask.models.load import load_architecture, outline_model
+    from demask.models.load import count_parameters
     from demask.training.plan import choose_learning_rate
 
-    outline = outline_model(load_architecture(config.model))
-    return choose_learning_rate(config.train, parameters=sum(w.numel() for w in outline.parameters()))
+    return choose_learning_rate(config.train, parameters=count_parameters(config.model))
 
 
 def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demask.errors import DemaskError
 from demask.reproduce.matrix import PlannedCell, tokens_per_step
 from demask.reproduce.running import is_done
+
+if TYPE_CHECKING:
+    import torch
 
 # A step of a small model waits for its thousands of little kernels to be started, whatever the GPU: ours, not
 # measured for every card.
@@ -56,7 +60,7 @@ def plan_cells(cells: Sequence[PlannedCell], folder: Path) -> tuple[PlannedArm, 
 def _plan(group: Sequence[PlannedCell], folder: Path) -> PlannedArm:
     import torch
 
-    from demask.models.load import choose_device, load_architecture, outline_model
+    from demask.models.load import choose_device, count_parameters
     from demask.models.precision import choose_bf16
     from demask.training.plan import estimate_seconds
 
@@ -69,10 +73,11 @@ def _plan(group: Sequence[PlannedCell], folder: Path) -> PlannedArm:
     if not problem:
         device = choose_device(cell.config.device)
         dtype = torch.bfloat16 if choose_bf16(cell.config.train.precision, device) else torch.float32
-        outline = outline_model(load_architecture(cell.model))
-        parameters = sum(weights.numel() for weights in outline.parameters())
-        rate = _rate(device, dtype)
-        seconds = estimate_seconds(tokens=tokens, parameters=parameters, flops_per_second=rate)
+        seconds = estimate_seconds(
+            tokens=tokens,
+            parameters=count_parameters(cell.model),
+            flops_per_second=_rate(device, dtype),
+        )
         if device.type == "cuda":
             seconds = max(seconds, steps * _GPU_STEP_SECONDS)
     done = sum(is_done(one, folder) for one in group)
@@ -80,9 +85,7 @@ def _plan(group: Sequence[PlannedCell], folder: Path) -> PlannedArm:
 
 
 @cache
-def _rate(device: object, dtype: object) -> float:
-    from typing import Any, cast
-
+def _rate(device: "torch.device", dtype: "torch.dtype") -> float:
     from demask.training.plan import measure_matrix_rate
 
-    return measure_matrix_rate(cast("Any", device), cast("Any", dtype))
+    return measure_matrix_rate(device, dtype)

@@ -259,7 +259,7 @@ def _ask(run: RunResult, direction: str) -> dict[str, str]:
     return {
         row.qa_id: row.document_id
         for row in run.questions
-        if any(answer.casefold() == entities[row.document_id].casefold() for answer in row.answers)
+        if any(answer.casefold() == entities.get(row.document_id, "").casefold() for answer in row.answers)
     }
 
 

@@ -68,6 +68,14 @@ class _Running:
     log: Path
 
 
+def distinct_cells(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
+    """Each run once, by the name of the first comparison that has it."""
+    first: dict[str, PlannedCell] = {}
+    for cell in cells:
+        first.setdefault(cell.folder, cell)
+    return list(first.values())
+
+
 def is_done(cell: PlannedCell, folder: Path) -> bool:
     """Whether a run has left all that tables ask for."""
     run = RunFolder(folder / cell.folder)
@@ -107,7 +115,7 @@ def run_cells(
     """
     folder.mkdir(parents=True, exist_ok=True)
     crew = _Crew(folder, list(slots), watch, keep_models)
-    unique = list({cell.folder: cell for cell in cells}.values())
+    unique = distinct_cells(cells)
     left = [cell for cell in unique if not cell.problem and not is_done(cell, folder)]
     for cell in unique:
         if cell.problem:

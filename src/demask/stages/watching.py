@@ -91,9 +91,7 @@ class Watch:
             hidden = scored.nats_N[scored.masked_N].float().cpu()
             worst += [float(nats.max()) for nats in hidden.split([sum(probe.masked) for probe in part])]
         model.train()
-        # A token that has more than half of the probability is written.
-        found = [max(pair) < math.log(2) for pair in zip(worst[::2], worst[1::2], strict=True)]
-        return sum(found) / len(found)
+        return share_recovered(worst)
 
     def _mask_id(self) -> int:
         found = find_mask_id(self.config, self.loaded.tokenizer, self.loaded.model.config)
@@ -122,6 +120,17 @@ class Watch:
             if words[0] < words[-1]:  # a single word has no halves
                 probes += make_probes(encode(tokenizer, text), words, id=passage.id, form=form)
         return probes
+
+
+def share_recovered(worst: Sequence[float]) -> float:
+    """Share of texts whose halves are both written: each hidden token has more than half of the probability.
+
+    Args:
+        worst: the nats of the least likely hidden token of each probe; two probes in a row are of one text.
+    """
+    texts = list(zip(worst[::2], worst[1::2], strict=True))
+    written = sum(max(halves) < math.log(2) for halves in texts)
+    return written / len(texts) if texts else 0.0  # texts of one word have no halves
 
 
 def is_asked_at(step: int, every: int | str | None) -> bool:
