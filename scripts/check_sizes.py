@@ -19,8 +19,8 @@ STATEMENTS = 40
 NESTING = 3
 ARGUMENTS = 7
 CONFIGURATION_FIELDS = 60
-# Counted together, under the name of the first.
-CONFIGURATION = ("config.py", "objective_config.py")
+# The fields of one kind of recipe, counted together under the name of the first file.
+CONFIGURATION = {"config.py": ("objective_config.py",), "sft_config.py": (), "launch_config.py": ()}
 
 # A function without a home shows that a noun is missing.
 HOMELESS_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "util", "utils"})
@@ -161,8 +161,8 @@ def check_module(path: Path, text: str, tree: ast.Module) -> Iterator[Violation]
         yield Violation(path, 1, name, "says nothing, name the module after what it holds")
     for what in over(len(text.splitlines()), MODULE_LINES, "lines"):
         yield Violation(path, 1, name, what)
-    if path.name == CONFIGURATION[0]:
-        beside = [file for other in CONFIGURATION[1:] if (file := path.with_name(other)).exists()]
+    if path.name in CONFIGURATION:
+        beside = [file for other in CONFIGURATION[path.name] if (file := path.with_name(other)).exists()]
         trees = [tree, *(ast.parse(file.read_text(encoding="utf-8")) for file in beside)]
         fields = sum(map(count_configuration_fields, trees))
         for what in over(fields, CONFIGURATION_FIELDS, "configuration fields"):

@@ -25,7 +25,15 @@ def commands() -> list[list[str]]:
     inline = re.findall(r"`(demask [^`]*)`", README)
     guides = [
         (ROOT / "docs" / name).read_text(encoding="utf-8")
-        for name in ("diffusion.md", "lab.md", "reproduce.md", "tutorial.md")
+        for name in (
+            "benchmark_tasks.md",
+            "cluster.md",
+            "diffusion.md",
+            "fine_tuning.md",
+            "lab.md",
+            "reproduce.md",
+            "tutorial.md",
+        )
     ]
     shown = [
         line.partition("#")[0] for guide in guides for line in re.findall(r"^    (demask .*)$", guide, re.M)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PERF = Path(__file__).parents[1] / "perf"
-NAMES = ("training", "generation", "preparation", "startup", "curves", "diffusion", "guard")
+NAMES = ("training", "generation", "preparation", "startup", "curves", "diffusion", "guard", "input_side")
 SCRIPTS = tuple(f"{name}.py" for name in NAMES)
 
 

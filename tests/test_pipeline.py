@@ -507,7 +507,7 @@ def test_several_processes_are_refused_rather_than_run_as_another_experiment(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(demask.ConfigError, match="several processes: not supported yet"):
+    with pytest.raises(demask.ConfigError, match=r"WORLD_SIZE is set, .* set launch.processes"):
         demask.inject(**settings, out=tmp_path / "run")
 
 

@@ -3,25 +3,29 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
-from demask.config import PRESETS, Demasking, RunConfig
+from demask.config import PRESETS, Demasking, RunConfig, make_config
+from demask.launch_config import split_launch
+from demask.recipe_file import load_recipe
+from demask.sft_config import SftConfig, make_sft_config
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 
 
-def load(path: Path) -> RunConfig:
-    return RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+def load(path: Path) -> RunConfig | SftConfig:
+    values, _ = split_launch(load_recipe(path), source=str(path))
+    return make_sft_config(values) if "data" in values else make_config(values)
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 4
+    assert len(RECIPES) >= 6
 
 
 @each_recipe
 def test_recipe_is_a_valid_configuration(path: Path) -> None:
-    assert load(path).documents
+    config = load(path)
+    assert config.data if isinstance(config, SftConfig) else config.documents
 
 
 @each_recipe
@@ -34,6 +38,7 @@ def test_every_setting_of_a_recipe_is_explained_beside_it_or_above_it(path: Path
 
 def test_the_recipe_of_the_paper_has_the_settings_of_the_paper() -> None:
     config = load(next(path for path in RECIPES if path.stem.endswith("paper")))
+    assert isinstance(config, RunConfig)
     assert isinstance(config.objective, Demasking)
     assert config.objective == Demasking(
         **PRESETS["paper"]["objective"], mask_token=config.objective.mask_token
@@ -44,7 +49,7 @@ def test_the_recipe_of_the_paper_has_the_settings_of_the_paper() -> None:
 
 
 def test_the_full_embedded_recipe_names_every_key() -> None:
-    recipe = yaml.safe_load((RECIPES[0].parent / "embedded.yaml").read_text(encoding="utf-8"))
+    recipe = load_recipe(RECIPES[0].parent / "embedded.yaml")
     assert set(recipe) == set(RunConfig.model_fields)
     assert set(recipe["objective"]) == set(Demasking.model_fields)
     assert set(recipe["evaluate"]) == set(RunConfig.model_fields["evaluate"].annotation.model_fields)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from demask.config import RunConfig, make_config
     from demask.documents.load import load_documents
     from demask.errors import ConfigError, DataError, DemaskError, ModelError, RunError
+    from demask.fine_tuning import fine_tune
     from demask.knowledge.qa_pairs import load_qa_pairs
     from demask.pipeline import Injected, inject
     from demask.records import Document, QAPair
@@ -30,6 +31,7 @@ _HOMES = {
     "QAPair": "records",
     "RunConfig": "config",
     "RunError": "errors",
+    "fine_tune": "fine_tuning",
     "inject": "pipeline",
     "load_documents": "documents.load",
     "load_qa_pairs": "knowledge.qa_pairs",
@@ -47,6 +49,7 @@ __all__ = [
     "RunConfig",
     "RunError",
     "__version__",
+    "fine_tune",
     "inject",
     "load_documents",
     "load_qa_pairs",

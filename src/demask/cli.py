@@ -11,14 +11,18 @@ import typer
 from demask.commands import training  # first, as `demask --help` lists commands as they were made
 
 # isort: split
-from demask.commands import asking, knowledge, models, reproducing
+from demask.commands import asking, benchmarking, fine_tuning, knowledge, models, reproducing
 from demask.commands.app import app
 from demask.errors import DemaskError
+from demask.training.interruption import ending_on_sigterm
 
-_COMMANDS = (training, asking, reproducing, knowledge, models)  # importing them makes them known
+# Importing them makes them known.
+_COMMANDS = (training, fine_tuning, asking, benchmarking, reproducing, knowledge, models)
 # What typer's parser raises at wrong options; not exported, and older versions take it from click.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 _INTERRUPTED = 130
+# Exit codes of signals, as shells have them: 128 and the signal's number.
+_STOPPED = {_INTERRUPTED: "interrupted", 143: "stopped by SIGTERM"}
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -28,14 +32,17 @@ def main() -> None:
     if not sys.warnoptions:  # `python -W default -m demask` shows what libraries say to programmers
         warnings.simplefilter("ignore")
     try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
+        with ending_on_sigterm():
+            code = app(standalone_mode=False)
+            sys.stdout.flush()
     except DemaskError as error:
         _stop(str(error), error.exit_code)
     except _ParserError as error:
         _stop_at_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
+    except SystemExit as ended:
+        code = ended.code
     except BrokenPipeError:  # `demask ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -44,8 +51,8 @@ def main() -> None:
         if not trouble:
             raise
         _stop(trouble, 4)
-    if code == _INTERRUPTED:
-        _stop("interrupted; the same command continues a run at its last checkpoint", _INTERRUPTED)
+    if code in _STOPPED:
+        _stop(f"{_STOPPED[code]}; the same command continues a run at its last checkpoint", code)
     sys.exit(code or 0)
 
 

@@ -7,13 +7,11 @@ What an objective may be told stands in `objective_config`, and is to be had her
 Unknown keys are errors that name the nearest known key. Model and documents have no default.
 """
 
-import difflib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from demask.errors import ConfigError
 from demask.objective_config import (
@@ -35,6 +33,7 @@ from demask.objective_config import (
     Reverse,
     Section,
 )
+from demask.recipe_errors import check_values
 from demask.recipe_file import merge_values
 
 __all__ = (
@@ -252,10 +251,14 @@ def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConf
     Raises:
         ConfigError: the first unknown key, missing key or wrong value, with what was expected.
     """
-    try:
-        return RunConfig.model_validate(_over_preset(values, source))
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from error
+    return check_values(
+        RunConfig,
+        _over_preset(values, source),
+        source=source,
+        required=_REQUIRED,
+        former=_FORMER,
+        also=("preset", "launch"),
+    )
 
 
 # `paper`: masked fine-tuning of Pan et al. 2025. `fast`: the defaults, see docs/benchmarks.md.
@@ -309,52 +312,7 @@ def _over_preset(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     return merge_values(under, given)
 
 
-def _explain(error: ValidationError) -> str:
-    """The first problem in our words."""
-    # Unknown keys first: a misspelt key also makes a required one missing.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    place = [str(part) for part in problem["loc"] if part not in _OBJECTIVES]
-    key = ".".join(place)
-    match problem["type"]:
-        case "extra_forbidden":
-            known = _known_keys([str(part) for part in problem["loc"][:-1]])
-            hint = _FORMER.get(".".join(map(str, problem["loc"][-2:])))
-            if hint:
-                return f"unknown key {key}: {hint}"
-            near = difflib.get_close_matches(place[-1], known, n=1)
-            return f"unknown key {key}: " + (
-                f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-            )
-        case "missing":
-            return f"{key} is missing; {_DESCRIPTIONS.get(key, 'it has no default')}"
-        case "union_tag_invalid" | "union_tag_not_found":
-            given = problem["input"]
-            name = given.get("name") if isinstance(given, dict) else given
-            return f"objective is {name!r}, expected one of {', '.join(sorted(_OBJECTIVES))}"
-        case "too_short":
-            return f"{key} is empty; {_DESCRIPTIONS.get(key, 'expected at least one value')}"
-        case "value_error":
-            return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
-        case _:
-            wanted = re.sub(r"^Input should be (a |an )?(valid )?", "", problem["msg"])
-            wanted = wanted.replace("tuple", "list").replace(" or instance of Train", "")
-            return f"{key} is {problem['input']!r}, expected {wanted}"
-
-
-_OBJECTIVES: dict[str, type[Section]] = {
-    "demasking": Demasking,
-    "next-token": NextToken,
-    "reverse": Reverse,
-    "diffusion": Diffusion,
-}
-_SECTIONS: dict[str, type[Section]] = {
-    "train": Train,
-    "evaluate": Evaluate,
-    "denoise": Denoise,
-    "writer": Writer,
-}
-_DESCRIPTIONS = {
+_REQUIRED = {
     "model": "expected 'embedded', a model folder or a hub name",
     "documents": "expected files and folders of documents",
 }
@@ -368,10 +326,3 @@ _FORMER = {
 }
 # What `qa` says when nothing is to be asked; YAML reads a bare `no` as false.
 NO_QUESTIONS = "no"
-
-
-def _known_keys(section: Sequence[str]) -> list[str]:
-    if not section:
-        return sorted([*RunConfig.model_fields, "preset"])
-    kind = _OBJECTIVES.get(section[-1]) or _SECTIONS.get(section[-1])
-    return sorted(kind.model_fields) if kind else []

@@ -4,6 +4,8 @@ The command line prints these without a traceback and exits with `exit_code`.
 Anything else that is raised is a bug and keeps its traceback.
 """
 
+import signal
+
 
 class DemaskError(Exception):
     """The base of all errors that a user can cause and mend."""
@@ -39,3 +41,20 @@ class ThresholdError(DemaskError):
     """A threshold that the user gave is not met."""
 
     exit_code = 5
+
+
+class InterruptionError(DemaskError):
+    """A signal ended training in good order, at the end of a step.
+
+    Args:
+        number: of the signal; the exit code is 128 more, as shells have it.
+        step: after which training stopped; its checkpoint is complete.
+    """
+
+    def __init__(self, number: int, *, step: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(
+            f"stopped at step {step} by {name}; the checkpoint is whole, the same command goes on"
+        )
+        self.exit_code = 128 + number
+        self.number, self.step = number, step

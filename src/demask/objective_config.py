@@ -43,8 +43,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _as_range(value: Any) -> Any:
-    """A single number is a range of one."""
+def read_range(value: Any) -> Any:
+    """A range of a recipe: a single number is a range of one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (float(value), float(value))
     if isinstance(value, list):
@@ -92,7 +92,7 @@ class Demasking(Section):
     @field_validator("mask_ratio", mode="before")
     @classmethod
     def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
-        return _as_range(value)
+        return read_range(value)
 
     @field_validator("mask_ratio")
     @classmethod
@@ -165,7 +165,7 @@ class Diffusion(Section):
     @field_validator("mask_ratio", mode="before")
     @classmethod
     def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
-        return _as_range(value)
+        return read_range(value)
 
     @model_validator(mode="before")
     @classmethod

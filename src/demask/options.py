@@ -3,6 +3,7 @@
 def plan(recipe: Recipe = None, model: Model = None, ...): config = read_config(recipe, model, ...)
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from demask.config import RunConfig
+    from demask.launch_config import Launch
+    from demask.sft_config import SftConfig
 
 Recipe = Annotated[
     Path | None,
@@ -25,6 +28,10 @@ Documents = Annotated[
 QA = Annotated[
     str | None,
     typer.Option("--qa", metavar="FILE", help="Questions; made of the documents if left out; no: none."),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Prompts with answers, or text; files, patterns, hf:// data sets."),
 ]
 Objective = Annotated[
     str | None, typer.Option(metavar="NAME", help="demasking (default), next-token, reverse or diffusion.")
@@ -52,21 +59,64 @@ def read_config(
     objective: str | None,
     overrides: list[str] | None,
     preset: str | None = None,
-) -> "RunConfig":
-    """A recipe, with the options that were given put over it.
+) -> "tuple[RunConfig, Launch]":
+    """A recipe, with the options that were given put over it; and on how many processes it runs.
 
     Raises:
         ConfigError: the recipe cannot be read, or a value is not what was expected.
     """
     from demask.config import make_config
+    from demask.launch_config import split_launch
+
+    if recipe is not None and not is_recipe(recipe):
+        recipe, documents = None, [str(recipe), *(documents or [])]
+    given = {"model": model, "documents": documents, "qa": qa, "objective": objective, "preset": preset}
+    values, source = _read_values(recipe, given, overrides)
+    values, launch = split_launch(values, source=source)
+    return make_config(values, source=source), launch
+
+
+def read_sft_config(
+    recipe: Path | None,
+    model: str | None,
+    data: list[str] | None,
+    objective: str | None,
+    overrides: list[str] | None,
+) -> "tuple[SftConfig, Launch]":
+    """The same of a recipe for `demask sft`."""
+    from demask.launch_config import split_launch
+    from demask.sft_config import make_sft_config
+
+    if recipe is not None and not is_recipe(recipe):
+        recipe, data = None, [str(recipe), *(data or [])]
+    given = {"model": model, "data": data, "objective": objective}
+    values, source = _read_values(recipe, given, overrides)
+    values, launch = split_launch(values, source=source)
+    return make_sft_config(values, source=source), launch
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether an argument is a recipe, and not something to learn."""
+    return path.suffix in (".yaml", ".yml")
+
+
+def is_sft_recipe(path: Path) -> bool:
+    """Whether a recipe is one for `demask sft`: it has data in place of documents.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    from demask.recipe_file import load_recipe
+
+    return is_recipe(path) and "data" in load_recipe(path)
+
+
+def _read_values(
+    recipe: Path | None, given: Mapping[str, Any], overrides: list[str] | None
+) -> tuple[dict[str, Any], str]:
+    """The values of a recipe with the options put over them, and where they come from."""
     from demask.recipe_file import apply_overrides, load_recipe
 
-    values: dict[str, Any] = {}
-    if recipe is not None and recipe.suffix not in (".yaml", ".yml"):
-        documents = [str(recipe), *(documents or [])]
-    elif recipe is not None:
-        values = load_recipe(recipe)
-    given = {"model": model, "documents": documents, "qa": qa, "objective": objective, "preset": preset}
+    values = load_recipe(recipe) if recipe is not None else {}
     values |= {key: value for key, value in given.items() if value is not None}
-    values = apply_overrides(values, overrides or [])
-    return make_config(values, source=str(recipe) if values and recipe else "options")
+    return apply_overrides(values, overrides or []), str(recipe) if recipe else "options"

@@ -8,7 +8,6 @@ Every stage leaves a file in the run folder and is skipped when the file is ther
 was killed goes on with the same command.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -20,6 +19,7 @@ from demask import rundir
 from demask.config import Evaluate, RunConfig, make_config
 from demask.errors import ConfigError
 from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.launch_config import ALONE, Launch, split_launch
 from demask.progress import Progress, Silent
 from demask.recipe_file import merge_values
 from demask.records import Prediction, Score
@@ -33,7 +33,7 @@ from demask.stages.inputs import check_objective, split_stage
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
-from demask.stages.training import train_stage
+from demask.stages.training import Lessons, only_helped, train_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,15 +95,15 @@ def inject(
     values = {"model": str(model), "documents": documents, "objective": objective, **settings}
     if qa is not None:
         values["qa"] = str(qa)
-    return run_recipe(make_config(values, source="inject"), out, progress=progress or Silent())
+    values, launch = split_launch(values, source="inject")
+    config = make_config(values, source="inject")
+    return run_recipe(config, out, progress=progress or Silent(), launch=launch)
 
 
-def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Injected:
-    """Do a whole run, or what is left of it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            "several processes: not supported yet, expected one; start demask without a launcher"
-        )
+def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch: Launch = ALONE) -> Injected:
+    """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
+    if only_helped(config.train, config.device, Path(out), launch, progress):
+        return Injected(Path(out), {})
     with TemporaryDirectory(prefix="demask-") as folder:
         progress.begin("Reading documents", 1)
         knowledge = read_knowledge(config, RunFolder(Path(folder)))
@@ -123,7 +123,9 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress) -> Inj
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
-    tuned = train_stage(config, run, base, passages, paraphrases, pairs, progress)
+    if launch.ranks > 1:
+        base = _load_once(config, progress)  # lets go of the model, whose memory the workers need
+    tuned = train_stage(config, run, base, Lessons(passages, paraphrases, pairs), progress, launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
 
     scores = score_stage(run, pairs, answers)

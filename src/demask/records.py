@@ -104,6 +104,22 @@ class Paraphrase:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """An answer to learn and what it answers, as token ids.
+
+    Attributes:
+        id: unique within its data; masks are keyed by it.
+        prompt: all that stands before the end of the user's words; empty for a block of running text.
+        answer: the assistant's words, or the block; what the chat template puts between and after them is
+            no part of a sample.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Example:
     """Token ids plus which of them carry loss; made by an objective, read by the trainer.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO, TypeVar, overload
+from typing import Any, Literal, TextIO, TypeVar, overload
 
 from demask.errors import ConfigError, RunError
 
@@ -38,6 +38,8 @@ STEP_SCORES = "steps.jsonl"
 SCORES = "scores.jsonl"
 TRAINING = "training.json"
 SUMMARY = "summary.json"
+DATA = "data.json"
+HELD_OUT = "held_out.jsonl"
 REPORT_HTML = "report.html"
 REPORT_MARKDOWN = "report.md"
 CHECKPOINTS = "checkpoints"
@@ -274,12 +276,19 @@ def open_run_folder(path: str | Path) -> RunFolder:
 
 
 def is_run_folder(path: str | Path) -> bool:
-    """Whether a run stands there; a model folder has a `config.json` too, but of other keys."""
+    """Whether a run of `demask inject` stands there; a model's `config.json` has other keys."""
+    return _kind_of_run(path) == "documents"
+
+
+def _kind_of_run(path: str | Path) -> Literal["documents", "data"] | None:
+    """What a run learns: documents (`demask inject`) or data (`demask sft`); None: this is no run."""
     run = RunFolder(Path(path))
     if not run.has(CONFIG):
-        return False
+        return None
     config = run.read_json(CONFIG)
-    return isinstance(config, dict) and {"model", "documents", "objective"} <= set(config)
+    if not isinstance(config, dict) or not {"model", "objective"} <= set(config):
+        return None
+    return "documents" if "documents" in config else "data" if "data" in config else None
 
 
 def trained_model(name: str) -> str:
@@ -288,12 +297,14 @@ def trained_model(name: str) -> str:
     Raises:
         RunError: the run has not finished training.
     """
-    if not is_run_folder(name):
+    kind = _kind_of_run(name)
+    if kind is None:
         return name
     folder = Path(name) / MODEL
     if not folder.exists():
+        command = "inject" if kind == "documents" else "sft"
         raise RunError(
-            f"{name}: this run has no trained model yet; start its 'demask inject' again to finish it"
+            f"{name}: this run has no trained model yet; start its 'demask {command}' again to finish it"
         )
     return str(folder)
 
@@ -314,7 +325,7 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: st
     if run.path.exists() and not run.path.is_dir():
         raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
     wanted = json.loads(json.dumps(config))
-    if is_run_folder(path) if name == CONFIG else run.has(name):
+    if _kind_of_run(path) if name == CONFIG else run.has(name):
         changed = _first_difference(run.read_json(name), wanted)
         if changed:
             raise ConfigError(
@@ -338,7 +349,8 @@ def _sweep(run: RunFolder) -> None:
 def _first_difference(there: object, here: object, key: str = "") -> str:
     """Names the first setting that differs, empty when none does."""
     if isinstance(there, dict) and isinstance(here, dict):
-        for name in sorted({*there, *here}):
+        # What kind of thing it is says more than its options.
+        for name in sorted({*there, *here}, key=lambda name: (name != "name", name)):
             inner = _first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
             if inner:
                 return inner

@@ -3,9 +3,9 @@
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.cells import cell_len
@@ -35,6 +35,7 @@ from demask.stages.planning import Plan, Preview
 if TYPE_CHECKING:
     from demask.knowledge.auditing.audit import Audit
     from demask.pipeline import Evaluation
+    from demask.stages.sft_planning import SftPlan
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0
@@ -235,16 +236,19 @@ def print_previews(previews: Sequence[Preview], *, in_place: bool) -> None:
     for preview in previews:
         console.print(render_preview(preview, colour=colour), soft_wrap=True)
         console.print()
-    console.print(preview_legend(colour=colour, in_place=in_place))
+    # The end of a turn is the last piece; shown tokens before it are scored only where all are.
+    copies = any(piece.role == "copied" for preview in previews for piece in preview.pieces[:-1])
+    console.print(preview_legend(colour=colour, in_place=in_place, copies=copies))
 
 
-def preview_legend(*, colour: bool, in_place: bool) -> Text:
+def preview_legend(*, colour: bool, in_place: bool, copies: bool = True) -> Text:
     """What colours or brackets mean."""
     if in_place:
         marks = "green" if colour else "⟦...⟧"
         return Text(f"{marks}: masked where it stands; it alone carries loss, the model sees the rest")
     if not colour:
-        return Text("⟦...⟧ was not shown in the prompt; it and the rest of the assistant's text carry loss")
+        rest = "the rest of the assistant's text" if copies else "what ends the turn"
+        return Text(f"⟦...⟧ was not shown in the prompt; it and {rest} carry loss")
     names = {
         "prompt": "given, no loss",
         "mask": "mask tokens in the prompt",
@@ -309,3 +313,44 @@ def render_plan(plan: Plan) -> RichTable:
             ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB (estimate)"),
         ],
     )
+
+
+def render_sft_plan(plan: "SftPlan") -> RichTable:
+    """What a run of fine-tuning will train and cost."""
+    left = f", {plan.left_out:,} left out as too long" if plan.left_out else ""
+    held = f", {plan.held_out:,} held out" if plan.held_out else ""
+    epochs = f", {plan.epochs:.3g} epochs" if plan.epochs else ""
+    share = f" in each of {plan.processes} processes" if plan.processes > 1 else ""
+    return render_rows(
+        "Plan",
+        [
+            ("model", f"{plan.model}, {plan.parameters / 1e6:,.1f} million weights, {plan.method}"),
+            ("objective", plan.objective),
+            ("samples", f"{plan.samples:,}{held}{left}" if plan.samples else "read while training"),
+            ("steps", f"{plan.steps:,} of {plan.batch_size} samples{epochs}"),
+            ("learning rate", f"{plan.learning_rate:g}"),
+            ("tokens", f"{plan.tokens:,}"),
+            ("machine", f"{plan.device}, {plan.precision} matrix products{share}"),
+            ("speed", f"{plan.tokens_per_second:,.0f} tokens/s, from {plan.measured_steps} real steps"),
+            ("time to train", f"about {duration(plan.seconds)}"),
+            ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB{share}"),
+        ],
+    )
+
+
+def describe_sft(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run of fine-tuning did, in rows."""
+    data, loss = summary["data"], summary["held_out_loss"]
+    left = f", {data['left_out']:,} left out as too long" if data.get("left_out") else ""
+    rows = [
+        ("model", f"{summary['model']}, {summary['parameters'] / 1e6:,.1f} million weights"),
+        ("objective", summary["objective"]),
+        ("samples", "read while training" if data.get("stream") else f"{data['samples']:,}{left}"),
+        ("steps", f"{summary['steps']:,} of {summary['batch_size']} samples"),
+        ("tokens", f"{summary['tokens']:,}"),
+        ("time", duration(summary["seconds"])),
+    ]
+    if loss:
+        fall = f"{loss['before']:.3f} before, {loss['after']:.3f} after"
+        rows.append(("held-out loss", f"{fall}, in nats per token of {data['held_out']:,} samples"))
+    return rows

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from demask.records import Example, Passage
-from demask.training.sampler import Exposure, ExposureStream, cut_micro_batches, order_exposures
+from demask.training import sampler
+from demask.training.sampler import Exposure, ExposureStream, cut_micro_batches
 
 
 def name_exposure(passage, epoch, variant):
@@ -25,6 +26,11 @@ def make_stream(*, passages=7, variants=1, batch_size=3, steps=20, seed=0, copie
         seed=seed,
         copies=copies,
     )
+
+
+def order_exposures(lengths, *, variants, epoch, **rest):
+    order = sampler.order_exposures(lengths, variants=variants, epoch=epoch, **rest)
+    return [Exposure(number // variants, epoch, number % variants) for number in order]
 
 
 def ids(stream):

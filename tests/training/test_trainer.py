@@ -342,23 +342,17 @@ def test_an_incomplete_checkpoint_is_removed_and_the_one_before_is_used(
     assert same_bits(weights_of(model), uninterrupted)
 
 
-def test_newest_checkpoint_is_the_one_of_the_largest_step(tmp_path):
-    for step in (20, 100, 9):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / COMPLETE).write_text("")
-    assert find_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
-    assert checkpoint_step(tmp_path) == 100
-
-
-def test_no_folder_no_checkpoint(tmp_path):
-    assert find_checkpoint(tmp_path / "none") is None
-    assert checkpoint_step(tmp_path / "none") == 0
+@pytest.mark.parametrize(("keep", "expected"), [(1, {4}), (2, {3, 4}), (9, {1, 2, 3, 4})])
+def test_as_many_checkpoints_stay_as_are_kept(make_model, make_stream, tmp_path, keep, expected):
+    settings = TrainSettings(1e-2, accumulation=1, save_every=1, bf16=False, pad_id=0, seed=0, keep=keep)
+    train_model(make_model(), make_stream(steps=4), settings, folder=tmp_path, on_step=lambda step: None)
+    assert {int(path.name[11:]) for path in tmp_path.glob("checkpoint-*")} == expected
 
 
 def test_checkpoints_say_last_that_they_are_complete(make_model, make_stream, tmp_path):
     train(make_model(), make_stream(steps=3), tmp_path, save_every=1)
     kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
-    assert kept == ["checkpoint-2", "checkpoint-3"]  # the last good one and the one being written
+    assert kept == ["checkpoint-2", "checkpoint-3"]
     for name in kept:
         files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / name).iterdir()}
         assert files[COMPLETE] == max(files.values())

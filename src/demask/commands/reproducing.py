@@ -102,7 +102,7 @@ def reproduce(
     planned = plan_cells(unique, out / CELLS)
     slots = find_slots(cells[0].config.device, jobs)
     if not as_json:
-        _print_plan(planned, taught, order, places=len(slots))
+        _print_plan(planned, taught, order, slots)
     if plan:
         if as_json:
             print_json([asdict(row) for row in planned])
@@ -120,9 +120,12 @@ def reproduce(
     print(f"Report: {report}")
 
 
-def _print_plan(planned: "Sequence[PlannedArm]", taught: "Benchmark", order: "Order", *, places: int) -> None:
+def _print_plan(
+    planned: "Sequence[PlannedArm]", taught: "Benchmark", order: "Order", slots: "Sequence[int | None]"
+) -> None:
     from rich.table import Table
 
+    from demask.reproduce.planning import seconds_left
     from demask.terminal import duration
 
     table = Table(
@@ -143,10 +146,10 @@ def _print_plan(planned: "Sequence[PlannedArm]", taught: "Benchmark", order: "Or
         )
     console = open_terminal()
     console.print(table)
-    left = sum(row.seconds_left for row in planned) / places
+    left = duration(seconds_left(planned, slots))
     console.print(
         f"Every arm gets as many {'optimizer steps' if order.budget == 'steps' else 'tokens'}. "
-        f"What is left to train takes about {duration(left)} with {places} at a time, "
+        f"What is left to train takes about {left} with {len(slots)} at a time, "
         "questions come on top.\n",
         soft_wrap=True,
     )

@@ -21,7 +21,9 @@ from demask.options import (
     Recipe,
     Require,
     Set,
+    is_sft_recipe,
     read_config,
+    read_sft_config,
 )
 from demask.thresholds import read_thresholds, require_questions
 
@@ -75,7 +77,7 @@ def inject(
     from demask.config import NO_QUESTIONS
     from demask.knowledge.qa_pairs import load_qa_pairs
 
-    config = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
     thresholds = read_thresholds(require)
@@ -86,7 +88,9 @@ def inject(
             asked = {pair.direction for pair in load_qa_pairs(config.qa, documents=None)}
             require_questions(thresholds, asked)
     with show_progress() as progress:
-        result = pipeline.run_recipe(config, out, progress=progress)
+        result = pipeline.run_recipe(config, out, progress=progress, launch=launch)
+    if not result.summary:  # a node other than the first has trained, and the first one has the rest
+        return
     if as_json:
         print_json(result.summary)
     else:
@@ -113,7 +117,12 @@ def plan(
     """
     from demask.stages.planning import make_plan
 
-    config = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    if recipe is not None and is_sft_recipe(recipe):
+        from demask.commands.fine_tuning import print_sft_plan
+
+        print_sft_plan(*read_sft_config(recipe, model, None, objective, overrides), as_json=as_json)
+        return
+    config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
     with show_progress() as progress:
         made = make_plan(config, progress=progress)
     if as_json:
@@ -141,11 +150,17 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.stages.planning import preview_examples
 
-    config = read_config(recipe, model, documents, qa, objective, overrides, preset)
-    examples = preview_examples(config, count=count)
+    if recipe is not None and is_sft_recipe(recipe):
+        from demask.stages.sft_planning import preview_samples
+
+        tuned, _ = read_sft_config(recipe, model, None, objective, overrides)
+        examples, in_place = preview_samples(tuned, count=count), False
+    else:
+        config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
+        examples, in_place = preview_examples(config, count=count), config.objective.name == "diffusion"
     if as_json:
         print_json([asdict(example) for example in examples])
         return
     from demask.terminal import print_previews
 
-    print_previews(examples, in_place=config.objective.name == "diffusion")
+    print_previews(examples, in_place=in_place)

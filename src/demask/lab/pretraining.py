@@ -144,7 +144,7 @@ def _make_network(
 
 def _make_stream(
     kind: Kind, world: World, settings: Pretraining, tokenizer: "PreTrainedTokenizerFast", seed: int
-) -> ExposureStream:
+) -> ExposureStream[Passage]:
     return ExposureStream(
         [Passage(person.id, person.id, "") for person in (*world.known, *world.new)],
         [1] * len((*world.known, *world.new)),

@@ -48,6 +48,7 @@ def make_demasking_example(
     id: str,
     form: DemaskingForm,
     loss_on: Literal["all", "masked"] = "all",
+    learn_end: bool = True,
 ) -> Example:
     """Put a masked copy of the passage into the prompt and the original into the completion.
 
@@ -57,8 +58,8 @@ def make_demasking_example(
         id: names the example.
         form: everything around the passage.
         loss_on: `all` scores every passage token and the end of turn (the paper); `masked`
-            scores the masked tokens and the end of turn. The end is always learned, since a
-            model that never stops is of no use.
+            scores the masked tokens and the end of turn.
+        learn_end: score the end of turn, too, without which a model does not learn to stop.
 
     Raises:
         ValueError: `masked`, or what stands for masked tokens, does not cover the passage.
@@ -71,9 +72,10 @@ def make_demasking_example(
     scored = tuple(
         token if hide or loss_on == "all" else IGNORE_INDEX for token, hide in zip(ids, masked, strict=True)
     )
+    end = form.chat.end if learn_end else (IGNORE_INDEX,) * len(form.chat.end)
     return Example(
         id=id,
         token_ids=(*prompt, *ids, *form.chat.end),
-        labels=(*(IGNORE_INDEX,) * len(prompt), *scored, *form.chat.end),
+        labels=(*(IGNORE_INDEX,) * len(prompt), *scored, *end),
         masked=(*(False,) * len(prompt), *masked, *(False,) * len(form.chat.end)),
     )

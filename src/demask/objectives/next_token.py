@@ -13,7 +13,12 @@ from demask.records import IGNORE_INDEX, Example
 
 
 def make_next_token_example(
-    ids: Sequence[int], *, id: str, chat: ChatFormat, question: Sequence[int] | None
+    ids: Sequence[int],
+    *,
+    id: str,
+    chat: ChatFormat,
+    question: Sequence[int] | None,
+    learn_end: bool = True,
 ) -> Example:
     """Score every token of the text and the end token.
 
@@ -25,14 +30,24 @@ def make_next_token_example(
         id: names the example.
         chat: the ids around the turns.
         question: the user's turn; None for raw text.
+        learn_end: score the end token, too.
     """
     prompt = chat.bos if question is None else (*chat.user, *question, *chat.assistant)
     completion = (*ids, *chat.end)
     unscored = len(prompt) or 1
     token_ids = (*prompt, *completion)
+    scored = len(token_ids) - (0 if learn_end else len(chat.end))
     return Example(
         id=id,
         token_ids=token_ids,
-        labels=(*(IGNORE_INDEX,) * unscored, *token_ids[unscored:]),
-        masked=(*(False,) * unscored, *(True,) * (len(token_ids) - unscored)),
+        labels=(
+            *(IGNORE_INDEX,) * unscored,
+            *token_ids[unscored:scored],
+            *(IGNORE_INDEX,) * (len(token_ids) - scored),
+        ),
+        masked=(
+            *(False,) * unscored,
+            *(True,) * (scored - unscored),
+            *(False,) * (len(token_ids) - scored),
+        ),
     )

@@ -57,6 +57,16 @@ def plan_cells(cells: Sequence[PlannedCell], folder: Path) -> tuple[PlannedArm, 
     return tuple(_plan(group, folder) for group in groups.values())
 
 
+def seconds_left(planned: Sequence[PlannedArm], slots: Sequence[int | None]) -> float:
+    """Training that is not done, on all places; those on one processor or GPU share its speed.
+
+    Args:
+        planned: of `plan_cells`.
+        slots: the GPU of each place, None for the processor.
+    """
+    return sum(row.seconds_left for row in planned) / len(set(slots))
+
+
 def _plan(group: Sequence[PlannedCell], folder: Path) -> PlannedArm:
     import torch
 

@@ -17,6 +17,7 @@ from demask.errors import ConfigError, DataError, ModelError
 from demask.progress import Progress, advancing
 from demask.records import Document, Paraphrase, Passage
 from demask.rundir import RunFolder
+from demask.sft_config import SftConfig
 from demask.stages.reading import Knowledge, make_heading
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _count_overhead(objective: Objective, tokenizer: "PreTrainedTokenizerBase") 
             return around + longest([objective.question])
 
 
-def write_environment(run: RunFolder, config: RunConfig, loaded: "LoadedModel") -> None:
+def write_environment(run: RunFolder, config: RunConfig | SftConfig, loaded: "LoadedModel") -> None:
     """Versions, hardware, seed and the template that questions and examples are written in."""
     import torch
 

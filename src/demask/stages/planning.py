@@ -98,7 +98,7 @@ class Setting:
     coverage: Coverage
     tokenizer: "PreTrainedTokenizerBase"
     architecture: "PretrainedConfig"
-    stream: "ExposureStream"
+    stream: "ExposureStream[Passage]"
 
 
 def make_plan(config: RunConfig, *, progress: Progress | None = None) -> Plan:
@@ -161,7 +161,9 @@ class _Tokens(NamedTuple):
     largest: int  # positions of the largest micro-batch
 
 
-def _count_tokens(stream: "ExposureStream", micro_batches: Iterable[range], *, packed: bool) -> _Tokens:
+def _count_tokens(
+    stream: "ExposureStream[Passage]", micro_batches: Iterable[range], *, packed: bool
+) -> _Tokens:
     """Over the whole run; masks change which tokens are hidden, never how many there are.
 
     Where one of several instructions is drawn, the first that is met stands for all: the shortest and the
@@ -190,7 +192,7 @@ def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
         setting = read_setting(config, RunFolder(Path(folder)), Silent())
         mask_id = find_mask_id(config, setting.tokenizer, setting.architecture)
         return [
-            _preview(setting.tokenizer, setting.stream[place], mask_id)
+            preview_example(setting.tokenizer, setting.stream[place], mask_id)
             for place in range(min(count, len(setting.stream)))
         ]
 
@@ -213,7 +215,8 @@ def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Se
     return Setting(knowledge, coverage, tokenizer, architecture, stream)
 
 
-def _preview(tokenizer: "PreTrainedTokenizerBase", example: Example, mask_id: int | None) -> Preview:
+def preview_example(tokenizer: "PreTrainedTokenizerBase", example: Example, mask_id: int | None) -> Preview:
+    """An example in pieces that each have one role."""
     runs: list[tuple[str, list[int]]] = []
     for token, label, masked in zip(example.token_ids, example.labels, example.masked, strict=True):
         role = "masked" if masked else "copied"

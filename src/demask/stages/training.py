@@ -1,17 +1,26 @@
 """Train, log every step, and store the model; a killed run goes on at its last checkpoint.
 
-tuned = train_stage(config, run, load, passages, (), pairs, progress)
+    tuned = train_stage(config, run, load, Lessons(passages, (), pairs), progress, Launch())
+
+With several processes this one starts them (`launching`), and each comes here again by `demask.worker`.
 """
 
+import gc
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from demask import rundir
-from demask.config import RunConfig
+from demask.config import RunConfig, Train
 from demask.environment import peak_memory
+from demask.launch_config import Launch
+from demask.launching.meeting import open_meeting, wait_for_first_node
+from demask.launching.places import find_node
+from demask.launching.processes import run_workers
+from demask.launching.strategies import check_launch
 from demask.progress import Progress
 from demask.records import Paraphrase, Passage, QAPair
 from demask.rundir import RunFolder
@@ -21,9 +30,12 @@ from demask.stages.watching import Watch
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from demask.corpora.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.training.sampler import ExposureStream
-    from demask.training.trainer import StepMetrics
+    from demask.training.trainer import StepMetrics, TrainSettings
+
+    Stream: TypeAlias = ExposureStream[Any] | StreamedSamples
 
 
 def make_stream(
@@ -31,7 +43,7 @@ def make_stream(
     tokenizer: "PreTrainedTokenizerBase",
     architecture: "PretrainedConfig",
     passages: Sequence[Passage],
-) -> "ExposureStream":
+) -> "ExposureStream[Passage]":
     """Every exposure of the run, in order."""
     from demask.objectives.examples import count_copies, count_variants, example_maker
     from demask.objectives.prompts import count_tokens, load_chat_format
@@ -58,111 +70,281 @@ def make_stream(
     )
 
 
+class Onlooker(Protocol):
+    """Looks on after every step, with the model at rest."""
+
+    def after_step(self, step: int) -> None:
+        """Measure, where it is time."""
+
+    def is_enough(self, step: int) -> bool:
+        """Whether training may end here; every process must say the same."""
+
+
+class Nobody:
+    """Does not look."""
+
+    def after_step(self, step: int) -> None:
+        """Nothing."""
+
+    def is_enough(self, step: int) -> bool:
+        """Never."""
+        return False
+
+
+class Lessons(NamedTuple):
+    """What is trained, and what is asked on the way."""
+
+    passages: Sequence[Passage]
+    paraphrases: Sequence[Paraphrase]
+    pairs: Sequence[QAPair]
+
+
+def read_lessons(config: RunConfig, run: RunFolder) -> Lessons:
+    """The lessons of a run whose earlier stages are done, for a process that joins it.
+
+    Raises:
+        RunError: a file is missing.
+    """
+    return Lessons(
+        run.open_records(rundir.PASSAGES, Passage),
+        run.open_records(rundir.PARAPHRASES, Paraphrase) if config.paraphrases else (),
+        run.read_records(rundir.QA_PAIRS, QAPair) if run.has(rundir.QA_PAIRS) else (),
+    )
+
+
 def train_stage(
     config: RunConfig,
     run: RunFolder,
     load: Callable[[], "LoadedModel"],
-    passages: Sequence[Passage],
-    paraphrases: Sequence[Paraphrase],
-    pairs: Sequence[QAPair],
+    lessons: Lessons,
     progress: Progress,
+    launch: Launch,
 ) -> "LoadedModel":
-    """Train, or go on training, or load what was trained; the model that is returned is the one stored."""
-    from demask.models.load import load_model
+    """Train, or go on training, or load what was trained; the model that is returned is the one stored.
 
-    if run.has(rundir.TRAINING) and run.has(rundir.MODEL):
-        _remove_checkpoints(run)  # where a killed process had not come to it
-        return load_model(str(run.file(rundir.MODEL)), device=config.device)
-    from demask.training.export import add_adapter, round_weights, save_adapter, save_model
+    Raises:
+        RunError: a process that trained has ended without being done.
+    """
+    if not is_trained(run) and launch.ranks > 1:
+        _free_gpu()
+        run_workers(run.path, launch, progress=progress)
+    if is_trained(run):
+        return load_trained(run, device=config.device)
+    return train_lessons(config, run, load(), lessons, progress, launch)
 
-    loaded = load()
-    parameters = loaded.parameters
+
+def train_lessons(
+    config: RunConfig,
+    run: RunFolder,
+    loaded: "LoadedModel",
+    lessons: Lessons,
+    progress: Progress,
+    launch: Launch,
+) -> "LoadedModel":
+    """Train in this process; see `train_stage`."""
+    passages, paraphrases, pairs = lessons
     texts = add_paraphrases(config, passages, paraphrases, loaded.tokenizer, loaded.model.config)
     stream = make_stream(config, loaded.tokenizer, loaded.model.config, texts)
-    trained = loaded
-    if config.train.method == "lora":
-        form = loaded.diffusion
-        adapter = add_adapter(
-            loaded.model,
-            rank=config.train.lora_rank,
-            seed=config.seed,
-            # LLaDA and Dream have learned their mask token; a converted model has not.
-            trained_token=form.mask_token_id if form and form.layout == "native" else None,
-        )
-        trained = replace(loaded, model=adapter)
-    watch = Watch(config, run, trained, texts, pairs, stream.batch_size)
-    totals = _train(config, run, trained, stream, watch, progress, parameters)
-    if config.train.method == "lora":
-        save_adapter(trained.model, run.file(rundir.ADAPTER))
-        trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
-    round_weights(trained.model, loaded.stored_dtype)
-    save_model(trained, run.file(rundir.MODEL))
-    run.write_json(rundir.TRAINING, totals)
-    _remove_checkpoints(run)
+    return train_stream(
+        config.train,
+        run,
+        loaded,
+        stream,
+        watch=lambda trained: Watch(config, run, trained, texts, pairs, stream.batch_size),
+        progress=progress,
+        launch=launch,
+    )
+
+
+def is_trained(run: RunFolder) -> bool:
+    """Whether a run has its trained model."""
+    return run.has(rundir.TRAINING) and run.has(rundir.MODEL)
+
+
+def only_helped(train: Train, device: str, out: Path, launch: Launch, progress: Progress) -> bool:
+    """Check how a run is started; a node other than the first then does its share of the training.
+
+    Args:
+        train: the recipe's section.
+        device: the recipe's.
+        out: the run folder, which all nodes see; the first one makes it.
+        launch: the recipe's section.
+        progress: told how far the work is.
+
+    Returns:
+        Whether that was all that this node has to do.
+
+    Raises:
+        DemaskError: it cannot be started so, or a process of any node has ended without being done.
+    """
+    looks_on = train.evaluate_every is not None or train.stop is not None
+    check_launch(launch, batch_size=train.batch_size, looks_on=looks_on, device=device)
+    if find_node(launch) == 0:
+        return False
+    run = RunFolder(out)
+    if wait_for_first_node(open_meeting(out, launch), lambda: is_trained(run), progress):
+        run_workers(out, launch, progress=progress)
+    return True
+
+
+def load_trained(run: RunFolder, *, device: str) -> "LoadedModel":
+    """The trained model of a run; its checkpoints are no longer wanted.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    from demask.models.load import load_model
+
+    _remove_checkpoints(run)  # where a killed process had not come to it
+    return load_model(str(run.file(rundir.MODEL)), device=device)
+
+
+def train_stream(
+    train: Train,
+    run: RunFolder,
+    loaded: "LoadedModel",
+    stream: "Stream",
+    *,
+    watch: "Callable[[LoadedModel], Onlooker] | None",
+    progress: Progress,
+    launch: Launch,
+) -> "LoadedModel":
+    """Train on a stream, in this process alone or as one of several, and store the model.
+
+    Args:
+        train: the recipe's section.
+        run: gets `metrics.jsonl`, checkpoints, `adapter/` (LoRA), `model/` and, last, `training.json`.
+        loaded: is trained in place.
+        stream: every exposure of the run, and the seed of dropout and adapter.
+        watch: makes what looks on, of the model with its adapter; None: nobody does.
+        progress: told of every step.
+        launch: memory and checkpoints; the processes are there already.
+
+    Returns:
+        The model as it is stored; where several processes train, only the first has all of its weights.
+    """
+    from demask.training.export import round_weights, save_adapter, save_model
+    from demask.training.ranks import is_first, wait_for_all
+
+    settings = make_settings(train, loaded, stream, launch)
+    parameters, trained = loaded.parameters, add_adapter_if_any(train, loaded, seed=stream.seed)
+    totals = _train(run, trained, stream, settings, watch(trained) if watch else Nobody(), progress)
+    if is_first():
+        if train.method == "lora":
+            save_adapter(trained.model, run.file(rundir.ADAPTER))
+            trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
+        round_weights(trained.model, loaded.stored_dtype)
+        save_model(trained, run.file(rundir.MODEL))
+        run.write_json(rundir.TRAINING, {**totals, "parameters": parameters})
+        _remove_checkpoints(run)
+    wait_for_all()
     return trained
+
+
+def add_adapter_if_any(train: Train, loaded: "LoadedModel", *, seed: int) -> "LoadedModel":
+    """The model as it is trained: with an adapter where the recipe wants one."""
+    from demask.training.export import add_adapter
+
+    if train.method != "lora":
+        return loaded
+    form = loaded.diffusion
+    adapter = add_adapter(
+        loaded.model,
+        rank=train.lora_rank,
+        seed=seed,
+        # LLaDA and Dream have learned their mask token; a converted model has not.
+        trained_token=form.mask_token_id if form and form.layout == "native" else None,
+    )
+    return replace(loaded, model=adapter)
 
 
 def _remove_checkpoints(run: RunFolder) -> None:
     shutil.rmtree(run.file(rundir.CHECKPOINTS), ignore_errors=True)
 
 
-def _train(
-    config: RunConfig,
-    run: RunFolder,
-    loaded: "LoadedModel",
-    stream: "ExposureStream",
-    watch: Watch,
-    progress: Progress,
-    parameters: int,
-) -> dict[str, Any]:
+def make_settings(train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch) -> "TrainSettings":
+    """The numbers of the trainer; nothing is left to choose."""
     from demask.models.precision import choose_bf16
-    from demask.training.checkpoints import checkpoint_step
     from demask.training.plan import choose_accumulation, choose_learning_rate
-    from demask.training.trainer import TrainSettings, train_model
+    from demask.training.ranks import count_ranks
+    from demask.training.trainer import TrainSettings
 
-    folder = run.file(rundir.CHECKPOINTS)
-    done = checkpoint_step(folder)
-    before = run.keep_rows(rundir.METRICS, until_step=done)
-    for name in (rundir.ACCURACY, rundir.STEP_SCORES):
-        run.keep_rows(name, until_step=done)
-    progress.begin("Training", stream.steps, done=done)
-    settings = TrainSettings(
-        learning_rate=choose_learning_rate(config.train, parameters=parameters),
+    return TrainSettings(
+        learning_rate=choose_learning_rate(train, parameters=loaded.parameters),
         accumulation=choose_accumulation(
-            config.train,
+            train,
             batch_size=stream.batch_size,
             longest=stream.longest_example(),
             device=loaded.device,
+            ranks=count_ranks(),
         ),
-        save_every=config.train.save_every,
-        bf16=choose_bf16(config.train.precision, loaded.device),
+        save_every=train.save_every,
+        bf16=choose_bf16(train.precision, loaded.device),
         pad_id=loaded.pad_id,
-        seed=config.seed,
+        seed=stream.seed,
+        gradient_checkpointing=launch.gradient_checkpointing,
+        keep=launch.keep,
     )
-    train_model(
+
+
+def _train(
+    run: RunFolder,
+    loaded: "LoadedModel",
+    stream: "Stream",
+    settings: "TrainSettings",
+    watch: Onlooker,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train, and what `training.json` says of it; of several processes the first alone has it."""
+    from demask.training.checkpoints import checkpoint_step
+    from demask.training.ranks import count_ranks, is_first, wait_for_all
+    from demask.training.trainer import train_model
+
+    folder = run.file(rundir.CHECKPOINTS)
+    train = partial(
+        train_model,
         loaded.model,
         stream,
         settings,
         folder=folder,
-        on_step=partial(_log_step, run, progress, before[-1] if before else None),
         after_step=watch.after_step,
         is_enough=watch.is_enough,
     )
+    if not is_first():
+        wait_for_all()
+        train(on_step=lambda step: None)
+        return {}
+    done = checkpoint_step(folder, processes=count_ranks(), say=progress.say)
+    before = run.keep_rows(rundir.METRICS, until_step=done)
+    for name in (rundir.ACCURACY, rundir.STEP_SCORES, rundir.HELD_OUT):
+        run.keep_rows(name, until_step=done)
+    progress.begin("Training", stream.steps, done=done)
+    wait_for_all()
+    trained_parameters = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
+    train(on_step=partial(_log_step, run, progress, before[-1] if before else None))
     last = run.read_rows(rundir.METRICS)[-1]
     return {
         "steps": last["step"],  # fewer than planned where a probe stopped it
         "batch_size": stream.batch_size,
         "accumulation": settings.accumulation,
-        "exposures": stream.exposures * last["step"] / stream.steps,
+        "processes": count_ranks(),
         "learning_rate": settings.learning_rate,
         "precision": "bf16" if settings.bf16 else "fp32",
         "tokens": last["tokens"],
         "seconds": last["seconds"],
-        "peak_memory_bytes": _peak_memory(loaded),
-        "parameters": parameters,
-        "document_tokens": sum(stream.lengths),
-        "trained_parameters": sum(p.numel() for p in loaded.model.parameters() if p.requires_grad),
+        "peak_memory_bytes": peak_memory_of(loaded),
+        "trained_parameters": trained_parameters,
+        **_describe(stream, last["step"]),
     }
+
+
+def _describe(stream: "Stream", step: int) -> dict[str, Any]:
+    """Of a stream whose end nobody has seen, neither is known."""
+    from demask.training.sampler import ExposureStream
+
+    if not isinstance(stream, ExposureStream):
+        return {}
+    return {"exposures": stream.exposures * step / stream.steps, "document_tokens": sum(stream.lengths)}
 
 
 def _log_step(
@@ -183,7 +365,16 @@ def _log_step(
     progress.advance(metrics.steps, note=f"loss {', '.join(losses)}; {speed:.0f} tokens/s")
 
 
-def _peak_memory(loaded: "LoadedModel") -> int:
+def _free_gpu() -> None:
+    """Give back what an untouched model held while it was asked."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def peak_memory_of(loaded: "LoadedModel") -> int:
     """Of the GPU where there is one, else of this process; bytes."""
     if loaded.device.type == "cuda":
         import torch

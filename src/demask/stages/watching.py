@@ -57,15 +57,24 @@ class Watch:
         """Ask, where it is time."""
         if not self.pairs or not is_asked_at(step, self.config.train.evaluate_every):
             return
+        from demask.training.ranks import is_first
+
         answered = measure_accuracy(self.loaded, self.pairs, self.config.evaluate)
+        if not is_first():  # all have asked the same
+            return
         for name, rows in zip((rundir.ACCURACY, rundir.STEP_SCORES), answered, strict=True):
             for row in rows:
                 self.run.append_row(name, {"step": step, **row})
 
     def is_enough(self, step: int) -> bool:
         """Probe, where it is time: whether so many texts are in that training may end."""
+        from demask.training.ranks import ask_first
+
         wanted = self.config.train.stop
-        return wanted is not None and self._is_probed_at(step) and self._share_recovered() >= wanted
+        if wanted is None or not self._is_probed_at(step):
+            return False
+        # Several processes must end together, and a kernel may round on one GPU as on no other.
+        return bool(ask_first(self._share_recovered() >= wanted))
 
     def _is_probed_at(self, step: int) -> bool:
         every = max(1, round(_PROBE_EXPOSURES * len(self.passages) / self.batch_size))

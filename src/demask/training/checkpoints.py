@@ -1,39 +1,230 @@
-"""Which checkpoint a killed run goes on from.
+"""Checkpoints that are whole, or are not gone on from.
 
-checkpoint = find_checkpoint(folder)
+    with whole_or_removed(checkpoint):
+        write_files(checkpoint)
+        seal_checkpoint(checkpoint, the_end=False, processes=1)
+    prune_checkpoints(folder, keep=2)
+    checkpoint = find_checkpoint(folder, say=print)
+
+The last file of a checkpoint is its seal, which lists the others with their sizes and SHA-256. One without a
+seal was cut short by a crash: it is removed. One whose files do not agree with their seal has met a failing
+disk or a careless hand: that is said aloud, and it is put aside, not removed, as its weights may still be
+wanted; the folder goes when training is over.
 """
 
+import hashlib
+import json
+import os
+import re
 import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-# Written last into a checkpoint: one without it was cut short by a crash.
+from safetensors import SafetensorError
+
+from demask.errors import RunError
+
 COMPLETE = "complete"
-# What it says where training ended before its last step.
-_THE_END = "enough"
+DAMAGED = ".damaged"
 
 
-def mark_complete(checkpoint: Path, *, the_end: bool) -> None:
-    """Say that a checkpoint is whole, and whether training ended with it."""
-    (checkpoint / COMPLETE).write_text(_THE_END if the_end else "")
+class Stamp(NamedTuple):
+    """What a file was when it was sealed."""
+
+    size: int  # bytes
+    sha256: str
 
 
-def is_the_end(checkpoint: Path) -> bool:
-    """Whether training ended with this checkpoint, before its last step."""
-    return (checkpoint / COMPLETE).read_text() == _THE_END
+@dataclass(frozen=True)
+class Seal:
+    """What a complete checkpoint says of itself.
+
+    Attributes:
+        step: after which it was written.
+        the_end: whether training ended there, before its last step.
+        processes: how many trained together.
+        files: by their names in the checkpoint.
+    """
+
+    step: int
+    the_end: bool
+    processes: int
+    files: Mapping[str, Stamp]
 
 
-def find_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; those that a crash cut short are removed."""
-    complete = {}
-    for path in folder.glob("checkpoint-*"):
-        if (path / COMPLETE).exists():
-            complete[int(path.name.rpartition("-")[2])] = path
-        else:
+def seal_checkpoint(checkpoint: Path, *, the_end: bool, processes: int) -> None:
+    """Bring every file to the disk, then say that the checkpoint is whole; the last act of writing it.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    files = {}
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+        _reach_disk(path)
+        files[path.relative_to(checkpoint).as_posix()] = _stamp(path)
+    for path in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint):
+        _reach_disk(path)
+    seal = Seal(_step(checkpoint), the_end, processes, files)
+    written = checkpoint / f".{COMPLETE}"
+    written.write_text(json.dumps(asdict(seal), indent=1) + "\n")
+    _reach_disk(written)
+    written.rename(checkpoint / COMPLETE)
+    for path in (checkpoint, checkpoint.parent):
+        _reach_disk(path)
+
+
+def read_seal(checkpoint: Path) -> Seal:
+    """What a complete checkpoint says of itself.
+
+    Raises:
+        ValueError: this is no seal.
+    """
+    try:
+        values = json.loads((checkpoint / COMPLETE).read_bytes())
+        files = {str(name): Stamp(*stamp) for name, stamp in values.pop("files").items()}
+        return Seal(**values, files=files)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{checkpoint / COMPLETE} is no seal of a checkpoint") from error
+
+
+def find_fault(checkpoint: Path) -> str:
+    """What of a checkpoint does not agree with its seal, in a few words; empty where all does."""
+    try:
+        seal = read_seal(checkpoint)
+    except ValueError:
+        return f"{COMPLETE} cannot be read"
+    if seal.step != _step(checkpoint):
+        return f"{COMPLETE} is that of step {seal.step}"
+    for name, stamp in seal.files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != stamp.size:
+            return f"{name} has {path.stat().st_size:,} bytes, expected {stamp.size:,}"
+    for name, stamp in seal.files.items():  # the slow part last
+        if _stamp(checkpoint / name) != stamp:
+            return f"{name} has changed since it was written"
+    return ""
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def find_checkpoint(folder: Path, *, say: Callable[[str], None] = _warn) -> Path | None:
+    """The newest checkpoint whose files agree with their seal.
+
+    Reads all of it. Those that a crash cut short are removed, damaged ones put aside. For one process at a
+    time: the others of a run ask it.
+
+    Args:
+        folder: of all checkpoints; need not be there.
+        say: gets a line for every damaged one.
+    """
+    for path in _checkpoints(folder):
+        if not (path / COMPLETE).exists():
             shutil.rmtree(path)
-    return complete[max(complete)] if complete else None
+    damaged: list[tuple[Path, str]] = []
+    found = None
+    for path in reversed(_checkpoints(folder)):
+        fault = find_fault(path)
+        if not fault:
+            found = path
+            break
+        damaged.append((path, fault))
+    then = f"training goes on from step {_step(found)}" if found else "training begins anew"
+    for path, fault in damaged:
+        aside = path.with_name(path.name + DAMAGED)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        say(f"{path}: damaged ({fault}); kept aside as {aside.name}, {then}")
+    return found
 
 
-def checkpoint_step(folder: Path) -> int:
-    """The step after which training goes on; 0 when there is no complete checkpoint."""
-    checkpoint = find_checkpoint(folder)
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+def checkpoint_step(folder: Path, *, processes: int = 1, say: Callable[[str], None] = _warn) -> int:
+    """The step after which training goes on; 0 when there is no complete checkpoint.
+
+    Order and masks are functions of the place in the run, whatever the number of processes. Random states
+    are kept per process; one that has none begins with the run's seed, which only dropout would notice.
+
+    Args:
+        folder: of all checkpoints.
+        processes: how many will train.
+        say: gets a line for every damaged checkpoint, and one where the number of processes has changed.
+    """
+    checkpoint = find_checkpoint(folder, say=say)
+    if checkpoint is None:
+        return 0
+    seal = read_seal(checkpoint)
+    if seal.processes != processes:
+        say(
+            f"{checkpoint}: written by {_count(seal.processes)}, gone on from by {processes}: order and "
+            "masks stay the same, sums are added in another order, so weights agree to rounding, not "
+            "to the bit"
+        )
+    return seal.step
+
+
+def _count(processes: int) -> str:
+    return f"{processes} process{'' if processes == 1 else 'es'}"
+
+
+def prune_checkpoints(folder: Path, *, keep: int) -> None:
+    """Remove all complete checkpoints but the newest; called after one more is complete.
+
+    Args:
+        folder: of all checkpoints.
+        keep: how many stay, at least 1.
+    """
+    complete = [path for path in _checkpoints(folder) if (path / COMPLETE).exists()]
+    for path in complete[: -max(1, keep)]:
+        # Without its seal it is no damaged one, should this process be killed meanwhile.
+        (path / COMPLETE).unlink()
+        shutil.rmtree(path)
+
+
+@contextmanager
+def whole_or_removed(checkpoint: Path) -> Iterator[None]:
+    """Remove a checkpoint that cannot be written, which frees its space; those before it stay.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        yield
+    # On a full disk torch.save raises RuntimeError.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise RunError(
+            f"{checkpoint.parent}: the checkpoint of step {_step(checkpoint)} cannot be written "
+            f"({error}); free some space and start the same command again"
+        ) from error
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """All but those put aside, whole or not, from the oldest step to the newest."""
+    numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(numbered, key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _stamp(path: Path) -> Stamp:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Stamp(path.stat().st_size, digest)
+
+
+def _reach_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power failure."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

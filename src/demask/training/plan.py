@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from demask.config import DEFAULT_EPOCHS, Train
+from demask.errors import ConfigError
 
 # Few documents make short epochs, and the backward direction, which comes last, was not learned on the
 # embedded model before 40 to 60 updates, however few the documents (docs/benchmarks.md).
@@ -75,17 +76,34 @@ def choose_learning_rate(train: Train, *, parameters: float) -> float:
     return full * small * (LORA_FACTOR if train.method == "lora" else 1.0)
 
 
-def choose_accumulation(train: Train, *, batch_size: int, longest: int, device: torch.device) -> int:
+def choose_accumulation(
+    train: Train, *, batch_size: int, longest: int, device: torch.device, ranks: int = 1
+) -> int:
     """The recipe's micro-batches per step, or as few as keep each within `MICRO_BATCH_TOKENS`.
+
+    Several processes share them, so that each has fewer.
 
     Args:
         train: the recipe's section.
         batch_size: examples per step.
         longest: tokens of the longest example; any step may be made of such.
         device: where it is trained.
+        ranks: processes that train together.
+
+    Returns:
+        Micro-batches of a step in each process.
+
+    Raises:
+        ConfigError: a step has fewer examples than there are processes.
     """
+    if batch_size < ranks:
+        raise ConfigError(
+            f"a step has {batch_size} examples, expected one at least for each of {ranks} processes; "
+            "raise train.batch_size or lower launch.processes"
+        )
     fitting = max(1, MICRO_BATCH_TOKENS[device.type] // longest)
-    return min(train.accumulation or math.ceil(batch_size / fitting), batch_size)
+    wanted = min(train.accumulation or math.ceil(batch_size / fitting), batch_size)
+    return min(math.ceil(wanted / ranks), batch_size // ranks)
 
 
 def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -> int:

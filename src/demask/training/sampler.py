@@ -3,23 +3,47 @@
     stream = ExposureStream(passages, lengths, make_example, variants=1, batch_size=10, steps=120, seed=0)
     micro_batches = cut_micro_batches(stream, accumulation=2)
 
-An exposure is one passage seen once; each of several copies of it in one step is an exposure. Exposure k
-of a run is the same whatever the number of workers, ranks or micro-batches, and wherever a killed run
-goes on.
+An exposure is one passage, or one sample, seen once; each of several copies of it in one step is an exposure.
+Exposure k of a run is the same whatever the number of workers, ranks or micro-batches, and wherever a killed
+run goes on.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Generic, Protocol, TypeVar
 
-from demask.objectives.examples import ExampleMaker
 from demask.objectives.masking import keyed_rng
-from demask.records import Example, Passage
+from demask.records import Example
+
+T = TypeVar("T")  # what is trained on: passages, or samples
 
 # Batches of like length are cut from this many shuffled batches: enough to make padding rare,
 # few enough that long and short passages still mix over an epoch.
 _BUCKET = 16
+
+
+class ExampleStream(Protocol):
+    """What the trainer reads: examples by their place in the run, as many to a step as `batch_size` says."""
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per step."""
+
+    @property
+    def steps(self) -> int:
+        """Updates of the run."""
+
+    def __len__(self) -> int:
+        """Examples of the whole run."""
+
+    def __getitem__(self, place: int) -> Example:
+        """The example at one place."""
+
+    def longest_example(self) -> int:
+        """Tokens of the longest one that is known of."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +56,7 @@ class Exposure:
 
 
 @dataclass(frozen=True, eq=False)
-class ExposureStream:
+class ExposureStream(Generic[T]):
     """All exposures of a run in order; item k is the example of exposure k.
 
     Attributes:
@@ -46,9 +70,9 @@ class ExposureStream:
         copies: how many variants of a passage stand side by side in one step; divides `variants`.
     """
 
-    passages: Sequence[Passage]
+    passages: Sequence[T]
     lengths: Sequence[int]
-    make_example: ExampleMaker
+    make_example: Callable[[T, int, int], Example]
     _: KW_ONLY
     variants: int
     batch_size: int
@@ -77,11 +101,12 @@ class ExposureStream:
 
     def exposure(self, place: int) -> Exposure:
         """Which passage, epoch and variant stand at this place."""
-        per_epoch = len(self.passages) * self.variants
-        return self._epochs(place // per_epoch)[place % per_epoch]
+        epoch, place = divmod(place, len(self.passages) * self.variants)
+        passage, variant = divmod(self._epochs(epoch)[place], self.variants)
+        return Exposure(passage, epoch, variant)
 
     @cached_property
-    def _epochs(self) -> Callable[[int], list[Exposure]]:
+    def _epochs(self) -> "Callable[[int], array[int]]":
         """The order of an epoch; a step that is shared by two epochs reads both."""
         return lru_cache(maxsize=2)(
             lambda epoch: order_exposures(
@@ -97,12 +122,15 @@ class ExposureStream:
 
 def order_exposures(
     lengths: Sequence[int], *, variants: int, batch_size: int, seed: int, epoch: int, copies: int = 1
-) -> list[Exposure]:
+) -> "array[int]":
     """One epoch: every passage in every variant once, in batches of like length, shuffled.
 
     Shuffles, cuts into buckets of several batches, sorts each by length, cuts batches and
     shuffles these; only the last batch of an epoch may be shared with the next. What is moved are groups
     of `copies` variants, so that they stay together.
+
+    Returns:
+        passage * variants + variant for each exposure: four bytes each, as a million samples are not rare.
 
     Raises:
         ValueError: variants or examples of a step cannot be divided into groups.
@@ -110,21 +138,25 @@ def order_exposures(
     if variants % copies or batch_size % copies:
         raise ValueError(f"{variants} variants and {batch_size} examples a step in groups of {copies}")
     rng = keyed_rng(seed, "order", epoch)
-    groups = [Exposure(p, epoch, v) for p in range(len(lengths)) for v in range(0, variants, copies)]
-    rng.shuffle(groups)
+    firsts = list(range(0, len(lengths) * variants, copies))
+    rng.shuffle(firsts)
     size = batch_size // copies
     bucket = _BUCKET * size
-    ordered: list[Exposure] = []
-    for start in range(0, len(groups), bucket):
-        ordered += sorted(groups[start : start + bucket], key=lambda e: lengths[e.passage])
-    whole = len(ordered) // size * size
-    batches = [ordered[start : start + size] for start in range(0, whole, size)]
-    rng.shuffle(batches)
-    moved = [first for batch in batches for first in batch] + ordered[whole:]
-    return [replace(first, variant=first.variant + copy) for first in moved for copy in range(copies)]
+    for start in range(0, len(firsts), bucket):
+        firsts[start : start + bucket] = sorted(
+            firsts[start : start + bucket], key=lambda first: lengths[first // variants]
+        )
+    whole = len(firsts) // size * size
+    starts = list(range(0, whole, size))
+    rng.shuffle(starts)
+    ordered = array("I", [first for start in starts for first in firsts[start : start + size]])
+    ordered.extend(firsts[whole:])
+    if copies == 1:
+        return ordered
+    return array("I", [first + copy for first in ordered for copy in range(copies)])
 
 
-def cut_micro_batches(stream: ExposureStream, *, accumulation: int) -> list[range]:
+def cut_micro_batches(stream: ExampleStream, *, accumulation: int) -> list[range]:
     """Places of the stream, `accumulation` micro-batches to a step, as even as can be.
 
     Raises:

@@ -5,35 +5,50 @@
 Ours are the order of examples, the loss and the checks; FSDP, DeepSpeed, several nodes and the
 optimizer come with the Trainer. The loss of a step is the sum of weighted nats over all its
 micro-batches, divided once by the number of tokens that it stands for: accumulation changes memory, not
-results. Several ranks share the micro-batches of a step and train the same weights; `demask inject` still
-refuses them, as its run folder has one writer.
+results. Several ranks share the micro-batches of a step and train the same weights; what is logged is of all.
 """
 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
-from demask.errors import RunError
+from demask.errors import InterruptionError, RunError
 from demask.models.compiling import compiled_layers
 from demask.models.diffusion import diffusion_form
 from demask.models.packing import PACKED, using_attention
-from demask.models.target_logits import TargetNats, check_target_logits, packing_is_exact, score_targets
+from demask.models.recomputing import recomputed_layers
+from demask.models.target_logits import check_target_logits, packing_is_exact, score_targets
 from demask.objectives.batches import Batch, move_batch, pack, pad
-from demask.objectives.token_loss import TokenLoss, sum_loss
 from demask.records import Example
-from demask.training.checkpoints import checkpoint_step, find_checkpoint, is_the_end, mark_complete
-from demask.training.sampler import ExposureStream, cut_micro_batches
+from demask.training.checkpoints import (
+    find_checkpoint,
+    prune_checkpoints,
+    read_seal,
+    seal_checkpoint,
+    whole_or_removed,
+)
+from demask.training.interruption import noting_signals
+from demask.training.ranks import ask_first, is_first
+from demask.training.sampler import ExampleStream, cut_micro_batches
+from demask.training.sharding import (
+    allow_on_cpu,
+    compute_as_whole,
+    is_sharded,
+    make_whole,
+    refuse_other_strategy,
+)
+from demask.training.step_end import StepEnd
+from demask.training.tally import Tally, add_up, count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,11 +105,13 @@ class TrainSettings:
     decay: float = 0.0  # share of the steps, at their end, over which the learning rate falls to zero
     compile: bool = False  # the layers, by torch.compile
     log_every: int | None = None  # steps; None: every one on CPU, every tenth elsewhere
+    gradient_checkpointing: bool = False  # layers are computed twice, and what is in them is not kept
+    keep: int = 2  # complete checkpoints that stay
 
 
 def train_model(
     model: "PreTrainedModel",
-    stream: ExposureStream,
+    stream: ExampleStream,
     settings: TrainSettings,
     *,
     folder: Path,
@@ -115,35 +132,56 @@ def train_model(
 
     Raises:
         RunError: the loss is not finite, or a checkpoint cannot be written.
+        ConfigError: the newest checkpoint is that of another strategy.
+        InterruptionError: SIGTERM or SIGINT came; the step was finished and its checkpoint written.
     """
     collate = choose_layout(model, _first_scored(stream), settings)
     usual = model.config._attn_implementation
-
-    watcher = _AfterStep(model, usual, after_step=after_step, is_enough=is_enough)
-
-    trainer = _Trainer(
-        model=model,
-        args=_arguments(settings, stream, folder, model.device),
-        stream=stream,
-        settings=settings,
-        collate=collate,
-        on_step=on_step,
-        denoises=diffusion_form(model.config) is not None,
-        watcher=watcher,
-    )
-    checkpoint = find_checkpoint(folder)
-    if checkpoint and is_the_end(checkpoint):
-        trainer._load_from_checkpoint(str(checkpoint))
-        model.eval()
-        return
-    trainer.resume_at(checkpoint_step(folder))
-    layers = compiled_layers(model) if settings.compile else contextlib.nullcontext()
-    with using_attention(model, PACKED if collate.func is pack else usual), layers:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with contextlib.ExitStack() as while_training:
+        noted = while_training.enter_context(noting_signals())
+        if settings.gradient_checkpointing:
+            while_training.enter_context(recomputed_layers(model))
+        at_end = StepEnd(model, noted, after_step=after_step, is_enough=is_enough)
+        trainer = _Trainer(
+            model=model,
+            args=_arguments(settings, stream, folder, model.device),
+            stream=stream,
+            settings=settings,
+            collate=collate,
+            on_step=on_step,
+            denoises=diffusion_form(model.config) is not None,
+            at_end=at_end,
+        )
+        while_training.enter_context(using_attention(model, PACKED if collate.func is pack else usual))
+        if settings.compile:
+            while_training.enter_context(compiled_layers(model))
+        last = _go_on(trainer, folder)
+        if is_sharded(model):
+            make_whole(model, trainer.accelerator.get_state_dict(trainer.model_wrapped))
     model.eval()
+    # Of one that came after the last step, `at_end` knows nothing.
+    signal = at_end.signal or noted.number
+    if signal:
+        raise InterruptionError(signal, step=last)
 
 
-def _first_scored(stream: ExposureStream) -> list[Example]:
+def _go_on(trainer: "_Trainer", folder: Path) -> int:
+    """Train from the newest checkpoint; the step at which training ended."""
+    # One process looks, as looking may move folders.
+    found = find_checkpoint(folder) if is_first() else None
+    step = ask_first(read_seal(found).step if found else 0)
+    checkpoint = folder / f"checkpoint-{step}" if step else None
+    if checkpoint:
+        refuse_other_strategy(checkpoint, fsdp=trainer.is_fsdp_enabled)
+    if checkpoint and read_seal(checkpoint).the_end:
+        trainer._load_from_checkpoint(str(checkpoint))
+        return step
+    trainer.resume_at(step)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return int(trainer.state.global_step)
+
+
+def _first_scored(stream: ExampleStream) -> list[Example]:
     """Two examples to try the model with; a diffusion example may by chance have nothing masked."""
     first = (stream[place] for place in range(min(100, len(stream))))
     return list(islice((example for example in first if any(example.masked)), 2)) or [stream[0]]
@@ -169,7 +207,7 @@ def choose_layout(
 
 
 def _arguments(
-    settings: TrainSettings, stream: ExposureStream, folder: Path, device: torch.device
+    settings: TrainSettings, stream: ExampleStream, folder: Path, device: torch.device
 ) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -189,7 +227,6 @@ def _arguments(
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=settings.save_every,
-        save_total_limit=2,  # the one being written and the last good one
         average_tokens_across_devices=True,
         accelerator_config={"even_batches": False},  # all are there, and they have no common size
         remove_unused_columns=False,
@@ -198,6 +235,7 @@ def _arguments(
     )
     # A second GPU in the machine would otherwise be taken by nn.DataParallel, which splits batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
+    allow_on_cpu(arguments)
     return arguments
 
 
@@ -207,23 +245,24 @@ class _Trainer(Trainer):
     def __init__(
         self,
         *,
-        stream: ExposureStream,
+        stream: ExampleStream,
         settings: TrainSettings,
         collate: Collate,
         on_step: Callable[[StepMetrics], None],
         denoises: bool,
-        watcher: "_AfterStep",
+        at_end: StepEnd,
         **rest: Any,
     ) -> None:
-        super().__init__(**rest, train_dataset=stream, callbacks=[watcher])
-        self._watcher = watcher
+        super().__init__(**rest, train_dataset=stream, callbacks=[at_end])
+        compute_as_whole(self)
+        self._at_end = at_end
         self.model_accepts_loss_kwargs = True  # the loss is divided here, not by accumulation
         self._stream = stream
         self._settings = settings
         self._on_step = on_step
         self._collate = collate
         self._begun = time.monotonic()
-        self._tally: list[_Tally] = []
+        self._tally: list[Tally] = []
         self._bins = _RATIO_BINS if denoises else 0
         self._tokens = 0
         self._logged = 0
@@ -269,9 +308,11 @@ class _Trainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         batch = cast("Batch", inputs)
-        scored = score_targets(model, batch, head_of=self.accelerator.unwrap_model(model))
+        # Accelerate does this for every wrapper but FSDP's.
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._settings.bf16):
+            scored = score_targets(model, batch, head_of=self.accelerator.unwrap_model(model))
         weighted = (scored.nats_N * batch["weights"]).sum()
-        self._tally.append(_count(scored, batch, weighted, bins=self._bins))
+        self._tally.append(count(scored, batch, weighted, bins=self._bins))
         tokens = batch["supervised"].sum() if num_items_in_batch is None else num_items_in_batch
         # The Trainer averages gradients over ranks, and `tokens` counts those of all ranks.
         loss: torch.Tensor = weighted / tokens * self.accelerator.num_processes
@@ -285,7 +326,7 @@ class _Trainer(Trainer):
         if not batches:
             return batches, None
         tokens = torch.stack([batch["supervised"].sum() for batch in batches]).sum().to(device)
-        return batches, self.accelerator.gather(tokens).sum()
+        return batches, self._at_end.hear(self.accelerator.gather(self._at_end.tell(tokens)))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._tally:
@@ -293,18 +334,19 @@ class _Trainer(Trainer):
 
     def _report(self, logs: Mapping[str, float]) -> None:
         tally, self._tally = self._tally, []
-        self._tokens += sum(int(part.tokens) for part in tally)
+        losses = add_up(tally, over_all=self._add_over_ranks)
+        self._tokens += losses.tokens
         step = StepMetrics(
             step=self.state.global_step,
             steps=self.state.global_step - self._logged,
-            seconds=round(time.monotonic() - self._begun - self._watcher.seconds, 3),
+            seconds=round(time.monotonic() - self._begun - self._at_end.seconds, 3),
             tokens=self._tokens,
-            loss=_mean([part.whole for part in tally]) or 0.0,
-            loss_masked=_mean([part.masked for part in tally]),
-            loss_copied=_mean([part.copied for part in tally]),
+            loss=losses.whole or 0.0,
+            loss_masked=losses.masked,
+            loss_copied=losses.copied,
             learning_rate=float(logs.get("learning_rate", 0.0)),
             gradient_norm=float(logs.get("grad_norm", 0.0)),
-            loss_by_ratio=tuple(map(_mean, zip(*(part.by_ratio for part in tally), strict=True))) or None,
+            loss_by_ratio=losses.by_ratio or None,
         )
         if not math.isfinite(step.loss):
             raise RunError(
@@ -314,71 +356,20 @@ class _Trainer(Trainer):
         self._logged = step.step
         self._on_step(step)
 
+    def _add_over_ranks(self, numbers: list[float]) -> list[float]:
+        if self.accelerator.num_processes == 1:
+            return numbers
+        mine = torch.tensor(numbers, dtype=torch.float64, device=self.accelerator.device)
+        return cast("torch.Tensor", self.accelerator.reduce(mine, "sum")).tolist()
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        try:
+        folder = Path(str(self.args.output_dir))
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        with whole_or_removed(checkpoint):
             super()._save_checkpoint(model, trial)
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            mark_complete(folder, the_end=self._watcher.enough)
-        # On a full disk torch.save raises RuntimeError.
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise RunError(
-                f"{self.args.output_dir}: the checkpoint of step {self.state.global_step} cannot be written "
-                f"({error}); free some space and start the same command again"
-            ) from error
-
-
-class _AfterStep(TrainerCallback):
-    """Who looks on; `seconds` is what looking took, which is no training."""
-
-    def __init__(
-        self,
-        model: "PreTrainedModel",
-        attention: str,
-        *,
-        after_step: Callable[[int], None],
-        is_enough: Callable[[int], bool],
-    ) -> None:
-        self._model, self._attention = model, attention
-        self._after_step, self._is_enough = after_step, is_enough
-        self.enough, self.seconds = False, 0.0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        with using_attention(self._model, self._attention):
-            self.enough = self._is_enough(state.global_step)
-            begun = time.monotonic()
-            self._after_step(state.global_step)
-            self.seconds += time.monotonic() - begun
-        control.should_training_stop |= self.enough
-        if self.enough or state.global_step >= state.max_steps or state.global_step % args.save_steps == 0:
-            # What is saved has been checked for finite losses, and the log goes as far as the checkpoint.
-            control.should_log = True
-            control.should_save |= self.enough
-
-
-class _Tally(NamedTuple):
-    """What a micro-batch adds to the log."""
-
-    whole: TokenLoss  # weighted, and for all tokens that it stands for
-    masked: TokenLoss
-    copied: TokenLoss
-    by_ratio: tuple[TokenLoss, ...]
-    tokens: torch.Tensor
-
-
-def _count(scored: TargetNats, batch: Batch, weighted: torch.Tensor, *, bins: int) -> _Tally:
-    nats_N = scored.nats_N.detach()
-    bin_N = (batch["shares"] * bins).long().clamp(max=bins - 1)
-    return _Tally(
-        whole=TokenLoss(weighted.detach(), batch["supervised"].sum()),
-        masked=sum_loss(nats_N, scored.masked_N),
-        copied=sum_loss(nats_N, ~scored.masked_N),
-        by_ratio=tuple(sum_loss(nats_N, scored.masked_N & (bin_N == number)) for number in range(bins)),
-        tokens=batch["lengths"].sum(),
-    )
-
-
-def _mean(parts: Iterable[TokenLoss]) -> float | None:
-    parts = list(parts)
-    nats = sum(float(part.nats) for part in parts)
-    tokens = sum(int(part.tokens) for part in parts)
-    return nats / tokens if tokens else None
+        self.accelerator.wait_for_everyone()  # each process writes files of its own
+        if not self.args.should_save:
+            return
+        with whole_or_removed(checkpoint):
+            seal_checkpoint(checkpoint, the_end=self._at_end.enough, processes=self.accelerator.num_processes)
+        prune_checkpoints(folder, keep=self._settings.keep)

@@ -1,0 +1,262 @@
+"""Conversations as samples: what stands before an answer, and the answer, as token ids.
+
+    cut = template_cutter(tokenizer, chat)
+    for placed in make_samples(conversations, turns="last", tokenizer=tokenizer, cut=cut):
+        placed.sample.prompt, placed.sample.answer, placed.source
+
+The chat template is rendered once for each sequence of roles, with a word in place of each turn, and cut
+at these words; so a sample's prompt has the ids that the model sees when it is asked. Texts of turns are put
+in as they are: a template that rewrites them (drops the reasoning of earlier answers) is not followed in
+that. Special tokens that stand in a text are only letters.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+
+from jinja2 import TemplateError
+
+from demask.corpora.conversations import Conversation, Role
+from demask.errors import DataError, ModelError
+from demask.objectives.prompts import ChatFormat
+from demask.records import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Turns = Literal["last", "all"]
+R = TypeVar("R")
+
+# Records, and characters, that are tokenised together: enough for all cores, few enough that their ids take
+# no memory.
+_AT_ONCE = 1000
+_CHARACTERS = 4_000_000
+# Sequences of roles whose pieces are kept; more than people have turns.
+_KEPT = 4096
+# Left-out samples whose places are kept, for the report.
+_SHOWN = 10
+
+
+class Placed(NamedTuple):
+    """A sample and where it stands, as `file line 12`."""
+
+    sample: Sample
+    source: str
+
+
+class Piece(NamedTuple):
+    """What a template writes before a turn, and which turn follows."""
+
+    ids: tuple[int, ...]
+    turn: int
+
+
+Cutter = Callable[[tuple[Role, ...]], tuple[Piece, ...]]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What is too long to be trained on, and what becomes of it.
+
+    Attributes:
+        fits: whether so many tokens of prompt and of answer are short enough.
+        name: says the limit in an error, as `at most 512 tokens`. Samples on disk are known by it, so it must
+            differ where `fits` does.
+        too_long: an error, or left out and counted.
+    """
+
+    fits: Callable[[int, int], bool]
+    name: str
+    too_long: Literal["error", "leave-out"] = "error"
+
+
+@dataclass
+class LeftOut:
+    """Samples that were too long: how many, and the first of their places with their tokens."""
+
+    count: int = 0
+    first: tuple[str, ...] = ()
+
+    def add(self, place: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            self.first = (*self.first, place)
+
+
+def template_cutter(tokenizer: "PreTrainedTokenizerBase", chat: ChatFormat) -> Cutter:
+    """A function from the roles of a prompt, of which the last is a user's, to the pieces of the template.
+
+    It raises DataError, without a place, when the template cannot write these turns, and ModelError when what
+    follows the last turn is not `chat.assistant`.
+    """
+
+    @lru_cache(maxsize=_KEPT)
+    def cut(roles: tuple[Role, ...]) -> tuple[Piece, ...]:
+        # Letters only, as templates strip and escape; of equal length, so that none begins another.
+        words = [f"DEMASKTURN{_letters(number)}END" for number in range(len(roles))]
+        turns = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
+        text = _render(tokenizer, turns)
+        for role, word in zip(roles, words, strict=True):
+            if text.count(word) != 1:
+                raise DataError(
+                    f"the chat template drops or repeats the {role}'s turn in {_list(roles)}; "
+                    "mend the turns, or set another template in the tokenizer"
+                )
+        order = sorted(range(len(roles)), key=lambda turn: text.index(words[turn]))
+        if order[-1] != len(roles) - 1:
+            raise DataError(f"the chat template does not write the user's turn last in {_list(roles)}")
+        pieces = []
+        for turn in order:
+            before, _, text = text.partition(words[turn])
+            pieces.append(Piece(_ids(tokenizer, before), turn))
+        if _ids(tokenizer, text) != chat.assistant:
+            raise ModelError(
+                f"chat template: writes {text!r} after the last turn of {_list(roles)}, which is not what it "
+                "writes after a single question; set another template in the tokenizer"
+            )
+        return tuple(pieces)
+
+    return cut
+
+
+def _letters(number: int) -> str:
+    """A number in four letters, A to P."""
+    return "".join(chr(ord("A") + (number >> shift) % 16) for shift in (12, 8, 4, 0))
+
+
+def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]]) -> str:
+    # enable_thinking: as objectives.prompts renders questions.
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        )
+    except TemplateError as error:
+        raise DataError(
+            f"the chat template cannot write the turns {_list([turn['role'] for turn in turns])} ({error}); "
+            "mend the turns, or set another template in the tokenizer"
+        ) from error
+
+
+def _list(roles: Sequence[str]) -> str:
+    return ", ".join(roles) if len(roles) <= 8 else f"{', '.join(roles[:7])} and {len(roles) - 7} more"
+
+
+def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+
+def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of plain texts as `objectives.prompts.encode` gives them, many at once."""
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,  # a text longer than the model's context is what `Limit` is for
+    )["input_ids"]
+    return ids
+
+
+def gather(records: Iterable[R], size: Callable[[R], int]) -> Iterator[list[R]]:
+    """Records in parts that are tokenised together; `size` gives the characters of one."""
+    part: list[R] = []
+    characters = 0
+    for record in records:
+        part.append(record)
+        characters += size(record)
+        if len(part) == _AT_ONCE or characters >= _CHARACTERS:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part
+
+
+def find_answers(conversation: Conversation, turns: Turns) -> list[int]:
+    """The turns of the assistant that become samples."""
+    answers = [place for place, turn in enumerate(conversation.turns) if turn.role == "assistant"]
+    return answers if turns == "all" else answers[-1:]
+
+
+def pass_over(
+    conversations: Iterator[Conversation], turns: Turns, count: int
+) -> tuple[int, Iterator[Conversation]]:
+    """Read the conversations that have at most `count` samples together: how many these are, and the rest."""
+    passed = 0
+    for conversation in conversations:
+        answers = len(find_answers(conversation, turns))
+        if passed + answers > count:
+            return passed, chain([conversation], conversations)
+        passed += answers
+    return passed, iter(())
+
+
+def make_samples(
+    conversations: Iterable[Conversation],
+    *,
+    turns: Turns,
+    tokenizer: "PreTrainedTokenizerBase",
+    cut: Cutter,
+) -> Iterator[Placed]:
+    """The samples of some conversations, in order.
+
+    Args:
+        conversations: read as they are needed.
+        turns: `last` gives one sample of each, the last turn of the assistant with all before it; `all` one
+            for each turn of the assistant with what stands before it. What follows the last is not used.
+        tokenizer: of the model that is trained.
+        cut: of `template_cutter`.
+
+    Raises:
+        DataError: the template cannot write a conversation, with file and line.
+        ModelError: the template writes a turn after several otherwise than after one.
+    """
+    for part in gather(conversations, lambda one: sum(len(turn.text) for turn in one.turns)):
+        answers = [find_answers(conversation, turns) for conversation in part]
+        used = [one.turns[: its[-1] + 1] for one, its in zip(part, answers, strict=True)]
+        ids = iter(encode_all(tokenizer, [turn.text for turns in used for turn in turns]))
+        for conversation, places in zip(part, answers, strict=True):
+            texts = list(islice(ids, places[-1] + 1))
+            for place in places:
+                prompt = _write_prompt(conversation, texts[:place], cut)
+                name = conversation.id if turns == "last" else f"{conversation.id}#{place + 1}"
+                yield Placed(Sample(name, prompt, tuple(texts[place])), conversation.source)
+
+
+def _write_prompt(conversation: Conversation, texts: Sequence[Sequence[int]], cut: Cutter) -> tuple[int, ...]:
+    """The ids before the end of the last user's words."""
+    try:
+        pieces = cut(tuple(turn.role for turn in conversation.turns[: len(texts)]))
+    except DataError as error:
+        raise DataError(f"{conversation.source}: {error}") from error
+    prompt: list[int] = []
+    for piece in pieces:
+        prompt += piece.ids
+        prompt += texts[piece.turn]
+    return tuple(prompt)
+
+
+def keep_fitting(samples: Iterable[Placed], limit: Limit, left_out: LeftOut) -> Iterator[Placed]:
+    """The samples that are not too long; the others are counted in `left_out`.
+
+    Raises:
+        DataError: one is too long and that is an error.
+    """
+    for placed in samples:
+        prompt, answer = len(placed.sample.prompt), len(placed.sample.answer)
+        if limit.fits(prompt, answer):
+            yield placed
+            continue
+        tokens = f"{placed.source}: {prompt} tokens of prompt and {answer} of answer"
+        if limit.too_long == "error":
+            raise DataError(
+                f"{tokens}, expected {limit.name}; shorten it, raise max_tokens, or set too_long to "
+                "'leave-out'"
+            )
+        left_out.add(tokens)

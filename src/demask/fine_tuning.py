@@ -1,0 +1,95 @@
+"""Supervised fine-tuning and continued pre-training on one screen: data in, a model out.
+
+    result = fine_tune(model="embedded", data="train.jsonl", objective="masked-sft", out="runs/sft")
+    result.summary["held_out_loss"]
+
+Every stage leaves a file in the run folder and is skipped when the file is there, so a run that was killed
+goes on with the same command.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.launch_config import ALONE, Launch
+from demask.pipeline import Injected
+from demask.progress import Progress, Silent
+from demask.rundir import claim_run_folder
+from demask.sft_config import SftConfig, make_sft_config
+from demask.stages.sft import HeldOut, check_sft, prepare_stage, sft_stage, summarise_sft
+from demask.stages.training import only_helped
+
+if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
+
+
+def fine_tune(
+    *,
+    model: str,
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    objective: str | Mapping[str, Any] = "masked-sft",
+    launch: Launch = ALONE,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Injected:
+    """Fine-tune a model on prompts with answers, or on running text.
+
+    Args:
+        model: `embedded`, a folder, or a hub name.
+        data: files, folders, patterns and data sets (`hf://OWNER/NAME?split=train`).
+        out: the run folder; a run that was killed there goes on.
+        objective: `sft`, `masked-sft`, `cpt` or `masked-cpt`, or a mapping with its options.
+        launch: on how many processes and machines.
+        progress: told how far the work is.
+        settings: any other key of a recipe, as in `train={"steps": 100}, seed=1`.
+
+    Raises:
+        DemaskError: something is wrong with recipe, data, model or machine; one line says what.
+    """
+    paths = [data] if isinstance(data, str | Path) else list(data)
+    values = {"model": str(model), "data": [str(path) for path in paths], "objective": objective, **settings}
+    config = make_sft_config(values, source="fine_tune")
+    return run_sft(config, out, launch=launch, progress=progress or Silent())
+
+
+def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: Launch = ALONE) -> Injected:
+    """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
+    if only_helped(config.train, config.device, Path(out), launch, progress):
+        return Injected(Path(out), {})
+    if not Path(out).exists():  # before there is a folder that belongs to a recipe which cannot be run
+        check_sft(config)
+    run = claim_run_folder(out, config.model_dump(mode="json"))
+    if not run.has(rundir.TRAINING):
+        run.remove(rundir.SUMMARY)
+    if run.has(rundir.SUMMARY) and run.has(rundir.MODEL):
+        progress.say(f"{run.path}: already complete, nothing is done again")
+        return Injected(run.path, run.read_json(rundir.SUMMARY))
+    base = _load_once(config, progress)
+    samples = prepare_stage(config, run, progress)
+    held_out = samples.held_out if samples else ()
+    if held_out and not run.has(rundir.HELD_OUT):
+        HeldOut(config, run, base(), held_out).measure(0, progress)
+    if launch.ranks > 1:
+        base = _load_once(config, progress)  # lets go of the model, whose memory the workers need
+    tuned = sft_stage(config, run, base, samples, progress, launch)
+    if held_out:
+        steps = run.read_json(rundir.TRAINING)["steps"]
+        run.keep_rows(rundir.HELD_OUT, until_step=steps - 1)
+        HeldOut(config, run, tuned, held_out).measure(steps, progress)
+    return Injected(run.path, summarise_sft(config, run))
+
+
+def _load_once(config: SftConfig, progress: Progress) -> Callable[[], "LoadedModel"]:
+    """The base model, loaded when a stage first asks for it."""
+
+    @cache
+    def load() -> "LoadedModel":
+        from demask.models.load import load_model
+
+        progress.begin(f"Loading {config.model}", 1)
+        return load_model(config.model, device=config.device)
+
+    return load

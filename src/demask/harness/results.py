@@ -1,0 +1,261 @@
+"""What the harness found, as records: per task and per question, with intervals and paired differences.
+
+    found = collect_results("runs/first", planned, raw, settings, cut=0)
+    compare_results(found_of_baseline, found_of_other)
+
+A question is its own cluster: benchmarks have no documents whose questions stand or fall together.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from demask.errors import DataError
+from demask.evaluation.statistics import Change, compare_paired, estimate_mean
+from demask.harness.tasks import PlannedTask
+
+# What a choice among letters looks like; longer answers may quote the question.
+_CHOICE = re.compile(r"\(?[A-Z]\)?|\[invalid\]")
+# Of a mean of rounded scores against the harness' own mean.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric of one task.
+
+    Attributes:
+        metric: as the harness calls it, with its filter behind a comma, as `exact_match,strict-match`.
+        value: as the harness computes it.
+        stderr: the harness' standard error; None where it gives none.
+        low: lower bound of the 95% interval; None: neither shares nor a standard error are there.
+        high: its upper bound.
+    """
+
+    metric: str
+    value: float
+    stderr: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class AskedQuestion:
+    """One question of a task.
+
+    Attributes:
+        question: its number in the task, from 0.
+        scores: by metric and filter; a list where a question has several (IFEval's instructions).
+        answer: what the model wrote, or the number of the choice that it finds likeliest; None: neither.
+        prompt: sha256 of the prompt; empty where the text is confidential.
+    """
+
+    question: int
+    scores: Mapping[str, Any]
+    answer: str | int | None = None
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One model and one task, or one group of tasks as a whole, which has no questions of its own.
+
+    Attributes:
+        model: as it was given.
+        task: as the harness calls it.
+        asked_as: the name that was given, which may be a group's.
+        settings: what the result depends on.
+        measures: the harness' metrics.
+        questions: in order.
+        of: how many questions there are.
+        asked: how many of them were asked, the first ones.
+        shots: how many worked examples each prompt shows.
+        version: of the task.
+        cut: how many prompts lost their beginning because they did not fit the model's context.
+        note: in what the questions are not those that the harness would fetch.
+    """
+
+    model: str
+    task: str
+    asked_as: str
+    settings: Mapping[str, Any]
+    measures: tuple[Measure, ...]
+    questions: tuple[AskedQuestion, ...]
+    of: int
+    asked: int
+    shots: int | None
+    version: str
+    cut: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two models on the same questions of one task, by one metric."""
+
+    task: str
+    metric: str
+    baseline: str
+    model: str
+    change: Change
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether chance alone would explain it at the usual level of 5%."""
+        return self.change.p_value >= 0.05
+
+
+def collect_results(
+    model: str,
+    planned: PlannedTask,
+    found: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    cut: Mapping[str, int],
+) -> list[TaskResult]:
+    """The results of all tasks that a name stands for, and of the groups themselves.
+
+    Args:
+        model: as it was given.
+        planned: what was asked.
+        found: what `lm_eval.evaluate` returned.
+        settings: what the result depends on.
+        cut: prompts that lost their beginning, by task.
+    """
+    results = []
+    for task, samples in found["samples"].items():
+        questions = _questions(samples, confidential=planned.confidential or "gpqa" in task)
+        count = found["n-samples"][task]
+        results.append(
+            TaskResult(
+                model=model,
+                task=task,
+                asked_as=planned.name,
+                settings=settings,
+                measures=_measures(found["results"][task], questions),
+                questions=questions,
+                of=count["original"],
+                asked=count["effective"],
+                shots=found["n-shot"].get(task),
+                version=str(found["versions"].get(task)),
+                cut=cut.get(task, 0),
+                note=planned.note,
+            )
+        )
+    return [*results, *_group_results(results, found)]
+
+
+def _group_results(results: Sequence[TaskResult], found: Mapping[str, Any]) -> list[TaskResult]:
+    """A group's own figures, which the harness makes of those of its tasks."""
+    first = results[0]
+    return [
+        TaskResult(
+            model=first.model,
+            task=group,
+            asked_as=first.asked_as,
+            settings=first.settings,
+            measures=_measures(values, ()),
+            questions=(),
+            of=sum(result.of for result in results),
+            asked=sum(result.asked for result in results),
+            shots=found["n-shot"].get(group),
+            version=str(found["versions"].get(group)),
+            note=f"{group}: as the harness averages its {len(results)} tasks",
+        )
+        for group, values in found.get("groups", {}).items()
+        if group == first.asked_as
+    ]
+
+
+def compare_results(baseline: TaskResult, other: TaskResult) -> list[Difference]:
+    """Other minus baseline on the same questions, for every metric that gives each question a share.
+
+    Raises:
+        DataError: the two were not asked the same questions.
+    """
+    if [each.question for each in baseline.questions] != [each.question for each in other.questions]:
+        raise DataError(
+            f"{baseline.task}: {baseline.model} and {other.model} were not asked the same questions; ask "
+            "both anew in one command"
+        )
+    differences = []
+    for metric in (measure.metric for measure in baseline.measures):
+        before, clusters = _shares(baseline.questions, metric)
+        after, same_clusters = _shares(other.questions, metric)
+        if before and clusters == same_clusters:
+            change = compare_paired(before, after, clusters)
+            differences.append(Difference(baseline.task, metric, baseline.model, other.model, change))
+    return differences
+
+
+def _measures(values: Mapping[str, Any], questions: Sequence[AskedQuestion]) -> tuple[Measure, ...]:
+    """The metrics of a task, with 95% intervals.
+
+    Shares get the interval that demask uses everywhere; of other metrics it is 1.96 standard errors each way.
+    """
+    measures = []
+    for metric, value in values.items():
+        name, comma, chosen = metric.partition(",")
+        if not comma or name.endswith("_stderr") or not isinstance(value, int | float):
+            continue
+        found = values.get(f"{name}_stderr,{chosen}")
+        stderr = float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+        shares, clusters = _shares(questions, metric)
+        if shares and abs(math.fsum(shares) / len(shares) - value) < _SAME:
+            estimate = estimate_mean(shares, clusters)
+            bounds: tuple[float | None, float | None] = (estimate.low, estimate.high)
+        else:
+            bounds = (None, None) if stderr is None else (value - 1.96 * stderr, value + 1.96 * stderr)
+        measures.append(Measure(metric, float(value), stderr, *bounds))
+    return tuple(measures)
+
+
+def _shares(questions: Sequence[AskedQuestion], metric: str) -> tuple[list[float], list[str]]:
+    """Scores in [0, 1] with the question of each; empty when some are not shares."""
+    shares: list[float] = []
+    clusters: list[str] = []
+    for question in questions:
+        score = question.scores.get(metric)
+        for each in score if isinstance(score, list) else [score]:
+            if not isinstance(each, int | float) or not 0 <= each <= 1:
+                return [], []
+            shares.append(float(each))
+            clusters.append(str(question.question))
+    return shares, clusters
+
+
+def _questions(samples: Sequence[Mapping[str, Any]], *, confidential: bool) -> tuple[AskedQuestion, ...]:
+    """One record per question, out of one per question and filter."""
+    scores: dict[int, dict[str, Any]] = {}
+    answers: dict[int, str | int | None] = {}
+    prompts: dict[int, str] = {}
+    for sample in samples:
+        number = int(sample["doc_id"])
+        of_question = scores.setdefault(number, {})
+        for metric in sample["metrics"]:
+            of_question[f"{metric},{sample['filter']}"] = _plain(sample[metric])
+        answers[number] = _answer(sample, confidential=confidential)
+        prompts[number] = "" if confidential else str(sample["prompt_hash"])
+    return tuple(
+        AskedQuestion(number, scores[number], answers[number], prompts[number]) for number in sorted(scores)
+    )
+
+
+def _answer(sample: Mapping[str, Any], *, confidential: bool) -> str | int | None:
+    first = sample["resps"][0][0]
+    if isinstance(first, str):
+        chosen = str(sample["filtered_resps"][0])
+        return first if not confidential else chosen if _CHOICE.fullmatch(chosen) else None
+    if isinstance(first, tuple | list) and len(sample["resps"]) > 1:
+        likelihoods = [response[0][0] for response in sample["resps"]]
+        return likelihoods.index(max(likelihoods))
+    return None
+
+
+def _plain(score: Any) -> Any:
+    """A score that JSON can hold, whatever kind of number it was."""
+    if isinstance(score, tuple | list):
+        return [_plain(each) for each in score]
+    item = getattr(score, "item", None)  # NumPy's
+    return item() if callable(item) and getattr(score, "size", 1) == 1 else score

@@ -1,0 +1,81 @@
+"""Where a process stands among the machines of a run: which node this is, and where the first one listens.
+
+place = find_place(launch, os.environ)
+"""
+
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from demask.errors import ConfigError
+from demask.launch_config import Launch
+
+# As torchrun's. Another job on the same machine needs another: MASTER_PORT.
+_PORT = 29500
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of this machine among those of a run."""
+
+    node: int  # from 0
+    address: str  # of node 0
+    port: int
+
+
+def find_node(launch: Launch, environment: Mapping[str, str] = os.environ) -> int:
+    """Number of this machine, from 0; a launch on one node has no other.
+
+    Raises:
+        ConfigError: the environment does not say, or says a number that there is not.
+    """
+    if launch.nodes == 1:
+        return 0
+    name = next((name for name in ("NODE_RANK", "SLURM_NODEID") if environment.get(name)), None)
+    if name is None:
+        raise ConfigError(
+            f"launch.nodes is {launch.nodes}, and nothing says which node this is; start the command by srun "
+            "(one task on each node), or set NODE_RANK from 0 on"
+        )
+    node = environment[name]
+    if not node.isdecimal() or int(node) >= launch.nodes:
+        raise ConfigError(
+            f"{name} is {node!r}, expected 0 to {launch.nodes - 1}, as launch.nodes is {launch.nodes}"
+        )
+    return int(node)
+
+
+def find_place(launch: Launch, environment: Mapping[str, str] = os.environ) -> Place:
+    """Node, and address and port of the first one.
+
+    Raises:
+        ConfigError: the environment does not say.
+    """
+    node = find_node(launch, environment)
+    if launch.nodes == 1:
+        return Place(node, "127.0.0.1", _free_port())
+    port = environment.get("MASTER_PORT", str(_PORT))
+    if not port.isdecimal():
+        raise ConfigError(f"MASTER_PORT is {port!r}, expected a number")
+    return Place(node, environment.get("MASTER_ADDR") or _first_host(environment), int(port))
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def _first_host(environment: Mapping[str, str]) -> str:
+    hosts = environment.get("SLURM_JOB_NODELIST", "")
+    try:
+        said = subprocess.run(
+            ["scontrol", "show", "hostnames", hosts], capture_output=True, text=True, check=True
+        )
+        return said.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        raise ConfigError(
+            "launch.nodes: nothing says where node 0 is; set MASTER_ADDR to its name or address"
+        ) from None

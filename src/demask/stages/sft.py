@@ -1,0 +1,191 @@
+"""Supervised fine-tuning and continued pre-training: train on samples, and sum up.
+
+samples = prepare_stage(config, run, progress)
+tuned = sft_stage(config, run, load, samples, progress, launch)
+summary = summarise_sft(config, run)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.launch_config import Launch
+from demask.launching.processes import run_workers
+from demask.progress import Progress, Silent
+from demask.records import Example
+from demask.rundir import RunFolder
+from demask.sft_config import Cpt, MaskedCpt, Sft, SftConfig
+from demask.stages.inputs import write_environment
+from demask.stages.samples import (
+    Chosen,
+    Samples,
+    check_block,
+    choose_mask,
+    describe_samples,
+    longest_example,
+    make_sample_stream,
+    open_sample_stream,
+    prepare,
+    with_length,
+)
+from demask.stages.training import is_trained, load_trained, train_stream
+from demask.stages.watching import is_asked_at
+
+if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
+
+
+def check_sft(config: SftConfig) -> None:
+    """See whether the recipe can train this kind of model, before minutes of tokenising.
+
+    Raises:
+        ConfigError, ModelError: it cannot.
+    """
+    from demask.models.load import load_architecture, load_tokenizer
+
+    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
+    choose_mask(config, tokenizer, architecture)
+    longest_example(config, architecture)
+    if config.is_text:
+        check_block(config, tokenizer, architecture)
+
+
+def prepare_stage(config: SftConfig, run: RunFolder, progress: Progress) -> Samples | None:
+    """Tokenise the data and write down what there is; None where they are read while training.
+
+    Raises:
+        DataError, ConfigError, ModelError: see `samples.prepare`.
+    """
+    from demask.models.load import load_architecture, load_tokenizer
+
+    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
+    if config.stream:
+        run.write_json(rundir.DATA, {"stream": True, "held_out": 0})
+        return None
+    samples = prepare(config, tokenizer, architecture, progress)
+    run.write_json(rundir.DATA, describe_samples(samples))
+    return samples
+
+
+def sft_stage(
+    config: SftConfig,
+    run: RunFolder,
+    load: Callable[[], "LoadedModel"],
+    samples: Samples | None,
+    progress: Progress,
+    launch: Launch,
+) -> "LoadedModel":
+    """Train, or go on training, or load what was trained; the model that is returned is the one stored.
+
+    Raises:
+        RunError: a process that trained has ended without being done.
+    """
+    if not is_trained(run) and launch.ranks > 1:
+        run_workers(run.path, launch, progress=progress)
+    if is_trained(run):
+        return load_trained(run, device=config.device)
+    return train_samples(config, run, load(), samples, progress, launch)
+
+
+def train_samples(
+    config: SftConfig,
+    run: RunFolder,
+    loaded: "LoadedModel",
+    samples: Samples | None,
+    progress: Progress,
+    launch: Launch,
+) -> "LoadedModel":
+    """Train in this process; see `sft_stage`."""
+    from demask.training.ranks import is_first
+
+    if is_first():
+        write_environment(run, config, loaded)
+    tokenizer, architecture = loaded.tokenizer, loaded.model.config
+    stream: Any = (
+        make_sample_stream(config, samples.trained, tokenizer, architecture)
+        if samples
+        else open_sample_stream(config, tokenizer, architecture, progress)
+    )
+    return train_stream(
+        with_length(config).train,
+        run,
+        loaded,
+        stream,
+        watch=(lambda trained: HeldOut(config, run, trained, samples.held_out)) if samples else None,
+        progress=progress,
+        launch=launch,
+    )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Measures the loss of the samples that are not trained, before training and at some steps.
+
+    Whatever the objective, it is that of the answer after its bare prompt, as it is asked for, so that
+    objectives can be compared; of running text that of the block.
+
+    Attributes:
+        config: of the run.
+        run: gets the losses.
+        loaded: the model that is trained.
+        samples: those that are held out.
+    """
+
+    config: SftConfig
+    run: RunFolder
+    loaded: "LoadedModel"
+    samples: Chosen
+
+    def after_step(self, step: int) -> None:
+        """Measure, where it is time."""
+        if is_asked_at(step, self.config.train.evaluate_every):
+            self.measure(step)
+
+    def is_enough(self, step: int) -> bool:
+        """Never: training ends where the recipe says."""
+        return False
+
+    def measure(self, step: int, progress: Progress | None = None) -> None:
+        """Add the loss at this step to the log of the run; nothing where no samples are held out."""
+        from demask.evaluation.held_out import measure_loss
+        from demask.models.precision import choose_bf16
+        from demask.training.ranks import is_first
+
+        if not self.samples:
+            return
+        told = progress or Silent()
+        told.begin("Measuring held-out samples", len(self.samples))
+        training = self.loaded.model.training
+        self.loaded.model.eval()
+        bf16 = choose_bf16(self.config.train.precision, self.loaded.device)
+        loss = measure_loss(self.loaded, self._examples, bf16=bf16, on_done=told.advance)
+        self.loaded.model.train(training)
+        if is_first():
+            self.run.append_row(rundir.HELD_OUT, {"step": step, "loss": loss})
+
+    @cached_property
+    def _examples(self) -> list[Example]:
+        from demask.objectives.samples import sample_maker
+
+        text = isinstance(self.config.objective, Cpt | MaskedCpt)
+        objective = Cpt() if text else Sft()
+        loaded = self.loaded
+        make = sample_maker(objective, tokenizer=loaded.tokenizer, chat=loaded.chat, mask_id=None, seed=0)
+        return [make(sample, 0, 0) for sample in self.samples]
+
+
+def summarise_sft(config: SftConfig, run: RunFolder) -> dict[str, Any]:
+    """What the run did, as `summary.json` has it."""
+    training, data = run.read_json(rundir.TRAINING), run.read_json(rundir.DATA)
+    losses: Sequence[dict[str, Any]] = run.read_rows(rundir.HELD_OUT) if run.has(rundir.HELD_OUT) else []
+    summary = {
+        "objective": config.objective.name,
+        "model": config.model,
+        **{key: value for key, value in training.items() if key != "document_tokens"},
+        "data": {key: value for key, value in data.items() if key != "cache"},
+        "held_out_loss": {"before": losses[0]["loss"], "after": losses[-1]["loss"]} if losses else None,
+    }
+    run.write_json(rundir.SUMMARY, summary)
+    return summary

@@ -1,0 +1,74 @@
+"""What happens between two steps: someone looks on, and training may have to end.
+
+    at_end = StepEnd(model, noted, after_step=ask, is_enough=probe)
+    Trainer(..., callbacks=[at_end])
+
+Several processes stop at the same step: each tells the others, with its count of tokens, what signal it got.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+
+from demask.models.packing import using_attention
+from demask.training.interruption import Noted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class StepEnd(TrainerCallback):
+    """Who looks on, and whether training ends before its last step.
+
+    Attributes:
+        enough: there was no need to train further.
+        signal: number of the one that stopped training, on every process the same; None without one.
+        seconds: what looking took, which is no training.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        noted: Noted,
+        *,
+        after_step: Callable[[int], None],
+        is_enough: Callable[[int], bool],
+    ) -> None:
+        self._model, self._attention = model, model.config._attn_implementation
+        self._noted = noted
+        self._after_step, self._is_enough = after_step, is_enough
+        self._told: torch.Tensor | None = None
+        self.enough, self.seconds = False, 0.0
+        self.signal: int | None = None
+
+    def tell(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What the other processes must know: tokens of the step, and the signal that came here; (1, 2)."""
+        return torch.stack((tokens, torch.full_like(tokens, self._noted.number or 0)))[None]
+
+    def hear(self, told: torch.Tensor) -> torch.Tensor:
+        """The tokens of all processes; what each told, (processes, 2)."""
+        # Kept where it is: looking at it waits for the GPU.
+        self._told = told[:, 1].max() if len(told) > 1 else None
+        return told[:, 0].sum()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Look on, and end where it is time."""
+        with using_attention(self._model, self._attention):
+            self.enough = self._is_enough(state.global_step)
+            begun = time.monotonic()
+            self._after_step(state.global_step)
+            self.seconds += time.monotonic() - begun
+        ends = self.enough or state.global_step >= state.max_steps
+        # What is saved has been checked for finite losses, and the log goes as far as the checkpoint.
+        control.should_log |= ends or state.global_step % args.save_steps == 0
+        # Several look only where the log is read, which waits for the GPU anyway.
+        self.signal = self._heard() if self._told is None or control.should_log else None
+        if self.enough or self.signal:
+            control.should_training_stop = control.should_save = control.should_log = True
+
+    def _heard(self) -> int | None:
+        """The signal that all processes stop by; 0 or None without one."""
+        return self._noted.number if self._told is None else int(self._told) or None

@@ -1,0 +1,154 @@
+"""One of the processes that train a run together: `python -m demask.worker RUN [LAUNCH [TOLD]]`.
+
+What comes before training is in the run folder. Started by `demask inject` and `demask sft` where the recipe
+has a section `launch`; or by hand, by torchrun or `accelerate launch`.
+"""
+
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.environment import count_cores
+from demask.errors import ConfigError, DemaskError, InterruptionError
+from demask.launch_config import Launch
+from demask.launching.strategies import strategy_variables
+from demask.launching.telling import Teller
+from demask.progress import Progress, Silent
+from demask.rundir import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+# For the slowest: a node that loads a model over the network while the others wait.
+_PATIENCE = timedelta(minutes=60)
+
+
+def main(words: list[str]) -> int:
+    """Train; the exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // here)))  # read as torch is imported
+    warnings.simplefilter("ignore")
+    end_with_parent()
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    try:
+        record(_follow)(words)  # leaves what is raised where whoever started this process looks for it
+    except DemaskError as error:
+        sys.stderr.write(f"demask: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def end_with_parent() -> None:
+    """Watch over whoever started this process: when it is killed, nobody else would end this one."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # the run goes on at its last checkpoint when it is started again
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _follow(words: list[str]) -> None:
+    """The command line."""
+    if not 1 <= len(words) <= 3:
+        raise ConfigError(
+            "expected a run folder, and perhaps the section 'launch' as JSON and a file for progress"
+        )
+    launch = Launch.model_validate_json(words[1]) if len(words) > 1 else Launch()
+    os.environ |= strategy_variables(launch.strategy)  # accelerate looks there
+    with _open_progress(Path(words[2]) if len(words) > 2 else None) as progress:
+        work(RunFolder(Path(words[0])), launch, progress)
+
+
+def _open_progress(file: Path | None) -> AbstractContextManager[Progress]:
+    """In a file for the command that started this process, else on the terminal; only the first process's."""
+    if os.environ.get("RANK", "0") != "0":
+        return nullcontext(Silent())
+    if file is not None:
+        return nullcontext(Teller(file))
+    from rich.console import Console
+
+    from demask.terminal import TerminalProgress
+
+    return TerminalProgress(Console(stderr=True))
+
+
+def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
+    """Train a run as one of several processes.
+
+    Raises:
+        DemaskError: it cannot be trained.
+    """
+    import torch.distributed as dist
+
+    from demask.models.load import choose_device
+    from demask.training.ranks import wait_for_all
+
+    values, source = run.read_json(rundir.CONFIG), str(run.file(rundir.CONFIG))
+    _join(choose_device(values.get("device", "auto")))
+    train = _train_samples if "data" in values else _train_lessons
+    try:
+        train(values, source, run, launch, progress)
+    except InterruptionError:
+        wait_for_all()  # one that ends makes the launcher end the others, which may still be saving
+        raise
+    # Not where another error ends this process: the others may hang in what this one left.
+    wait_for_all()
+    dist.destroy_process_group()
+
+
+def _train_lessons(
+    values: Mapping[str, Any], source: str, run: RunFolder, launch: Launch, progress: Progress
+) -> None:
+    """Of `demask inject`."""
+    from demask.config import make_config
+    from demask.models.load import load_model
+    from demask.stages.training import read_lessons, train_lessons
+
+    config = make_config(values, source=source)
+    loaded = load_model(config.model, device=config.device)
+    train_lessons(config, run, loaded, read_lessons(config, run), progress, launch)
+
+
+def _train_samples(
+    values: Mapping[str, Any], source: str, run: RunFolder, launch: Launch, progress: Progress
+) -> None:
+    """Of `demask sft`."""
+    from demask.models.load import load_model
+    from demask.sft_config import make_sft_config
+    from demask.stages.samples import open_prepared
+    from demask.stages.sft import train_samples
+
+    config = make_sft_config(values, source=source)
+    samples = None if config.stream else open_prepared(config, run)
+    train_samples(config, run, load_model(config.model, device=config.device), samples, progress, launch)
+
+
+def _join(device: "torch.device") -> None:
+    """Meet the other processes; each takes the GPU of its number."""
+    import torch
+    import torch.distributed as dist
+
+    if device.type == "cuda":
+        number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if number >= count:
+            raise ConfigError(f"launch.processes asks for GPU {number}, and there are {count}; lower it")
+        torch.cuda.set_device(number)
+    # gloo besides, for what is gathered in main memory: the whole weights of a checkpoint.
+    dist.init_process_group("cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

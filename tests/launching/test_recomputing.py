@@ -1,0 +1,61 @@
+"""Layers that are computed twice give the same loss and the same gradients."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from demask.errors import ModelError
+from demask.models.packing import PACKED, using_attention
+from demask.models.recomputing import recomputed_layers
+from demask.models.target_logits import score_targets
+from demask.objectives.batches import pack
+from demask.records import Example
+
+Gradients = dict[str, torch.Tensor]
+
+
+def make_batch() -> object:
+    texts = [tuple(range(5, 25)), tuple(range(9, 20))]
+    return pack([Example(str(n), ids, ids, (True,) * len(ids)) for n, ids in enumerate(texts)])
+
+
+def backward(model) -> tuple[float, Gradients, int]:
+    """Loss and gradients of a packed batch in training mode, and how often the first layer was computed."""
+    calls: list[None] = []
+    hook = model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(None))
+    model.train()
+    with using_attention(model, PACKED):
+        loss = score_targets(model, make_batch(), head_of=model).nats_N.mean()
+        loss.backward()
+    hook.remove()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    return float(loss.detach()), gradients, len(calls)
+
+
+def test_loss_and_gradients_are_those_of_layers_that_are_kept(make_model: Callable) -> None:
+    model = make_model()
+    loss, gradients, once = backward(model)
+    with recomputed_layers(model):
+        again, others, twice = backward(model)
+    assert (once, twice) == (1, 2)
+    assert again == loss
+    assert all(torch.equal(gradients[name], others[name]) for name in gradients)
+
+
+def test_afterwards_layers_are_computed_once_again(make_model: Callable) -> None:
+    model = make_model()
+    with recomputed_layers(model):
+        pass
+    assert backward(model)[2] == 1
+
+
+def test_a_model_that_cannot_is_named(make_model: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
+    with (
+        pytest.raises(ModelError, match=r"LlamaForCausalLM: .* leave out launch.gradient_checkpointing"),
+        recomputed_layers(model),
+    ):
+        pass

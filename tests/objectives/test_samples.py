@@ -1,0 +1,129 @@
+"""Masked and plain examples of samples, token by token."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from demask.objectives.masking import keyed_rng
+from demask.objectives.prompts import ChatFormat
+from demask.objectives.samples import count_example, draw_answer_mask, sample_maker
+from demask.records import IGNORE_INDEX, Example, Sample
+from demask.sft_config import Cpt, MaskedCpt, MaskedSft, Sft, SftObjective
+
+NONE = IGNORE_INDEX
+MASK = 7
+CHAT = ChatFormat(user=(1, 2), assistant=(3, 4), end=(5, 6), bos=(9,))
+QUESTION = Sample("q", prompt=(1, 2, 100, 101), answer=(110, 111, 112, 113, 114))
+BLOCK = Sample("b", prompt=(), answer=(110, 111, 112))
+
+
+class Letters:
+    """A tokenizer with a token for each letter, from 200 on; a line break is 50."""
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [50 if letter == "\n" else 200 + ord(letter) for letter in text]}
+
+
+def maker(objective: SftObjective, *, seed: int = 0) -> Callable[[Sample, int, int], Example]:
+    return sample_maker(objective, tokenizer=Letters(), chat=CHAT, mask_id=MASK, seed=seed)  # type: ignore[arg-type]
+
+
+def test_plain_sft_scores_the_answer_and_its_end_after_the_whole_prompt() -> None:
+    example = maker(Sft())(QUESTION, 0, 0)
+    assert example.token_ids == (1, 2, 100, 101, 3, 4, 110, 111, 112, 113, 114, 5, 6)
+    assert example.labels == (*(NONE,) * 6, 110, 111, 112, 113, 114, 5, 6)
+    assert example.masked == (*(False,) * 6, *(True,) * 7)
+
+
+def test_the_end_can_be_left_out_of_the_loss_and_still_stands_there() -> None:
+    for objective in (Sft(learn_end=False), MaskedSft(learn_end=False)):
+        example = maker(objective)(QUESTION, 0, 0)
+        assert example.token_ids[-2:] == (5, 6)
+        assert example.labels[-2:] == (NONE, NONE)
+
+
+def test_the_answer_stands_masked_behind_its_clear_question() -> None:
+    example = maker(MaskedSft(mask_ratio=(1.0, 1.0), instruction="I"))(QUESTION, 0, 0)
+    prompt = (1, 2, 100, 101, 50, *(MASK,) * 5, 200 + ord("I"), 3, 4)
+    assert example.token_ids == (*prompt, 110, 111, 112, 113, 114, 5, 6)
+    assert example.labels == (*(NONE,) * len(prompt), 110, 111, 112, 113, 114, 5, 6)
+
+
+def test_by_default_what_the_prompt_shows_carries_no_loss() -> None:
+    example = maker(MaskedSft(mask_ratio=(0.5, 0.5), instruction=""))(QUESTION, 0, 0)
+    shown = example.token_ids[5:10]
+    assert MASK in shown
+    assert shown != (MASK,) * 5
+    for token, was_shown, label in zip(QUESTION.answer, shown, example.labels[12:17], strict=True):
+        assert label == (token if was_shown == MASK else NONE)
+        assert was_shown in (token, MASK)
+
+
+def test_loss_on_all_scores_what_can_be_copied_too() -> None:
+    example = maker(MaskedSft(mask_ratio=(0.5, 0.5), loss_on="all"))(QUESTION, 0, 0)
+    assert example.labels[-7:] == (*QUESTION.answer, 5, 6)
+
+
+def test_every_epoch_has_a_mask_of_its_own_and_the_same_key_the_same() -> None:
+    make = maker(MaskedSft())
+    assert make(QUESTION, 0, 0) == make(QUESTION, 0, 0)
+    assert len({make(QUESTION, epoch, 0).masked for epoch in range(20)}) > 5
+    assert maker(MaskedSft(), seed=1)(QUESTION, 0, 0).masked != make(QUESTION, 0, 0).masked
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_mixture_masks_its_share_and_learns_the_rest_plainly(share: float) -> None:
+    make, plain = maker(MaskedSft(share=share)), maker(Sft())
+    samples = [Sample(str(number), QUESTION.prompt, QUESTION.answer) for number in range(2000)]
+    masked = sum(make(sample, 0, 0) != plain(sample, 0, 0) for sample in samples)
+    assert masked / 2000 == pytest.approx(share, abs=0.04)
+
+
+def test_masks_do_not_depend_on_the_share() -> None:
+    whole, mixed = maker(MaskedSft()), maker(MaskedSft(share=0.5))
+    plain = maker(Sft())
+    for epoch in range(20):
+        assert mixed(QUESTION, epoch, 0) in (whole(QUESTION, epoch, 0), plain(QUESTION, epoch, 0))
+
+
+def test_an_answer_of_one_token_is_always_masked() -> None:
+    for seed in range(50):
+        assert draw_answer_mask(1, (0.05, 0.05), keyed_rng(seed)) == (True,)
+
+
+def test_at_least_one_token_is_masked_and_each_alike_often() -> None:
+    counts = [0] * 4
+    for seed in range(4000):
+        mask = draw_answer_mask(4, (0.01, 0.01), keyed_rng(seed))
+        assert any(mask)
+        counts = [count + hidden for count, hidden in zip(counts, mask, strict=True)]
+    assert min(counts) > 900
+
+
+def test_a_block_is_raw_text_and_has_no_end() -> None:
+    example = maker(Cpt())(BLOCK, 0, 0)
+    assert example.token_ids == (9, 110, 111, 112)
+    assert example.labels == (NONE, 110, 111, 112)
+
+
+def test_a_masked_block_is_written_in_the_chat_format() -> None:
+    example = maker(MaskedCpt(mask_ratio=(1.0, 1.0), instruction="I"))(BLOCK, 0, 0)
+    assert example.token_ids == (1, 2, MASK, MASK, MASK, 200 + ord("I"), 3, 4, 110, 111, 112, 5, 6)
+
+
+def test_the_plain_part_of_a_mixture_of_blocks_is_raw_text() -> None:
+    assert maker(MaskedCpt(share=0.0))(BLOCK, 0, 0) == maker(Cpt())(BLOCK, 0, 0)
+
+
+@pytest.mark.parametrize("objective", [Sft(), MaskedSft(), Cpt(), MaskedCpt()])
+def test_the_length_of_an_example_is_known_before_it_is_made(objective: SftObjective) -> None:
+    sample = BLOCK if isinstance(objective, Cpt | MaskedCpt) else QUESTION
+    count = count_example(objective, tokenizer=Letters(), chat=CHAT)  # type: ignore[arg-type]
+    made = maker(objective)(sample, 0, 0)
+    assert count(len(sample.prompt), len(sample.answer)) == len(made.token_ids)
+
+
+def test_a_mask_token_is_needed_where_something_is_masked() -> None:
+    with pytest.raises(ValueError, match="mask token"):
+        sample_maker(MaskedSft(), tokenizer=Letters(), chat=CHAT, mask_id=None, seed=0)  # type: ignore[arg-type]

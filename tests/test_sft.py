@@ -1,0 +1,239 @@
+"""`demask sft` from data to a model, on a tiny one: what is trained, measured, resumed and refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from demask.errors import ConfigError, DataError
+from demask.fine_tuning import fine_tune, run_sft
+from demask.launch_config import Launch
+from demask.progress import Silent
+from demask.sft_config import Cpt, MaskedCpt, MaskedSft, Sft, make_sft_config
+from demask.stages.samples import prepare
+from demask.stages.sft_planning import make_sft_plan, preview_samples
+
+SUMS = [
+    {"question": f"How much is {a} and {b}?", "answer": f"{a} and {b} make {a + b}."}
+    for a in range(6)
+    for b in range(5)
+]
+TEXT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them. "
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> str:
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in SUMS))
+    return str(path)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> str:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": TEXT * n}) + "\n" for n in (1, 3, 2)))
+    return str(path)
+
+
+def recipe(model: Path, data: str, **changes: Any) -> dict[str, Any]:
+    train = {"steps": 4, "batch_size": 5, "learning_rate": 1e-3, "precision": "fp32", "save_every": 2}
+    return {
+        "model": str(model),
+        "data": [data],
+        "train": {**train, **changes.pop("train", {})},
+        "device": "cpu",
+        **changes,
+    }
+
+
+def run(values: dict[str, Any], out: Path) -> dict[str, Any]:
+    return dict(run_sft(make_sft_config(values), out, progress=Silent(), launch=Launch()).summary)
+
+
+@pytest.mark.parametrize("objective", ["sft", "masked-sft"])
+def test_a_run_leaves_a_model_and_says_what_it_did(
+    objective: str, tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    summary = run(recipe(tiny_model_folder, sums, objective=objective, held_out=6), out)
+    assert (summary["objective"], summary["steps"], summary["batch_size"]) == (objective, 4, 5)
+    assert (summary["data"]["samples"], summary["data"]["held_out"]) == (24, 6)
+    assert summary["held_out_loss"]["after"] < summary["held_out_loss"]["before"]
+    assert json.loads((out / "summary.json").read_text()) == summary
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny_model_folder, out / "model"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("objective", ["cpt", "masked-cpt"])
+def test_running_text_is_learned_in_blocks(
+    objective: str, tiny_model_folder: Path, texts: str, tmp_path: Path
+) -> None:
+    values = recipe(tiny_model_folder, texts, objective={"name": objective, "block_length": 32})
+    summary = run(values, tmp_path / "run")
+    assert summary["data"]["prompt_tokens"] == 0
+    assert summary["data"]["samples"] == -(-summary["data"]["answer_tokens"] // 32)
+
+
+def test_a_finished_run_is_not_done_again(tiny_model_folder: Path, sums: str, tmp_path: Path) -> None:
+    values, out = recipe(tiny_model_folder, sums), tmp_path / "run"
+    run(values, out)
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    run(values, out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == stamps
+
+
+def test_another_recipe_in_the_same_folder_is_refused(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    run(recipe(tiny_model_folder, sums), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"objective.name is 'masked-sft' there and 'sft' here"):
+        run(recipe(tiny_model_folder, sums, objective="sft"), tmp_path / "run")
+
+
+def test_the_same_recipe_and_seed_give_the_same_bits(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        run(recipe(tiny_model_folder, sums, seed=3), tmp_path / name)
+    a, b = (load_file(tmp_path / name / "model/model.safetensors") for name in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_held_out_samples_are_the_same_whatever_the_seed_and_are_not_trained(
+    tiny_model_folder: Path, sums: str, tiny_loaded: Any
+) -> None:
+    chosen = []
+    for seed in (0, 1):
+        config = make_sft_config(recipe(tiny_model_folder, sums, seed=seed, held_out=7))
+        made = prepare(config, tiny_loaded.tokenizer, tiny_loaded.model.config, Silent())
+        chosen.append([sample.id for sample in made.held_out])
+        assert {sample.id for sample in made.trained}.isdisjoint(chosen[-1])
+        assert len(made.trained) + len(made.held_out) == len(SUMS)
+    assert chosen[0] == chosen[1]
+
+
+def test_a_stream_trains_without_samples_on_disk(
+    tiny_model_folder: Path, sums: str, tmp_path: Path, cache: Path
+) -> None:
+    kept = set((cache / "samples").glob("*"))
+    summary = run(recipe(tiny_model_folder, sums, stream=True), tmp_path / "run")
+    assert summary["steps"] == 4
+    assert summary["data"]["stream"]
+    assert set((cache / "samples").glob("*")) == kept
+
+
+def test_a_plan_counts_the_tokens_that_the_run_then_takes(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    values = recipe(tiny_model_folder, sums, train={"steps": None, "epochs": 2.0})
+    plan = make_sft_plan(make_sft_config(values), Launch(), progress=Silent())
+    summary = run(values, tmp_path / "run")
+    assert (plan.tokens, plan.steps) == (summary["tokens"], summary["steps"])
+    assert plan.seconds == pytest.approx(plan.tokens / plan.tokens_per_second)
+
+
+def test_a_plan_of_a_stream_takes_as_many_tokens_a_step_as_it_has_seen(
+    tiny_model_folder: Path, sums: str, cache: Path
+) -> None:
+    kept = set((cache / "samples").glob("*"))
+    values = recipe(tiny_model_folder, sums, stream=True, train={"steps": 40})
+    plan = make_sft_plan(make_sft_config(values), Launch(), progress=Silent())
+    assert (plan.samples, plan.epochs) == (None, None)
+    assert plan.tokens == pytest.approx(40 * 5 * 62, rel=0.1)
+    assert set((cache / "samples").glob("*")) == kept
+    assert len(preview_samples(make_sft_config(values), count=2)) == 2
+
+
+def test_a_plan_of_a_mixture_counts_both_kinds(tiny_model_folder: Path, sums: str) -> None:
+    def tokens(**objective: Any) -> int:
+        values = recipe(tiny_model_folder, sums, objective=objective, train={"steps": 6})
+        return make_sft_plan(make_sft_config(values), Launch(), progress=Silent()).tokens
+
+    whole, none = tokens(name="masked-sft"), tokens(name="sft")
+    assert tokens(name="masked-sft", share=0.5) == pytest.approx((whole + none) / 2, abs=1)
+
+
+def test_the_preview_shows_question_mask_and_answer(tiny_model_folder: Path, sums: str) -> None:
+    values = recipe(tiny_model_folder, sums, objective={"mask_ratio": 0.5})
+    for preview in preview_samples(make_sft_config(values), count=3):
+        roles = {piece.role for piece in preview.pieces}
+        assert roles == {"prompt", "mask", "masked", "copied"} - ({"copied"} - roles)
+        assert "How much is" in preview.pieces[0].text
+
+
+def test_a_sample_that_is_too_long_is_named_or_counted(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    Path(sums).write_text(
+        Path(sums).read_text() + json.dumps({"question": "Why?", "answer": "So. " * 300}) + "\n"
+    )
+    with pytest.raises(
+        DataError, match=r"sums.jsonl line 31: .* tokens of prompt and .* of answer, expected at most"
+    ):
+        run(recipe(tiny_model_folder, sums), tmp_path / "a")
+    summary = run(recipe(tiny_model_folder, sums, too_long="leave-out"), tmp_path / "b")
+    assert (summary["data"]["samples"], summary["data"]["left_out"]) == (30, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"held_out": 30}, "held_out is 30, expected less than the 30 samples"),
+        ({"max_tokens": 100_000}, "max_tokens is 100000, expected at most 256"),
+        ({"objective": {"name": "cpt", "block_length": 1000}}, "block_length is 1000"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_done(
+    changes: dict[str, Any], message: str, tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(recipe(tiny_model_folder, sums, **changes), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"objective": "demasking"},
+            "objective is 'demasking', expected one of cpt, masked-cpt, masked-sft, sft",
+        ),
+        ({"documents": "x"}, "unknown key documents"),
+        ({"train": {"stop": 0.5}}, "train.stop is for facts"),
+        ({"stream": True, "train": {"steps": None}}, "stream needs train.steps"),
+        ({"objective": {"mask_ratio": 0}}, "expected 0 < low <= high <= 1"),
+        ({"objective": {"name": "sft", "mask_ratio": 0.5}}, "unknown key objective.mask_ratio: known are"),
+        ({"columns": {"promt": "x"}}, "unknown key columns.promt: did you mean 'prompt'"),
+        ({"data": []}, "data is empty; expected files of prompts and responses"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_sft_config({**recipe(Path("m"), "d"), **changes})
+
+
+@pytest.mark.parametrize("kind", [Sft, MaskedSft, Cpt, MaskedCpt])
+def test_an_objective_may_be_given_by_its_name(kind: Callable[[], Any]) -> None:
+    name = kind().name
+    assert make_sft_config({"model": "m", "data": "d", "objective": name}).objective == kind()
+
+
+def test_the_stored_configuration_reads_back_as_itself() -> None:
+    config = make_sft_config(recipe(Path("m"), "d", objective="masked-cpt"))
+    assert make_sft_config(config.model_dump(mode="json")) == config
+
+
+def test_from_python_it_is_one_call(tiny_model_folder: Path, sums: str, tmp_path: Path) -> None:
+    result = fine_tune(
+        model=str(tiny_model_folder),
+        data=sums,
+        out=tmp_path / "run",
+        objective="sft",
+        train={"steps": 1, "precision": "fp32"},
+        device="cpu",
+    )
+    assert result.summary["steps"] == 1
+    assert result.model.num_parameters() > 0
