@@ -45,6 +45,7 @@ def make_words(home: Path, processes: int) -> list[str]:
         f"train.evaluate_every={ASK_EVERY}",
         "train.batch_size=4",
         "train.learning_rate=1e-3",
+        "train.precision=fp32",  # so that rounding means the same on every machine
         "evaluate.max_new_tokens=24",
         "evaluate.ceiling=false",
         f"launch.processes={processes}",

@@ -9,7 +9,7 @@ Unknown keys are errors that name the nearest known key. Model and documents hav
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -73,6 +73,8 @@ DEFAULT_BATCH_SIZE = 5
 
 class Train(Section):
     """How the weights are moved."""
+
+    rate_share: ClassVar[float] = 1.0  # of the default learning rate
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
     epochs: float | None = Field(

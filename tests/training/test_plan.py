@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from demask.config import Train
+from demask.sft_config import SftTrain
 from demask.training.plan import (
     DEFAULT_EPOCHS,
     LEARNING_RATES,
@@ -131,3 +132,10 @@ def test_no_micro_batch_has_more_tokens_than_the_budget_whatever_it_is_made_of(b
     parts = choose_accumulation(Train(), batch_size=batch_size, longest=longest, device=torch.device("cpu"))
     cuts = [round(part * batch_size / parts) for part in range(parts + 1)]
     assert max(high - low for low, high in pairwise(cuts)) * longest <= MICRO_BATCH_TOKENS["cpu"]
+
+
+def test_fine_tuning_takes_a_fifth_of_the_rate() -> None:
+    documents, samples = Train(batch_size=32), SftTrain(batch_size=32)
+    rate = choose_learning_rate(samples, parameters=135e6)
+    assert rate == pytest.approx(choose_learning_rate(documents, parameters=135e6) / 5) == pytest.approx(1e-4)
+    assert choose_learning_rate(SftTrain(learning_rate=3e-4), parameters=135e6) == 3e-4

@@ -73,7 +73,7 @@ def choose_learning_rate(train: Train, *, parameters: float) -> float:
         return train.learning_rate
     full = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
     small = math.cbrt(min(1.0, train.batch_size / _FULL_RATE_BATCH))
-    return full * small * (LORA_FACTOR if train.method == "lora" else 1.0)
+    return full * small * train.rate_share * (LORA_FACTOR if train.method == "lora" else 1.0)
 
 
 def choose_accumulation(
