@@ -21,19 +21,13 @@ from demask.training.sampler import ExposureStream
 from demask.training.step_end import StepEnd
 from demask.training.trainer import TrainSettings, train_model
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
+
 STEPS = 8
 
 
 def send(number):
     os.kill(os.getpid(), number)
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_heard():
-    """A suite that a script started in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

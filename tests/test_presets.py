@@ -19,7 +19,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_preset_lies_under_recipe_and_overrides(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: m\ndocuments: d\ntrain: {epochs: 7}\n")
-    config = read_config(recipe, None, None, None, None, ["objective.copies=1"], "fast")
+    config, _ = read_config(recipe, None, None, None, None, ["objective.copies=1"], "fast")
     assert config.objective == Demasking(unit="word", copies=1)
     assert config.train.epochs == 7
 
@@ -27,8 +27,8 @@ def test_a_preset_lies_under_recipe_and_overrides(tmp_path: Path) -> None:
 def test_a_recipe_may_name_its_preset_and_the_option_another(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: m\ndocuments: d\npreset: fast\n")
-    assert read_config(recipe, None, None, None, None, None).train.epochs == 30
-    assert read_config(recipe, None, None, None, None, None, "paper").train.epochs == 60
+    assert read_config(recipe, None, None, None, None, None)[0].train.epochs == 30
+    assert read_config(recipe, None, None, None, None, None, "paper")[0].train.epochs == 60
 
 
 @pytest.mark.parametrize("command", [["inject"], ["plan"], ["data", "preview"]])

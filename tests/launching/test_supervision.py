@@ -23,6 +23,7 @@ from demask.progress import Silent
 
 # Torch leaves it to the collector to close the log files, and a worker that nobody waits for.
 pytestmark = [
+    pytest.mark.usefixtures("ctrl_c"),
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
 ]
