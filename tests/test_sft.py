@@ -154,7 +154,7 @@ def test_a_plan_of_a_mixture_counts_both_kinds(tiny_model_folder: Path, sums: st
         return make_sft_plan(make_sft_config(values), Launch(), progress=Silent()).tokens
 
     whole, none = tokens(name="masked-sft"), tokens(name="sft")
-    assert tokens(name="masked-sft", share=0.5) == pytest.approx((whole + none) / 2, abs=1)
+    assert tokens(name="masked-sft", share=0.25) == pytest.approx(whole / 4 + none * 3 / 4, abs=1)
 
 
 def test_the_preview_shows_question_mask_and_answer(tiny_model_folder: Path, sums: str) -> None:
@@ -204,7 +204,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is_done(
         ({"documents": "x"}, "unknown key documents"),
         ({"train": {"stop": 0.5}}, "train.stop is for facts"),
         ({"stream": True, "train": {"steps": None}}, "stream needs train.steps"),
-        ({"objective": {"mask_ratio": 0}}, "expected 0 < low <= high <= 1"),
+        ({"objective": {"mask_ratio": 0}}, "objective.mask_ratio: expected more than 0, got 0.0"),
         ({"objective": {"name": "sft", "mask_ratio": 0.5}}, "unknown key objective.mask_ratio: known are"),
         ({"columns": {"promt": "x"}}, "unknown key columns.promt: did you mean 'prompt'"),
         ({"data": []}, "data is empty; expected files of prompts and responses"),
@@ -237,3 +237,19 @@ def test_from_python_it_is_one_call(tiny_model_folder: Path, sums: str, tmp_path
     )
     assert result.summary["steps"] == 1
     assert result.model.num_parameters() > 0
+
+
+@pytest.mark.parametrize("option", ["--documents", "--qa", "--preset"])
+@pytest.mark.parametrize("command", [["plan"], ["data", "preview"]])
+def test_an_option_that_means_nothing_for_data_is_not_ignored(
+    command: list[str], option: str, sums: str, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from demask.cli import app
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: m\ndata: {sums}\n")
+    result = CliRunner().invoke(app, [*command, str(path), option, "fast"])
+    assert isinstance(result.exception, ConfigError)
+    assert f"{option}: {path} is a recipe for 'demask sft'" in str(result.exception)

@@ -7,8 +7,8 @@ Every stage leaves a file in the run folder and is skipped when the file is ther
 goes on with the same command.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from demask.pipeline import Injected
 from demask.progress import Progress, Silent
 from demask.rundir import claim_run_folder
 from demask.sft_config import SftConfig, make_sft_config
+from demask.stages.inputs import load_once
 from demask.stages.sft import HeldOut, check_sft, prepare_stage, sft_stage, summarise_sft
 from demask.stages.training import only_helped
 
 if TYPE_CHECKING:
-    from demask.models.load import LoadedModel
+    pass
 
 
 def fine_tune(
@@ -67,29 +68,17 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
     if run.has(rundir.SUMMARY) and run.has(rundir.MODEL):
         progress.say(f"{run.path}: already complete, nothing is done again")
         return Injected(run.path, run.read_json(rundir.SUMMARY))
-    base = _load_once(config, progress)
+    untouched = partial(load_once, config.model, device=config.device, progress=progress)
+    base = untouched()
     samples = prepare_stage(config, run, progress)
     held_out = samples.held_out if samples else ()
     if held_out and not run.has(rundir.HELD_OUT):
         HeldOut(config, run, base(), held_out).measure(0, progress)
     if launch.ranks > 1:
-        base = _load_once(config, progress)  # lets go of the model, whose memory the workers need
+        base = untouched()  # lets go of the model, whose memory the workers need
     tuned = sft_stage(config, run, base, samples, progress, launch)
     if held_out:
         steps = run.read_json(rundir.TRAINING)["steps"]
         run.keep_rows(rundir.HELD_OUT, until_step=steps - 1)
         HeldOut(config, run, tuned, held_out).measure(steps, progress)
     return Injected(run.path, summarise_sft(config, run))
-
-
-def _load_once(config: SftConfig, progress: Progress) -> Callable[[], "LoadedModel"]:
-    """The base model, loaded when a stage first asks for it."""
-
-    @cache
-    def load() -> "LoadedModel":
-        from demask.models.load import load_model
-
-        progress.begin(f"Loading {config.model}", 1)
-        return load_model(config.model, device=config.device)
-
-    return load

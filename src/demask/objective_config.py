@@ -6,7 +6,15 @@ Reverse(questions=None)                             # raw text
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 # Pan et al. 2025 (arXiv 2510.09885), section A.4: a margin to (0, 1), as knowledge texts are short.
 RATIO_RANGE = (0.05, 0.95)
@@ -52,11 +60,22 @@ def read_range(value: Any) -> Any:
     return value
 
 
+def _check_range(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not 0.0 <= low <= high <= 1.0:
+        raise ValueError(f"expected 0 <= low <= high <= 1, got {low} and {high}")
+    return value
+
+
+# Chances between which one is drawn.
+RatioRange = Annotated[tuple[float, float], BeforeValidator(read_range), AfterValidator(_check_range)]
+
+
 class Demasking(Section):
     """The document stands masked in the prompt; the model writes the original."""
 
     name: Literal["demasking"] = "demasking"
-    mask_ratio: tuple[float, float] = Field(
+    mask_ratio: RatioRange = Field(
         FAST_RATIO,
         description="chance that a token is masked, or a range of it, drawn uniformly per example; "
         "paper: 0.05 to 0.95",
@@ -88,19 +107,6 @@ class Demasking(Section):
     def wordings(self) -> tuple[str, ...]:
         """The instructions that one is drawn of."""
         return (self.instruction,) if isinstance(self.instruction, str) else self.instruction
-
-    @field_validator("mask_ratio", mode="before")
-    @classmethod
-    def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
-        return read_range(value)
-
-    @field_validator("mask_ratio")
-    @classmethod
-    def _within_bounds(cls, value: tuple[float, float]) -> tuple[float, float]:
-        low, high = value
-        if not 0.0 <= low <= high <= 1.0:
-            raise ValueError(f"expected 0 <= low <= high <= 1, got {low} and {high}")
-        return value
 
     @field_validator("instruction", mode="before")
     @classmethod

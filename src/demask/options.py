@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from demask.errors import ConfigError
+
 if TYPE_CHECKING:
     from demask.config import RunConfig
     from demask.launch_config import Launch
@@ -100,15 +102,27 @@ def is_recipe(path: Path) -> bool:
     return path.suffix in (".yaml", ".yml")
 
 
-def is_sft_recipe(path: Path) -> bool:
-    """Whether a recipe is one for `demask sft`: it has data in place of documents.
+def is_sft_recipe(path: Path | None, **others: object) -> bool:
+    """Whether an argument is a recipe for `demask sft`: it has data in place of documents.
+
+    Args:
+        path: the argument.
+        others: what was given besides and has no meaning for such a recipe, by the names of the options.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or something else was given besides.
     """
     from demask.recipe_file import load_recipe
 
-    return is_recipe(path) and "data" in load_recipe(path)
+    if path is None or not is_recipe(path) or "data" not in load_recipe(path):
+        return False
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"--{given[0]}: {path} is a recipe for 'demask sft' (it has data), which knows no {given[0]}; "
+            "leave it out"
+        )
+    return True
 
 
 def _read_values(

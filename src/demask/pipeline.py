@@ -8,9 +8,9 @@ Every stage leaves a file in the run folder and is skipped when the file is ther
 was killed goes on with the same command.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +29,7 @@ from demask.reports.tables import Table, difference_table
 from demask.reports.wording import model_name
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
-from demask.stages.inputs import check_objective, split_stage
+from demask.stages.inputs import check_objective, load_once, split_stage
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
@@ -117,14 +117,15 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
         progress.say(f"{run.path}: already complete, nothing is done again")
         return Injected(run.path, run.read_json(rundir.SUMMARY))
 
-    base = _load_once(config, progress)
+    untouched = partial(load_once, config.model, device=config.device, progress=progress)
+    base = untouched()
     pairs = question_stage(config, run, knowledge, progress)
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     if launch.ranks > 1:
-        base = _load_once(config, progress)  # lets go of the model, whose memory the workers need
+        base = untouched()  # lets go of the model, whose memory the workers need
     tuned = train_stage(config, run, base, Lessons(passages, paraphrases, pairs), progress, launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
 
@@ -155,19 +156,6 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     files = (rundir.PASSAGES, rundir.COVERAGE, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
     reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
     return all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))
-
-
-def _load_once(config: RunConfig, progress: Progress) -> Callable[[], "LoadedModel"]:
-    """The base model, loaded when a stage first asks for it."""
-
-    @cache
-    def load() -> "LoadedModel":
-        from demask.models.load import load_model
-
-        progress.begin(f"Loading {config.model}", 1)
-        return load_model(config.model, device=config.device)
-
-    return load
 
 
 @dataclass(frozen=True)

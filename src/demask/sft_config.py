@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from demask.config import Train
-from demask.objective_config import INSTRUCTION, RATIO_RANGE, Section, read_range
+from demask.objective_config import INSTRUCTION, RATIO_RANGE, RatioRange, Section
 from demask.recipe_errors import check_values
 
 # The paper's, section A.4 of arXiv 2510.09885 for answers.
@@ -37,7 +37,7 @@ class Cpt(Section):
 class _Masks(Section):
     """What the objectives that mask have in common."""
 
-    mask_ratio: tuple[float, float] = Field(
+    mask_ratio: RatioRange = Field(
         RATIO_RANGE, description="chance that a token is masked, drawn per sample; paper: 0.05 to 0.95"
     )
     loss_on: Literal["masked", "all"] = Field(
@@ -49,17 +49,11 @@ class _Masks(Section):
     mask_token: str | None = Field(None, description="one token of the vocabulary; none: by family")
     learn_end: bool = Field(True, description="also score the end of the answer, by which decoding stops")
 
-    @field_validator("mask_ratio", mode="before")
-    @classmethod
-    def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
-        return read_range(value)
-
     @field_validator("mask_ratio")
     @classmethod
-    def _within_bounds(cls, value: tuple[float, float]) -> tuple[float, float]:
-        low, high = value
-        if not 0.0 < low <= high <= 1.0:
-            raise ValueError(f"expected 0 < low <= high <= 1, got {low} and {high}")
+    def _something_is_masked(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] == 0:
+            raise ValueError(f"expected more than 0, got {value[0]}: a mere copy would teach nothing")
         return value
 
 

@@ -117,7 +117,7 @@ def plan(
     """
     from demask.stages.planning import make_plan
 
-    if recipe is not None and is_sft_recipe(recipe):
+    if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
         from demask.commands.fine_tuning import print_sft_plan
 
         print_sft_plan(*read_sft_config(recipe, model, None, objective, overrides), as_json=as_json)
@@ -150,7 +150,7 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.stages.planning import preview_examples
 
-    if recipe is not None and is_sft_recipe(recipe):
+    if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
         from demask.stages.sft_planning import preview_samples
 
         tuned, _ = read_sft_config(recipe, model, None, objective, overrides)

@@ -11,8 +11,9 @@ nothing is lost.
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from demask.corpora.samples import Placed, encode_all, gather
+from demask.corpora.samples import Placed, gather
 from demask.errors import ModelError
+from demask.objectives.prompts import encode_all
 from demask.records import Document, Sample
 
 if TYPE_CHECKING:

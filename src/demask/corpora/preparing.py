@@ -273,7 +273,7 @@ class _Work:
         known = open_samples(folder)
         if known is not None:
             return known
-        self.progress.begin("tokenise", self.watch.rows)
+        self.progress.begin("Tokenising", self.watch.rows)
         left_out = LeftOut()
         samples = self._check_end(make(left_out), left_out)
         return write_samples(samples, folder, vocabulary=self.vocabulary, about=about, left_out=left_out)

@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 
 from demask.corpora.conversations import Conversation, Role
 from demask.errors import DataError, ModelError
-from demask.objectives.prompts import ChatFormat
+from demask.objectives.prompts import ChatFormat, encode_all, render_turns, template_ids
 from demask.records import Sample
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def template_cutter(tokenizer: "PreTrainedTokenizerBase", chat: ChatFormat) -> C
         pieces = []
         for turn in order:
             before, _, text = text.partition(words[turn])
-            pieces.append(Piece(_ids(tokenizer, before), turn))
-        if _ids(tokenizer, text) != chat.assistant:
+            pieces.append(Piece(template_ids(tokenizer, before), turn))
+        if template_ids(tokenizer, text) != chat.assistant:
             raise ModelError(
                 f"chat template: writes {text!r} after the last turn of {_list(roles)}, which is not what it "
                 "writes after a single question; set another template in the tokenizer"
@@ -128,13 +128,8 @@ def _letters(number: int) -> str:
 
 
 def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]]) -> str:
-    # enable_thinking: as objectives.prompts renders questions.
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-        )
+        return render_turns(tokenizer, turns, ask=True)
     except TemplateError as error:
         raise DataError(
             f"the chat template cannot write the turns {_list([turn['role'] for turn in turns])} ({error}); "
@@ -144,24 +139,6 @@ def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]]) -
 
 def _list(roles: Sequence[str]) -> str:
     return ", ".join(roles) if len(roles) <= 8 else f"{', '.join(roles[:7])} and {len(roles) - 7} more"
-
-
-def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
-
-
-def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of plain texts as `objectives.prompts.encode` gives them, many at once."""
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        verbose=False,  # a text longer than the model's context is what `Limit` is for
-    )["input_ids"]
-    return ids
 
 
 def gather(records: Iterable[R], size: Callable[[R], int]) -> Iterator[list[R]]:

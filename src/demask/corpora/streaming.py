@@ -17,10 +17,8 @@ from itertools import islice
 
 from demask.errors import DataError
 from demask.objectives.masking import keyed_rng
+from demask.objectives.order import batch_by_length
 from demask.records import Example, Sample
-
-# Batches of like length are cut from this many shuffled ones, as in training.sampler.
-_BUCKET = 16
 
 
 @dataclass(frozen=True)
@@ -139,16 +137,7 @@ def order_window(
     shuffled = list(samples)
     rng.shuffle(shuffled)
     first, rest = shuffled[:lead], shuffled[lead:]
-    bucket = _BUCKET * batch_size
-    ordered = [
-        sample
-        for start in range(0, len(rest), bucket)
-        for sample in sorted(rest[start : start + bucket], key=_length)
-    ]
-    whole = len(ordered) // batch_size * batch_size
-    batches = [ordered[start : start + batch_size] for start in range(0, whole, batch_size)]
-    rng.shuffle(batches)
-    return (*first, *(sample for batch in batches for sample in batch), *ordered[whole:])
+    return (*first, *batch_by_length(rest, length=_length, size=batch_size, rng=rng))
 
 
 def find_longest(samples: Sequence[Sample]) -> list[Sample]:

@@ -12,7 +12,7 @@ that a server asks its questions in the words it was trained on.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -67,9 +67,22 @@ def count_tokens(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> 
     counts: list[int] = []
     stream = iter(texts)
     while part := list(islice(stream, _AT_ONCE)):
-        ids = tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        counts += map(len, ids)
+        counts += map(len, encode_all(tokenizer, part))
     return counts
+
+
+def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of plain texts as `encode` gives them; many at once, which fast tokenizers do in parallel."""
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,  # texts that are too long are judged by us
+    )["input_ids"]
+    return ids
 
 
 def is_byte_level(tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -85,13 +98,13 @@ def is_byte_level(tokenizer: "PreTrainedTokenizerBase") -> bool:
 
 def render_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> str:
     """The prompt as text, up to the first token that the model must say."""
-    return _render(tokenizer, [{"role": "user", "content": question}], add_generation_prompt=True)
+    return _render(tokenizer, [{"role": "user", "content": question}], ask=True)
 
 
 def encode_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> tuple[int, ...]:
     """The prompt as token ids, cut as in training: only the template's own special tokens are special."""
     before, between = render_question(tokenizer, _USER).split(_USER)
-    return (*_ids(tokenizer, before), *encode(tokenizer, question), *_ids(tokenizer, between))
+    return (*template_ids(tokenizer, before), *encode(tokenizer, question), *template_ids(tokenizer, between))
 
 
 def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
@@ -104,7 +117,7 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
     """
     prompt = render_question(tokenizer, _USER)
     turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
-    whole = _render(tokenizer, turns, add_generation_prompt=False)
+    whole = _render(tokenizer, turns, ask=False)
     if prompt.count(_USER) != 1 or whole.count(_ASSISTANT) != 1:
         raise ModelError("chat template: drops or repeats a turn; expected user and assistant once each")
     before, between = prompt.split(_USER)
@@ -116,8 +129,8 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
         )
     bos = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
     chat = ChatFormat(
-        user=_ids(tokenizer, before),
-        assistant=_ids(tokenizer, between),
+        user=template_ids(tokenizer, before),
+        assistant=template_ids(tokenizer, between),
         end=_end_of_turn(tokenizer, tail),
         bos=bos,
     )
@@ -126,16 +139,22 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
     return chat
 
 
-def _render(
-    tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, add_generation_prompt: bool
-) -> str:
+def render_turns(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, ask: bool) -> str:
+    """Turns as the template writes them; to `ask` adds what stands before an answer.
+
+    Raises:
+        TemplateError: the template cannot write them.
+    """
     # enable_thinking: hybrid models (Qwen3) then answer at once, in training and in questions.
+    text = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=ask, enable_thinking=False
+    )
+    return str(text)
+
+
+def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, ask: bool) -> str:
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-            )
-        )
+        return render_turns(tokenizer, turns, ask=ask)
     except TemplateError as error:
         raise ModelError(
             f"chat template: cannot write one user and one assistant turn ({error}); "
@@ -143,13 +162,14 @@ def _render(
         ) from error
 
 
-def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+def template_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    """Token ids of what a template writes around texts: its special tokens are special."""
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
 
 
 def _end_of_turn(tokenizer: "PreTrainedTokenizerBase", tail: str) -> tuple[int, ...]:
     """The ids after the assistant's words up to the first special token; what follows belongs to no turn."""
-    ids = _ids(tokenizer, tail)
+    ids = template_ids(tokenizer, tail)
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for place, token in enumerate(ids):
         if token in special:

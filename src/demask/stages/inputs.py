@@ -5,6 +5,7 @@ passages = split_stage(config, run, knowledge, load, progress)
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,19 @@ MAX_TOKENS = 512
 _AT_ONCE = 1000
 # A text may take more tokens with its words in reverse order, as spaces join other words.
 _REVERSED_SPARE = 64
+
+
+def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "LoadedModel"]:
+    """A model that is loaded when a stage first asks for it, and then kept."""
+
+    @cache
+    def load() -> "LoadedModel":
+        from demask.models.load import load_model
+
+        progress.begin(f"Loading {name}", 1)
+        return load_model(name, device=device)
+
+    return load
 
 
 def split_stage(

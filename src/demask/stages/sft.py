@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from demask import rundir
 from demask.launch_config import Launch
-from demask.launching.processes import run_workers
 from demask.progress import Progress, Silent
 from demask.records import Example
 from demask.rundir import RunFolder
@@ -30,7 +29,7 @@ from demask.stages.samples import (
     prepare,
     with_length,
 )
-from demask.stages.training import is_trained, load_trained, train_stream
+from demask.stages.training import train_or_load, train_stream
 from demask.stages.watching import is_asked_at
 
 if TYPE_CHECKING:
@@ -77,16 +76,14 @@ def sft_stage(
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
-    """Train, or go on training, or load what was trained; the model that is returned is the one stored.
-
-    Raises:
-        RunError: a process that trained has ended without being done.
-    """
-    if not is_trained(run) and launch.ranks > 1:
-        run_workers(run.path, launch, progress=progress)
-    if is_trained(run):
-        return load_trained(run, device=config.device)
-    return train_samples(config, run, load(), samples, progress, launch)
+    """Train on samples; see `train_or_load`."""
+    return train_or_load(
+        run,
+        launch,
+        lambda: train_samples(config, run, load(), samples, progress, launch),
+        device=config.device,
+        progress=progress,
+    )
 
 
 def train_samples(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from demask import rundir
 from demask.config import RunConfig, Train
@@ -25,7 +25,7 @@ from demask.progress import Progress
 from demask.records import Paraphrase, Passage, QAPair
 from demask.rundir import RunFolder
 from demask.stages.inputs import add_paraphrases, find_mask_id
-from demask.stages.watching import Watch
+from demask.stages.watching import Nobody, Onlooker, Watch
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -70,27 +70,6 @@ def make_stream(
     )
 
 
-class Onlooker(Protocol):
-    """Looks on after every step, with the model at rest."""
-
-    def after_step(self, step: int) -> None:
-        """Measure, where it is time."""
-
-    def is_enough(self, step: int) -> bool:
-        """Whether training may end here; every process must say the same."""
-
-
-class Nobody:
-    """Does not look."""
-
-    def after_step(self, step: int) -> None:
-        """Nothing."""
-
-    def is_enough(self, step: int) -> bool:
-        """Never."""
-        return False
-
-
 class Lessons(NamedTuple):
     """What is trained, and what is asked on the way."""
 
@@ -120,7 +99,32 @@ def train_stage(
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
+    """Train on documents; see `train_or_load`."""
+    return train_or_load(
+        run,
+        launch,
+        lambda: train_lessons(config, run, load(), lessons, progress, launch),
+        device=config.device,
+        progress=progress,
+    )
+
+
+def train_or_load(
+    run: RunFolder,
+    launch: Launch,
+    train_here: Callable[[], "LoadedModel"],
+    *,
+    device: str,
+    progress: Progress,
+) -> "LoadedModel":
     """Train, or go on training, or load what was trained; the model that is returned is the one stored.
+
+    Args:
+        run: all that comes before training is in it.
+        launch: with several processes they are started, and train.
+        train_here: trains in this process.
+        device: the recipe's.
+        progress: told how far the processes are.
 
     Raises:
         RunError: a process that trained has ended without being done.
@@ -128,9 +132,7 @@ def train_stage(
     if not is_trained(run) and launch.ranks > 1:
         _free_gpu()
         run_workers(run.path, launch, progress=progress)
-    if is_trained(run):
-        return load_trained(run, device=config.device)
-    return train_lessons(config, run, load(), lessons, progress, launch)
+    return load_trained(run, device=device) if is_trained(run) else train_here()
 
 
 def train_lessons(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from demask import rundir
 from demask.config import Demasking, Evaluate, RunConfig
@@ -31,6 +31,27 @@ _PROBE_EXPOSURES, _FIRST_PROBE = 4, 12
 _PROBED = 100
 # Probed examples that go through the model together.
 _TOGETHER = 20
+
+
+class Onlooker(Protocol):
+    """Looks on after every step, with the model at rest."""
+
+    def after_step(self, step: int) -> None:
+        """Measure, where it is time."""
+
+    def is_enough(self, step: int) -> bool:
+        """Whether training may end here; every process must say the same."""
+
+
+class Nobody:
+    """Does not look."""
+
+    def after_step(self, step: int) -> None:
+        """Nothing."""
+
+    def is_enough(self, step: int) -> bool:
+        """Never."""
+        return False
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def prune_checkpoints(folder: Path, *, keep: int) -> None:
         keep: how many stay, at least 1.
     """
     complete = [path for path in _checkpoints(folder) if (path / COMPLETE).exists()]
-    for path in complete[: -max(1, keep)]:
+    for path in complete[:-keep]:
         # Without its seal it is no damaged one, should this process be killed meanwhile.
         (path / COMPLETE).unlink()
         shutil.rmtree(path)

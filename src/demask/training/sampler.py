@@ -16,13 +16,10 @@ from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 from demask.objectives.masking import keyed_rng
+from demask.objectives.order import batch_by_length
 from demask.records import Example
 
 T = TypeVar("T")  # what is trained on: passages, or samples
-
-# Batches of like length are cut from this many shuffled batches: enough to make padding rare,
-# few enough that long and short passages still mix over an epoch.
-_BUCKET = 16
 
 
 class ExampleStream(Protocol):
@@ -125,9 +122,8 @@ def order_exposures(
 ) -> "array[int]":
     """One epoch: every passage in every variant once, in batches of like length, shuffled.
 
-    Shuffles, cuts into buckets of several batches, sorts each by length, cuts batches and
-    shuffles these; only the last batch of an epoch may be shared with the next. What is moved are groups
-    of `copies` variants, so that they stay together.
+    Only the last batch of an epoch may be shared with the next. What is moved are groups of `copies`
+    variants, so that they stay together.
 
     Returns:
         passage * variants + variant for each exposure: four bytes each, as a million samples are not rare.
@@ -140,17 +136,15 @@ def order_exposures(
     rng = keyed_rng(seed, "order", epoch)
     firsts = list(range(0, len(lengths) * variants, copies))
     rng.shuffle(firsts)
-    size = batch_size // copies
-    bucket = _BUCKET * size
-    for start in range(0, len(firsts), bucket):
-        firsts[start : start + bucket] = sorted(
-            firsts[start : start + bucket], key=lambda first: lengths[first // variants]
-        )
-    whole = len(firsts) // size * size
-    starts = list(range(0, whole, size))
-    rng.shuffle(starts)
-    ordered = array("I", [first for start in starts for first in firsts[start : start + size]])
-    ordered.extend(firsts[whole:])
+    ordered = array(
+        "I",
+        batch_by_length(
+            firsts,
+            length=lambda first: lengths[first // variants],
+            size=batch_size // copies,
+            rng=rng,
+        ),
+    )
     if copies == 1:
         return ordered
     return array("I", [first + copy for first in ordered for copy in range(copies)])
