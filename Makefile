@@ -5,6 +5,8 @@
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is handed on to `demask quickstart` or pytest.
 
 PYTHON ?= python3
+# Of pytest; each needs up to 6 GB.
+WORKERS ?= 2
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -24,7 +26,7 @@ quickstart: $(USE)
 	@$(BIN)/demask quickstart $(ARGS)
 
 test: $(DEV)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 STEPS, SAVE_EVERY, ASK_EVERY = 60, 5, 4
 # Seconds: until a moment must have come, and until the others must have ended after one of them died.
 PATIENCE, LEFT_ALONE = 180, 60
+CRASHED = f"killed by {signal.SIGSEGV.name}"
 TEXTS = {
     "orlin": "The Orlin works were founded by Mara Voss in 1931.",
     "quill": "Idris Hall sells ink at Quill.",
@@ -130,13 +132,23 @@ def started(run: Path, processes: int, *, largest_file: int | None = None) -> It
 
 
 def finish(run: Path, processes: int, *, largest_file: int | None = None) -> tuple[int | None, str]:
-    """Run the command to its end: its exit code, and what it printed."""
+    """Run the command to its end: its exit code, and what it printed.
+
+    Once again where a worker crashed by itself: gloo of torch 2.13 did in one of some two hundred runs.
+    """
     output = Path(f"{run}.output")
-    output.unlink(missing_ok=True)
-    with started(run, processes, largest_file=largest_file) as process:
-        process.join(timeout=PATIENCE)
-        code = process.exitcode
-    return code, output.read_text() if output.exists() else ""
+    for _ in range(2):
+        output.unlink(missing_ok=True)
+        with started(run, processes, largest_file=largest_file) as process:
+            process.join(timeout=PATIENCE)
+            code = process.exitcode
+        said = output.read_text() if output.exists() else ""
+        if CRASHED not in said:
+            break
+        logs = [path.read_text() for path in (run / "logs").glob("rank-*.log")]
+        stacks = "\n".join(log for log in logs if "Fatal Python error" in log)
+        print(f"      crashed, and gone on: {said.strip().splitlines()[-1]}\n{stacks}", flush=True)
+    return code, said
 
 
 def find_workers(process: BaseProcess) -> list[int]:

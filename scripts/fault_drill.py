@@ -65,7 +65,7 @@ def kill_often(drill: Drill, processes: int, kills: int, rng: random.Random) -> 
     """Runs that are killed again and again; one that comes to its end all the same is followed by another."""
     moments = ["training", "saving", "asking"]
     done = tries = runs = 0
-    while done < kills and tries < 3 * kills:
+    while done < kills and tries < 5 * kills:
         run = drill.home / f"killed-{processes}-{runs}"
         if weights_file(run).exists():
             finish_alike(drill, run, processes, "killed on its way")
@@ -210,8 +210,8 @@ def change_processes(drill: Drill, before: int, after: int) -> None:
     drill.note(what, came, good=code == 0 and told and apart < ROUNDING)
 
 
-def drill_all(drill: Drill, counts: list[int], kills: int, seed: int) -> None:
-    """Everything, for these numbers of processes."""
+def drill_all(drill: Drill, counts: list[int], kills: int, seed: int, *, brief: bool) -> None:
+    """Everything, for these numbers of processes; or kills and SIGTERM alone."""
     for processes in counts:
         code, output = finish(drill.home / f"whole-{processes}", processes)
         if code != 0:
@@ -221,6 +221,8 @@ def drill_all(drill: Drill, counts: list[int], kills: int, seed: int) -> None:
             return
         kill_often(drill, processes, kills, random.Random(seed + processes))
         ask_to_stop(drill, processes)
+    if brief:
+        return
     fill_disk(drill, counts[0])
     damage(drill, counts[0])
     for before, after in pairwise(counts):
@@ -234,6 +236,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--kills", type=int, default=10, help="for each number of processes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--brief", action="store_true", help="nothing but kills and SIGTERM")
     given = parser.parse_args()
     PROCESSES.set_forkserver_preload(PRELOADED)
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
@@ -242,7 +245,7 @@ def main() -> int:
         drill = Drill(Path(folder))
         write_inputs(drill.home)
         begun = time.monotonic()
-        drill_all(drill, given.processes, given.kills, given.seed)
+        drill_all(drill, given.processes, given.kills, given.seed, brief=given.brief)
     failed = sum(not good for _, _, good in drill.rows)
     print(f"{len(drill.rows)} lines, {failed} FAIL, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0

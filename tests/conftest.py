@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import shutil
@@ -37,6 +39,22 @@ SENTENCES = [
     "The quick brown fox jumps over the lazy dog; THE LAZY DOG SLEEPS.",
 ]
 CONTEXT = 256
+
+
+# Files that take minutes begin first, so that the last worker does not sit alone over one of them.
+LONG = (
+    "test_fault_drill.py",
+    "test_embedded_run.py",
+    "test_fine_tuning_page.py",
+    "test_tutorial.py",
+    "test_launched_runs.py",
+    "test_interrupted.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)

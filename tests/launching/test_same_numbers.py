@@ -1,5 +1,6 @@
 """The same losses, weights and counts on one process or four, whole (DDP) or sharded (FSDP2), over gloo."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -72,6 +73,7 @@ def train(case: Case, rank: int, port: int) -> None:
     from demask.training.export import add_adapter
     from demask.training.trainer import StepMetrics, TrainSettings, train_model
 
+    faulthandler.enable()  # a crash in native code says where
     torch.set_num_threads(1)
     environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": case.ranks, "LOCAL_WORLD_SIZE": case.ranks}
     if case.ranks > 1:
@@ -134,7 +136,9 @@ def trained(tmp_path: Path) -> Train:
             rank.start()
         for rank in ranks:
             rank.join(120)
-        assert [rank.exitcode for rank in ranks] == [0] * case.ranks
+        codes = [rank.exitcode for rank in ranks]
+        assert -signal.SIGSEGV not in codes, f"killed by SIGSEGV: {codes}"  # is tried once more
+        assert codes == [0] * case.ranks
         return torch.load(case.folder / "out.pt")
 
     return start

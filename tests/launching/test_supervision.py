@@ -152,6 +152,17 @@ def test_one_that_torch_had_to_kill_is_not_the_one_that_failed(tmp_path: Path) -
     assert str(explain({0: killed, 1: failed}, tmp_path)).startswith("rank 1: ValueError: no good (see ")
 
 
+def test_one_that_crashed_at_the_loss_of_a_killed_one_is_not_the_one_that_failed(tmp_path: Path) -> None:
+    signals = (signal.SIGSEGV, signal.SIGKILL)
+    failures = {
+        rank: ProcessFailure(local_rank=rank, pid=1, exitcode=-signals[rank], error_file="")
+        for rank in (0, 1)
+    }
+    for failure in failures.values():
+        failure.timestamp = 1000
+    assert str(explain(failures, tmp_path)).startswith("rank 1: killed by SIGKILL")
+
+
 def test_one_that_ends_without_a_word_is_named_with_its_exit_code(run: Run) -> None:
     with pytest.raises(RunError, match=r"rank 1: ended with exit code 3 \(see .*rank-1.log\)"):
         run("sys.exit(3) if rank == 1 else time.sleep(60)")

@@ -62,4 +62,5 @@ def _moment(failure: "ProcessFailure") -> tuple[float, float]:
         return failure.timestamp, file.stat().st_mtime  # the first of them in whole seconds
     if failure.exitcode == -signal.SIGTERM:  # by torch, as another had failed
         return float("inf"), 0.0
-    return failure.timestamp - _NOTICED, 0.0
+    # Who is killed from outside may take others along, who crash at the loss.
+    return failure.timestamp - _NOTICED, 0.0 if failure.exitcode == -signal.SIGKILL else 1.0
