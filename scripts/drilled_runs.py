@@ -134,7 +134,7 @@ def started(run: Path, processes: int, *, largest_file: int | None = None) -> It
 def finish(run: Path, processes: int, *, largest_file: int | None = None) -> tuple[int | None, str]:
     """Run the command to its end: its exit code, and what it printed.
 
-    Once again where a worker crashed by itself: gloo of torch 2.13 did in one of some two hundred runs.
+    Once again where a worker crashed by itself, as one once did in CI, in a collective of torch 2.13.
     """
     output = Path(f"{run}.output")
     for _ in range(2):

@@ -210,8 +210,8 @@ def change_processes(drill: Drill, before: int, after: int) -> None:
     drill.note(what, came, good=code == 0 and told and apart < ROUNDING)
 
 
-def drill_all(drill: Drill, counts: list[int], kills: int, seed: int, *, brief: bool) -> None:
-    """Everything, for these numbers of processes; or kills and SIGTERM alone."""
+def drill_all(drill: Drill, counts: list[int], kills: int, seed: int) -> None:
+    """Everything, for these numbers of processes."""
     for processes in counts:
         code, output = finish(drill.home / f"whole-{processes}", processes)
         if code != 0:
@@ -221,8 +221,6 @@ def drill_all(drill: Drill, counts: list[int], kills: int, seed: int, *, brief: 
             return
         kill_often(drill, processes, kills, random.Random(seed + processes))
         ask_to_stop(drill, processes)
-    if brief:
-        return
     fill_disk(drill, counts[0])
     damage(drill, counts[0])
     for before, after in pairwise(counts):
@@ -236,7 +234,6 @@ def main() -> int:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--kills", type=int, default=10, help="for each number of processes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--brief", action="store_true", help="nothing but kills and SIGTERM")
     given = parser.parse_args()
     PROCESSES.set_forkserver_preload(PRELOADED)
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
@@ -245,7 +242,7 @@ def main() -> int:
         drill = Drill(Path(folder))
         write_inputs(drill.home)
         begun = time.monotonic()
-        drill_all(drill, given.processes, given.kills, given.seed, brief=given.brief)
+        drill_all(drill, given.processes, given.kills, given.seed)
     failed = sum(not good for _, _, good in drill.rows)
     print(f"{len(drill.rows)} lines, {failed} FAIL, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0

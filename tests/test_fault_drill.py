@@ -18,7 +18,7 @@ def test_runs_of_one_and_of_two_processes_survive_twenty_kills_and_every_other_f
             stderr=subprocess.PIPE,
             text=True,
         )
-        for words in (("1", "--kills=13"), ("2", "--kills=7", "--brief"))
+        for words in (("1", "--kills=13"), ("2", "--kills=7"))
     ]
     said = [drill.communicate(timeout=1800) for drill in drills]
     lines = [line for out, _ in said for line in out.splitlines()]

@@ -10,7 +10,7 @@ goes on with the same command.
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from demask import rundir
 from demask.launch_config import ALONE, Launch
@@ -21,9 +21,6 @@ from demask.sft_config import SftConfig, make_sft_config
 from demask.stages.inputs import load_once
 from demask.stages.sft import HeldOut, check_sft, prepare_stage, sft_stage, summarise_sft
 from demask.stages.training import only_helped
-
-if TYPE_CHECKING:
-    pass
 
 
 def fine_tune(
