@@ -19,8 +19,8 @@ def work(options: argparse.Namespace) -> None:
     samples = json.loads(options.samples.read_text(encoding="utf-8"))
     gate = Gate()
     match options.worker:
-        case "demask" | "demask, compiled" as arm:
-            train_demask(options, samples, gate, compiled=arm != "demask")
+        case "demask" | "demask, compiled" | "demask, selective" as arm:
+            train_demask(options, samples, gate, arm=arm)
         case "plain loop":
             train_plainly(options, samples, gate)
         case arm:
@@ -76,10 +76,8 @@ class Recorded:
         return Example(str(place), *(tuple(sample[key]) for key in ("input_ids", "labels", "masked")))
 
 
-def train_demask(
-    options: argparse.Namespace, samples: Sequence[Sample], gate: Gate, *, compiled: bool
-) -> None:
-    """As `demask inject` trains."""
+def train_demask(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate, *, arm: str) -> None:
+    """As `demask inject` trains; selective: all but products and attention is computed twice and not kept."""
     from demask.models.precision import keep_freed_memory
     from demask.training.trainer import TrainSettings, train_model
 
@@ -93,7 +91,8 @@ def train_demask(
         bf16=options.precision == "bf16",
         pad_id=0,
         seed=0,
-        compile=compiled,
+        compile=arm == "demask, compiled",
+        gradient_checkpointing="selective" if arm == "demask, selective" else False,
         log_every=1,  # as the others do
     )
     model = load(options)

@@ -23,7 +23,7 @@ from arms import work
 from measuring import Worker, describe_machine, make_parser, print_machine, print_table, spread
 from shapes import SHAPES, Sample, count_flops, stated_rate
 
-ARMS = ("demask", "demask, compiled", "plain loop", "TRL, tuned", "TRL")
+ARMS = ("demask", "demask, compiled", "demask, selective", "plain loop", "TRL, tuned", "TRL")
 USUAL_ARMS = ("demask", "plain loop", "TRL, tuned", "TRL")
 # Losses of two arms differ by the order of sums, and by rounding with bf16.
 TOLERANCE = {False: 2e-3, True: 3e-2}

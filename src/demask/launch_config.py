@@ -22,7 +22,11 @@ class Launch(Section):
     strategy: Literal["ddp", "fsdp", "deepspeed"] = Field(
         "ddp", description="ddp: every process holds all weights; fsdp, deepspeed: each a part of them"
     )
-    gradient_checkpointing: bool = Field(False, description="layers are computed twice and not kept")
+    gradient_checkpointing: bool | Literal["selective"] = Field(
+        False,
+        description="true: layers are computed twice and not kept; "
+        "selective: all but their matrix products and attention",
+    )
     keep: int = Field(2, gt=0, description="checkpoints that are kept")
 
     @property

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.utils.checkpoint import CheckpointPolicy
+from torch.utils.flop_counter import FlopCounterMode
 
 from demask.errors import ModelError
 from demask.models.packing import PACKED, using_attention
-from demask.models.recomputing import recomputed_layers
+from demask.models.recomputing import _choose, recomputed_layers
 from demask.models.target_logits import score_targets
 from demask.objectives.batches import pack
 from demask.records import Example
@@ -42,6 +44,30 @@ def test_loss_and_gradients_are_those_of_layers_that_are_kept(make_model: Callab
     assert (once, twice) == (1, 2)
     assert again == loss
     assert all(torch.equal(gradients[name], others[name]) for name in gradients)
+
+
+def test_products_that_are_kept_are_computed_once_and_all_else_twice(make_model: Callable) -> None:
+    model = make_model()
+    with FlopCounterMode(display=False) as usual:
+        loss, gradients, _ = backward(model)
+    with recomputed_layers(model, keep_products=True), FlopCounterMode(display=False) as kept:
+        again, others, twice = backward(model)
+    with recomputed_layers(model), FlopCounterMode(display=False) as not_kept:
+        backward(model)
+    assert twice == 2
+    assert kept.get_total_flops() == usual.get_total_flops() < not_kept.get_total_flops()
+    assert again == loss
+    assert all(torch.equal(gradients[name], others[name]) for name in gradients)
+
+
+def test_products_and_attention_are_told_by_their_names() -> None:
+    aten = torch.ops.aten
+    dear = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten._scaled_dot_product_flash_attention_for_cpu)
+    cheap = (aten.mul, aten._to_copy, aten.silu, aten.rsqrt, aten.cat, aten.native_layer_norm)
+    assert {_choose(None, op.default) for op in dear} == {CheckpointPolicy.MUST_SAVE}
+    assert {_choose(None, getattr(op, op.overloads()[0])) for op in cheap} == {
+        CheckpointPolicy.PREFER_RECOMPUTE
+    }
 
 
 def test_afterwards_layers_are_computed_once_again(make_model: Callable) -> None:

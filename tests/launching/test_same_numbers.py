@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ class Case:
     stops: int | None = None  # the step at which the last process gets SIGTERM
     lora: bool = False
     bf16: bool = False
-    twice: bool = False  # gradient checkpointing
+    twice: bool | Literal["selective"] = False  # gradient checkpointing
     tied: bool = True
 
 
@@ -165,8 +165,16 @@ def assert_same(
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize(
     "how",
-    [{}, {"tied": False}, {"lora": True}, {"twice": True}, {"twice": True, "lora": True}, {"bf16": True}],
-    ids=["full", "untied", "lora", "twice", "lora-twice", "bf16"],
+    [
+        {},
+        {"tied": False},
+        {"lora": True},
+        {"twice": True},
+        {"twice": True, "lora": True},
+        {"twice": "selective"},
+        {"bf16": True},
+    ],
+    ids=["full", "untied", "lora", "twice", "lora-twice", "selective", "bf16"],
 )
 def test_two_processes_train_as_one_does(trained: Train, strategy: str, how: dict[str, Any]) -> None:
     alone = trained("alone", accumulation=2, **how)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -105,7 +105,8 @@ class TrainSettings:
     decay: float = 0.0  # share of the steps, at their end, over which the learning rate falls to zero
     compile: bool = False  # the layers, by torch.compile
     log_every: int | None = None  # steps; None: every one on CPU, every tenth elsewhere
-    gradient_checkpointing: bool = False  # layers are computed twice, and what is in them is not kept
+    # What is in the layers is computed twice and not kept; selective: all but products and attention.
+    gradient_checkpointing: bool | Literal["selective"] = False
     keep: int = 2  # complete checkpoints that stay
 
 
@@ -140,7 +141,8 @@ def train_model(
     with contextlib.ExitStack() as while_training:
         noted = while_training.enter_context(noting_signals())
         if settings.gradient_checkpointing:
-            while_training.enter_context(recomputed_layers(model))
+            selective = settings.gradient_checkpointing == "selective"
+            while_training.enter_context(recomputed_layers(model, keep_products=selective))
         at_end = StepEnd(model, noted, after_step=after_step, is_enough=is_enough)
         trainer = _Trainer(
             model=model,
