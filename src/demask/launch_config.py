@@ -27,6 +27,9 @@ class Launch(Section):
         description="true: layers are computed twice and not kept; "
         "selective: all but their matrix products and attention",
     )
+    compile: bool = Field(
+        False, description="layers, by torch.compile: faster steps, once the compiler is done"
+    )
     keep: int = Field(2, gt=0, description="checkpoints that are kept")
 
     @property

@@ -284,6 +284,7 @@ def make_settings(train: Train, loaded: "LoadedModel", stream: "Stream", launch:
         bf16=choose_bf16(train.precision, loaded.device),
         pad_id=loaded.pad_id,
         seed=stream.seed,
+        compile=launch.compile,
         gradient_checkpointing=launch.gradient_checkpointing,
         keep=launch.keep,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
+from demask.models.compiling import plain_layers
 from demask.models.packing import using_attention
 from demask.training.interruption import Noted
 
@@ -56,7 +57,7 @@ class StepEnd(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Look on, and end where it is time."""
-        with using_attention(self._model, self._attention):
+        with using_attention(self._model, self._attention), plain_layers(self._model):
             self.enough = self._is_enough(state.global_step)
             begun = time.monotonic()
             self._after_step(state.global_step)
