@@ -76,6 +76,19 @@ def test_what_was_chosen_on_the_test_questions_says_so(matrix: Matrix, ablation:
     assert "(chosen on the test questions)" not in render_report([matrix], "fixed")
 
 
+def test_claims_that_no_run_is_about_stand_below_the_table_and_not_in_it(
+    matrix: Matrix, tmp_path: Path
+) -> None:
+    findings = judge_claims([matrix], "fixed")
+    table = tables.findings_table(findings, "fixed")
+    untested = {found.claim.statement for found in findings if not found.attempted}
+    assert {row[2] for row in table.rows} == {found.claim.statement for found in findings} - untested
+    assert untested
+    assert all(claim in table.note for claim in untested)
+    alone = load_matrix(write_matrix(tmp_path / "alone", {"demasking": COURSE}))
+    assert tables.findings_table(judge_claims([alone], "fixed"), "fixed").rows == ()
+
+
 def test_columns_that_tell_rows_nothing_move_into_the_title(matrix: Matrix) -> None:
     table = Table(
         "T",

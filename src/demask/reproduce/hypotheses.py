@@ -207,12 +207,14 @@ def _compare(finding: Finding, pair: _Pair, rule: Rule, metric: str) -> Finding:
     )
     shared = [id for id in first.values if id in second.values]
     if not shared:
-        return replace(finding, reason=f"no question ({claim.direction}) was asked in both arms")
+        reason = f"no question ({claim.direction}) was asked in both arms"
+        return replace(finding, reason=reason, attempted=True)
     return replace(
         finding,
         change=_change(second, first, shared),
         p_value=_p_value(claim, second, first, shared),
         seeds=tuple(cell.seed for cell in pair.first),
+        attempted=True,
         cells=(*pair.first, *pair.second),
     )
 

@@ -9,7 +9,6 @@ numbers. Under the rule `paper` every title of a table that depends on it says s
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from demask.reports.runs import DIRECTIONS, FEW_SHOT
 from demask.reports.tables import Table
@@ -170,7 +169,9 @@ def ablation_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
 def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
     """The paper's pattern, claim by claim: difference, p-value and verdict."""
     rows = []
-    for found in _worth_showing(findings):
+    for found in findings:
+        if not found.attempted:
+            continue
         tested = found.change is not None
         first = found.cells[0].arm if found.cells else found.claim.first[0]
         rows.append(
@@ -208,19 +209,16 @@ def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
         tuple(rows),
         f"Differences of {METRIC_NAMES['contains']} on the same questions, averaged over seeds, with 95% "
         "intervals over documents. As in the paper: the p-value corrected after Holm is below 0.05 and the "
-        f"interval is above 0 (of “no lift”: below {MARGIN:g}). Differs: it lies wholly on the other side.",
+        f"interval is above 0 (of “no lift”: below {MARGIN:g}). Differs: it lies wholly on the other side."
+        f"{_name_untested(findings)}",
     )
 
 
-def _worth_showing(findings: Sequence[Finding]) -> list[Finding]:
-    """What was measured, what failed, and once each claim that no matrix is about."""
-    kept = [found for found in findings if found.change or found.cells or found.attempted]
-    told = {found.claim for found in kept}
-    for found in findings:
-        if found.claim not in told:
-            told.add(found.claim)
-            kept.append(replace(found, setting=MISSING, model=MISSING))
-    return kept
+def _name_untested(findings: Sequence[Finding]) -> str:
+    """The claims that no matrix has the arms for, in a sentence; empty without any."""
+    told = {found.claim for found in findings if found.attempted}
+    rest = dict.fromkeys(found.claim.statement for found in findings if found.claim not in told)
+    return f" Not among these runs: {'; '.join(rest)}." if rest else ""
 
 
 def cells_table(matrices: Sequence[Matrix]) -> Table:
