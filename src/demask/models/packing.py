@@ -4,7 +4,8 @@
         logits = model(**packed_inputs(batch), use_cache=False).logits
 
 On a GPU in bf16 one kernel attends within all examples at once (`torch.nn.attention.varlen`);
-elsewhere each example is attended on its own. B sequences, H heads, T positions, D width of a head.
+elsewhere each example is attended on its own, a short one in bf16 by products (`short_attention`).
+B sequences, H heads, T positions, D width of a head.
 """
 
 import inspect
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from demask.models.short_attention import attend_short, is_short
 from demask.objectives.batches import Batch
 
 if TYPE_CHECKING:
@@ -116,7 +118,11 @@ def _attend_in_turn(query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, bo
         *(x.split(lengths, dim=2) for x in (query_BHTD, key_BHTD, value_BHTD)), strict=True
     ):
         length = query.shape[2]
-        near = _window_mask(length, bounds, query.device) if length > (bounds.window or length) else None
+        reach = bounds.window or length
+        if is_short(query) and length <= reach and not bounds.dropout:
+            parts.append(attend_short(query, key, value, causal=bounds.causal, scale=bounds.scaling))
+            continue
+        near = _window_mask(length, bounds, query.device) if length > reach else None
         parts.append(
             torch.nn.functional.scaled_dot_product_attention(
                 query,
