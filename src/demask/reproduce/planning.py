@@ -87,6 +87,7 @@ def _plan(group: Sequence[PlannedCell], folder: Path) -> PlannedArm:
             tokens=tokens,
             parameters=count_parameters(cell.model),
             flops_per_second=_rate(device, dtype),
+            dtype=dtype,
         )
         if device.type == "cuda":
             seconds = max(seconds, steps * _GPU_STEP_SECONDS)

@@ -128,7 +128,8 @@ def _plan(config: RunConfig, setting: Setting, progress: Progress) -> Plan:
     progress.begin("Counting tokens", stream.steps * accumulation)
     micro_batches = advancing(cut_micro_batches(stream, accumulation=accumulation), progress)
     tokens, positions, largest = _count_tokens(stream, micro_batches, packed=can_pack(outline))
-    rate = plan.measure_matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    rate = plan.measure_matrix_rate(device, dtype)
     return Plan(
         model=config.model,
         objective=config.objective.name,
@@ -150,7 +151,9 @@ def _plan(config: RunConfig, setting: Setting, progress: Progress) -> Plan:
         parameters=parameters,
         device=str(device),
         precision="bf16" if bf16 else "fp32",
-        seconds=plan.estimate_seconds(tokens=tokens, parameters=parameters, flops_per_second=rate),
+        seconds=plan.estimate_seconds(
+            tokens=tokens, parameters=parameters, flops_per_second=rate, dtype=dtype
+        ),
         memory_bytes=plan.estimate_memory(config.train, parameters=parameters, micro_batch_tokens=largest),
     )
 

@@ -28,10 +28,10 @@ LORA_FACTOR = 10.0
 # in micro-batches of 1,488 tokens as of more, and a token takes 1.7 MB (docs/benchmarks.md, cost curves).
 # For CUDA ours, not measured.
 MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
-# Operations by the formula below, as a share of the measured rate of large matrix products. The formula
-# counts the output layer at every position; of the operations really asked for it is 0.76
-# (docs/benchmarks.md).
-_EFFICIENCY = 0.85
+# Operations by the formula below, as a share of the measured rate of large matrix products; a smaller one in
+# bf16, where products take less of the time. The formula counts the output layer at every position; of the
+# operations really asked for it is 0.76 and 0.46 to 0.55 (docs/benchmarks.md).
+_EFFICIENCY = {torch.float32: 0.85, torch.bfloat16: 0.54}
 # Fitted to peaks of the embedded model on CPU: batches of 360, 760 and 880 positions took 3.4, 4.0 and
 # 4.3 GB. With LoRA the fit is low: 2.7 GB for a run that took 3.5.
 _ACTIVATION_BYTES_PER_TOKEN = 1.8e6
@@ -119,9 +119,18 @@ def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -
     return round(per_weight * parameters + activations + _PROCESS_BYTES)
 
 
-def estimate_seconds(*, tokens: int, parameters: int, flops_per_second: float) -> float:
-    """Time of training: six floating-point operations per weight and token."""
-    return 6 * parameters * tokens / (flops_per_second * _EFFICIENCY)
+def estimate_seconds(
+    *, tokens: int, parameters: int, flops_per_second: float, dtype: torch.dtype = torch.float32
+) -> float:
+    """Time of training: six floating-point operations per weight and token.
+
+    Args:
+        tokens: of all steps.
+        parameters: of the model.
+        flops_per_second: of large matrix products.
+        dtype: float32 or bfloat16; what is multiplied in.
+    """
+    return 6 * parameters * tokens / (flops_per_second * _EFFICIENCY[dtype])
 
 
 def measure_matrix_rate(
