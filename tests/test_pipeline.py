@@ -224,7 +224,15 @@ def test_accuracy_is_measured_on_the_way_where_asked_and_does_not_change_the_wei
 def test_without_questions_there_is_still_a_model_and_a_report(
     settings: dict[str, Any], finished: demask.Injected, tmp_path: Path
 ) -> None:
-    done = demask.inject(**{**settings, "qa": "no"}, out=tmp_path / "run")
+    stages: list[str] = []
+
+    class Listening(Silent):
+        def begin(self, stage: str, total: int, *, done: int = 0) -> None:
+            stages.append(stage)
+
+    done = demask.inject(**{**settings, "qa": "no"}, out=tmp_path / "run", progress=Listening())
+    assert "Training" in stages
+    assert not [stage for stage in stages if "Asking" in stage]
     assert done.summary["metrics"] == {}
     assert digest(done.run_folder) == digest(finished.run_folder)
     assert "It was not asked any questions" in (done.run_folder / "report.md").read_text()

@@ -47,6 +47,9 @@ def ask_stage(
     name = rundir.predictions_file(stage)
     if run.has(name):
         return run.read_records(name, Prediction)
+    if not pairs:
+        run.write_rows(name, [])
+        return []
     from demask.evaluation.qa import ask_questions, make_prompts
     from demask.evaluation.remembered import answers_key, recall, remember
 
