@@ -163,10 +163,12 @@ def fill_disk(drill: Drill, processes: int) -> None:
     before = checkpoints(run, whole=True)
     limit = int(1.5 * (drill.home / "model" / "model.safetensors").stat().st_size)
     code, output = finish(run, processes, largest_file=limit)
-    kept = checkpoints(run, whole=True) == before and not checkpoints(run, whole=False)
-    said = output.strip().splitlines()[-1]
-    good = code == 4 and kept and "cannot be written" in said and "free some space" in said
-    drill.note("disk full while saving", f"{code}: {said.rpartition('/')[2]}", good=good)
+    kept, left = checkpoints(run, whole=True), checkpoints(run, whole=False)
+    said = output.strip().splitlines()[-1].replace(str(run), "RUN")
+    good = code == 4 and kept == before and not left
+    good = good and "cannot be written" in said and "free some space" in said
+    wrong = "" if kept == before and not left else f"; kept {kept} of {before}, left {left}"
+    drill.note(f"{count(processes)}, disk full while saving", f"{code}: {said}{wrong}", good=good)
     finish_alike(drill, run, processes, "after the disk was full")
 
 

@@ -368,6 +368,23 @@ def test_a_checkpoint_that_cannot_be_written_is_a_run_error(make_model, make_str
     assert checkpoint_step(tmp_path) == 0
 
 
+def test_a_process_that_waits_in_vain_for_the_others_leaves_no_half_checkpoint(
+    make_model, make_stream, tmp_path, monkeypatch
+):
+    def save_alone(trainer, *args):  # the first process is gone, its disk was full
+        def wait():
+            raise RuntimeError("Connection closed by peer")
+
+        monkeypatch.setattr(trainer.accelerator, "wait_for_everyone", wait)
+        (tmp_path / "checkpoint-2").mkdir()
+        (tmp_path / "checkpoint-2" / "rng_state_1.pth").touch()
+
+    monkeypatch.setattr(trainer_module.Trainer, "_save_checkpoint", save_alone)
+    with pytest.raises(RunError, match="Connection closed by peer"):
+        train(make_model(), make_stream(), tmp_path, save_every=2)
+    assert not (tmp_path / "checkpoint-2").exists()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_a_run_error(make_model, make_stream, tmp_path, value):
     model = make_model()

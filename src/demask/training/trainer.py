@@ -369,7 +369,9 @@ class _Trainer(Trainer):
         checkpoint = folder / f"checkpoint-{self.state.global_step}"
         with whole_or_removed(checkpoint):
             super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # each process writes files of its own
+            # Each process writes files of its own. Who waits in vain removes them: another's disk is full,
+            # and a slow process would leave the folder that the other has just removed.
+            self.accelerator.wait_for_everyone()
         if not self.args.should_save:
             return
         with whole_or_removed(checkpoint):
