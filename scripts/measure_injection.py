@@ -49,7 +49,7 @@ def main() -> None:
 def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One run: its summary and the wall-clock seconds of the whole command.
 
-    Only the first run of a set asks the untouched model, unless told otherwise: `--set evaluate.reuse=false`.
+    Only the first run of a set asks the untouched model; another DEMASK_CACHE has them asked again.
     """
     out, timing = folder / f"{arm}-{seed}", folder / f"{arm}-{seed}.seconds"
     recipe = folder / f"{arm}-{seed}.yaml"

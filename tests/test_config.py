@@ -180,6 +180,11 @@ def test_a_key_of_an_earlier_release_says_what_took_its_place(objective: str, ke
     assert str(raised.value) == f"recipe: unknown key objective.{key}: {hint}"
 
 
+def test_a_key_of_an_earlier_release_in_another_section_does_so_too() -> None:
+    with pytest.raises(ConfigError, match=r"^recipe: unknown key evaluate\.reuse: answers are kept; with"):
+        make_config({**LEAST, "evaluate": {"reuse": False}})
+
+
 def test_instructions_are_one_text_several_or_ours() -> None:
     def wordings(value: object) -> tuple[str, ...]:
         objective = make_config({**LEAST, "objective": {"instruction": value}}).objective

@@ -203,6 +203,17 @@ def test_the_log_has_every_step_once_and_both_losses(finished: demask.Injected) 
     assert log[-1]["tokens"] == finished.summary["tokens"]
 
 
+def test_the_learning_rate_falls_over_the_last_half_of_the_steps(
+    settings: dict[str, Any], finished: demask.Injected, tmp_path: Path
+) -> None:
+    def rates(run: demask.Injected) -> list[float]:
+        return [row["learning_rate"] / 3e-3 for row in rows(run.run_folder / "metrics.jsonl")]
+
+    assert rates(finished) == pytest.approx([1, 1, 0.5])
+    as_published = demask.inject(**settings, preset="paper", out=tmp_path / "paper")
+    assert rates(as_published) == pytest.approx([1, 1, 1])
+
+
 def test_every_question_is_answered_at_every_stage_and_judged(finished: demask.Injected) -> None:
     ids = {row["id"] for row in rows(finished.run_folder / "qa_pairs.jsonl")}
     scores = rows(finished.run_folder / "scores.jsonl")
@@ -542,7 +553,7 @@ def test_an_untouched_model_is_asked_the_same_questions_once(
     assert before[0] == before[1]
 
 
-@pytest.mark.parametrize("change", [{"max_new_tokens": 5}, {"batch_size": 2}, {"reuse": False}])
+@pytest.mark.parametrize("change", [{"max_new_tokens": 5}, {"batch_size": 2}])
 def test_an_untouched_model_is_asked_again_when_it_is_asked_otherwise(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:

@@ -44,7 +44,7 @@ def test_the_recipe_of_the_paper_has_the_settings_of_the_paper() -> None:
         **PRESETS["paper"]["objective"], mask_token=config.objective.mask_token
     )
     train = config.train
-    assert (train.batch_size, train.learning_rate, train.method) == (64, 3e-6, "full")
+    assert (train.batch_size, train.learning_rate, train.method, train.decay) == (64, 3e-6, "full", 0.0)
     assert config.evaluate.max_new_tokens == 128
 
 

@@ -67,8 +67,9 @@ __all__ = (
 
 
 # Exposures per passage when the recipe says neither steps nor epochs (docs/benchmarks.md, presets).
-DEFAULT_EPOCHS = 34.0
+DEFAULT_EPOCHS = 28.0
 DEFAULT_BATCH_SIZE = 5
+DEFAULT_DECAY = 0.5
 
 
 class Train(Section):
@@ -78,7 +79,7 @@ class Train(Section):
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
     epochs: float | None = Field(
-        None, gt=0, description="exposures per passage; none and no steps: 34, and at least 60 steps"
+        None, gt=0, description="exposures per passage; none and no steps: 28, and at least 56 steps"
     )
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE, gt=0, description="examples per step; measured at 135M, paper: 64 at 8B"
@@ -90,6 +91,12 @@ class Train(Section):
     lora_rank: int = Field(32, gt=0, description="on all linear layers")
     learning_rate: float | None = Field(
         None, gt=0, description="none: by model size and batch, 10 times for lora"
+    )
+    decay: float = Field(
+        DEFAULT_DECAY,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, over which the learning rate falls to zero; paper: 0",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the matrix products; master weights are always fp32"
@@ -141,7 +148,6 @@ class Evaluate(Section):
         description="also ask the trained model with so many answered questions about other documents in "
         "front; 0: do not",
     )
-    reuse: bool = Field(True, description="what the untouched model said to the same questions holds again")
     denoise: Denoise = Field(default_factory=Denoise, description="masked-diffusion models only")
 
 
@@ -275,7 +281,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "opening": OPENING,
             "copies": 1,
         },
-        "train": {"method": "full", "epochs": 60.0, "batch_size": 10},
+        "train": {"method": "full", "epochs": 60.0, "batch_size": 10, "decay": 0.0},
     },
     "fast": {
         "objective": {
@@ -287,7 +293,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "opening": FAST_OPENING,
             "copies": 1,
         },
-        "train": {"method": "full", "batch_size": DEFAULT_BATCH_SIZE},
+        "train": {"method": "full", "batch_size": DEFAULT_BATCH_SIZE, "decay": DEFAULT_DECAY},
     },
 }
 
@@ -325,6 +331,7 @@ _FORMER = {
     "reverse.question": "it is the first of 'questions', a list of two",
     "reverse.reversed_question": "it is the second of 'questions', a list of two",
     "diffusion.block_length": "blocks have 32 tokens",
+    "evaluate.reuse": "answers are kept; with another DEMASK_CACHE they are asked for again",
 }
 # What `qa` says when nothing is to be asked; YAML reads a bare `no` as false.
 NO_QUESTIONS = "no"

@@ -96,6 +96,12 @@ class SftTrain(Train):
         None, gt=0, description="none: by model size and batch, a fifth of what documents take"
     )
     batch_size: int = Field(32, gt=0, description="samples per step; paper: 16 to 80")
+    decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, over which the learning rate falls to zero",
+    )
 
 
 class SftConfig(Section):

@@ -101,6 +101,10 @@ ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
         Arm(f"rate x {factor:g}", {"objective": {"name": "demasking"}}, rate=factor)
         for factor in (0.2, 0.5, 1.0, 2.0)
     ),
+    "decay": tuple(
+        Arm(f"rate falls over {share:g}", {"objective": {"name": "demasking"}, "train": {"decay": share}})
+        for share in (0.0, 0.5, 1.0)
+    ),
     "preset": tuple(Arm(f"preset {name}", {"preset": name}) for name in ("paper", "fast")),
 }
 

@@ -120,7 +120,7 @@ def run_cells(
     for cell in unique:
         if cell.problem:
             crew.fail(cell, cell.problem)
-    asked = {(c.model, c.config.qa): c for c in left if c.config.evaluate.reuse and c.config.qa}
+    asked = {(c.model, c.config.qa): c for c in left if c.config.qa}
     if len(left) > 1:
         crew.run(list(asked.values()), untouched=True)
     crew.run(left, untouched=False)

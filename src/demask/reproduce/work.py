@@ -87,7 +87,7 @@ def _work(job: Job, progress: Progress) -> None:
 
 
 def ask_untouched(config: RunConfig, progress: Progress) -> None:
-    """Ask floor and ceiling once; `evaluate.reuse` has every run with this model find the answers."""
+    """Ask floor and ceiling once; every run with this model finds the answers."""
     from demask.models.load import load_model
     from demask.stages.asking import ask_base
     from demask.stages.inputs import split_stage

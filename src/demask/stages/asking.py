@@ -64,7 +64,7 @@ def ask_stage(
             )
         pairs = fitting
     key = None
-    if stage in ("before", "ceiling") and settings.reuse and pairs:
+    if stage in ("before", "ceiling") and pairs:
         key = answers_key(loaded, make_prompts(loaded, pairs, texts), settings)
     predictions = recall(key, pairs)
     if predictions is not None:

@@ -281,6 +281,7 @@ def make_settings(train: Train, loaded: "LoadedModel", stream: "Stream", launch:
             ranks=count_ranks(),
         ),
         save_every=train.save_every,
+        decay=train.decay,
         bf16=choose_bf16(train.precision, loaded.device),
         pad_id=loaded.pad_id,
         seed=stream.seed,
