@@ -110,16 +110,20 @@ def kill_at(run: Path, processes: int, moment: str, victim: str, rng: random.Ran
         time.sleep(rng.random() * 0.02 if moment == "asking" else 0.0)
         target = find_workers(process)[int(victim[5:])] if came and victim != "command" else process.pid
         workers = find_workers(process)
+        saved = checkpoints(run, whole=False)
         os.kill(target or 0, signal.SIGKILL)
         since = time.monotonic()
         ended = await_that(lambda: not process.is_alive() and not any(map(is_alive, workers)), LEFT_ALONE)
         took = time.monotonic() - since
+    # A checkpoint that was cut short may be gone: who waits in vain for another process removes it.
+    cut_short = [step for step in saved if step not in checkpoints(run, whole=True)]
+    still = bool(cut_short) if moment == "saving" else has_come[moment]()
     seen = {
         "training": f"step {logged(run)}",
-        "saving": f"checkpoint {checkpoints(run, whole=False)} cut short",
+        "saving": f"checkpoint {cut_short} cut short",
         "asking": f"step {asking} trained, answers missing",
     }[moment]
-    if not came or not has_come[moment]():
+    if not came or not still:
         return False, f"missed: step {logged(run)}"
     said = Path(f"{run}.output").read_text().strip().splitlines()[-1:]
     named = victim == "command" or any(victim in line for line in said)
