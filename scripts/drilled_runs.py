@@ -204,8 +204,12 @@ def asked(run: Path, step: int) -> bool:
 
 def checkpoints(run: Path, *, whole: bool) -> list[int]:
     """Steps of those that have their seal, or that have not."""
-    folders = (run / "checkpoints").glob("checkpoint-*")
-    steps = {int(path.name[11:]): path for path in folders if path.name[11:].isdecimal()}
+    folder = run / "checkpoints"
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:  # not there yet, or removed this moment, as training is over
+        return []
+    steps = {int(name[11:]): folder / name for name in names if name[11:].isdecimal()}
     return sorted(step for step, path in steps.items() if (path / "complete").exists() == whole)
 
 
