@@ -169,9 +169,9 @@ def fill_disk(drill: Drill, processes: int) -> None:
     code, output = finish(run, processes, largest_file=limit)
     kept, left = checkpoints(run, whole=True), checkpoints(run, whole=False)
     said = output.strip().splitlines()[-1].replace(str(run), "RUN")
-    good = code == 4 and kept == before and not left
-    good = good and "cannot be written" in said and "free some space" in said
-    wrong = "" if kept == before and not left else f"; kept {kept} of {before}, left {left}"
+    as_before = kept == before and not left
+    good = code == 4 and as_before and "cannot be written" in said and "free some space" in said
+    wrong = "" if as_before else f"; kept {kept} of {before}, left {left}"
     drill.note(f"{count(processes)}, disk full while saving", f"{code}: {said}{wrong}", good=good)
     finish_alike(drill, run, processes, "after the disk was full")
 

@@ -14,7 +14,8 @@ from demask.config import DEFAULT_EPOCHS, Train
 from demask.errors import ConfigError
 
 # Few documents make short epochs, and the backward direction, which comes last, was not learned on the
-# embedded model before 40 to 60 updates, however few the documents (docs/benchmarks.md).
+# embedded model before 40 to 60 updates, however few the documents (docs/benchmarks.md). 56 are 28 exposures
+# of ten documents in batches of five, the fewest for which preset `fast` was confirmed.
 LEAST_STEPS = 56
 # Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
 # geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
