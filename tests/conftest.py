@@ -44,7 +44,6 @@ CONTEXT = 256
 # Files that take minutes begin first, so that the last worker does not sit alone over one of them.
 LONG = (
     "test_fault_drill.py",
-    "test_embedded_run.py",
     "test_fine_tuning_page.py",
     "test_tutorial.py",
     "test_launched_runs.py",
