@@ -25,6 +25,7 @@ from transformers import Trainer, TrainingArguments
 from demask.errors import InterruptionError, RunError
 from demask.models.compiling import compiled_layers
 from demask.models.diffusion import diffusion_form
+from demask.models.lean_layers import lean_layers
 from demask.models.packing import PACKED, using_attention
 from demask.models.recomputing import recomputed_layers
 from demask.models.target_logits import check_target_logits, packing_is_exact, score_targets
@@ -155,8 +156,12 @@ def train_model(
             at_end=at_end,
         )
         while_training.enter_context(using_attention(model, PACKED if collate.func is pack else usual))
+        cut = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         if settings.compile:
             while_training.enter_context(compiled_layers(model))
+        elif settings.bf16 and model.device.type == "cpu" and not cut:
+            first = move_batch(collate(_first_scored(stream)), model.device)
+            while_training.enter_context(lean_layers(model, score=partial(_score, model, first)))
         last = _go_on(trainer, folder)
         if is_sharded(model):
             make_whole(model, trainer.accelerator.get_state_dict(trainer.model_wrapped))
@@ -206,6 +211,12 @@ def choose_layout(
     with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.bf16):
         exact = packing_is_exact(model, packed, padded, tolerance=PACKING_TOLERANCE[settings.bf16])
     return in_one_row if exact else in_rows
+
+
+@torch.no_grad()
+def _score(model: "PreTrainedModel", batch: Batch) -> torch.Tensor:
+    with torch.autocast(model.device.type, torch.bfloat16):
+        return score_targets(model, batch, head_of=model).nats_N
 
 
 def _arguments(
