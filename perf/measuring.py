@@ -31,11 +31,16 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores and versions."""
+    """Processor, cores, the number format in which it multiplies fastest, and versions."""
+    import torch
+
+    from demask.models.precision import choose_bf16
+
     versions = {name: _version(name) for name in PACKAGES}
     return {
         "processor": processor_name(),
         "cores": count_cores(),
+        "products in": "bf16" if choose_bf16("auto", torch.device("cpu")) else "fp32",
         "python": sys.version.split()[0],
         **versions,
     }
