@@ -182,6 +182,36 @@ def test_what_is_of_another_formula_or_read_by_others_than_products_stays_as_it_
     assert {"input_layernorm", "norm", "gate_proj"} <= kept
 
 
+def test_layers_that_take_more_or_have_a_forward_of_their_own_keep_it() -> None:
+    model = make_model()
+
+    class Told(type(model.model.layers[0].mlp)):  # type: ignore[misc]
+        def forward(self, x: Tensor, times: float) -> Tensor:
+            return times * super().forward(x)
+
+    class Telling(type(model.model.layers[0])):  # type: ignore[misc]
+        def forward(self, hidden_states: Tensor, **settings: object) -> Tensor:
+            attended = (
+                hidden_states
+                + self.self_attn(hidden_states=self.input_layernorm(hidden_states), **settings)[0]
+            )
+            return attended + self.mlp(self.post_attention_layernorm(attended), times=0.5)
+
+    for layer in model.model.layers:
+        layer.__class__, layer.mlp.__class__ = Telling, Told
+    hooked = model.model.norm
+    hooked.forward = lambda x, usual=hooked.forward: usual(x)
+    by_hand = hooked.forward
+    usual = score(model)
+    with lean(model):
+        kept = replaced(model)
+        assert torch.equal(score(model), usual)
+        assert hooked.forward is by_hand
+    assert hooked.forward is by_hand
+    assert "model.layers.0.mlp" not in kept
+    assert "model.layers.0.post_attention_layernorm" in kept
+
+
 def test_afterwards_nothing_is_replaced_even_where_it_failed() -> None:
     model = make_model()
     before = score(model)

@@ -11,7 +11,7 @@ Going backward, the gradients of those who read one norm are added in bfloat16.
 I inputs, O outputs of a layer, R rank of its adapter; other axes are free.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from typing import Any
@@ -32,29 +32,45 @@ def lean_layers(model: nn.Module, *, score: Callable[[], Tensor]) -> Iterator[No
         score: some numbers that hang on all layers, under autocast. Norms whose replacement changes a bit of
             them stay as they are: others than products read them.
     """
+    # What has a forward of its own, such as by a hook of accelerate's, keeps it.
+    modules = {name: module for name, module in model.named_modules() if "forward" not in vars(module)}
     with ExitStack() as replaced:
-        for module in model.modules():
+        for module in modules.values():
             lean = _lean_linear(module) or _lean_adapter(module) or _lean_gated(module)
             if lean:
                 replaced.enter_context(_replaced(module, lean))
         before = score()
-        for norms in _norms_by_name(model):
+        for norms in _norms_by_place(modules):
             trial = replaced.enter_context(ExitStack())
             for norm, lean in norms:
                 trial.enter_context(_replaced(norm, lean))
-            if not torch.equal(score(), before):
+            if not _holds(lambda: torch.equal(score(), before)):
                 trial.close()
         yield
 
 
 @contextmanager
 def _replaced(module: nn.Module, lean: Forward) -> Iterator[None]:
-    usual: Forward = module.forward
-    module.forward = lambda x: (lean if torch.is_autocast_enabled("cpu") else usual)(x)
+    usual: Callable[..., Any] = module.forward
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        known = len(inputs) == 1 and not named and torch.is_autocast_enabled("cpu")
+        return lean(*inputs) if known else usual(*inputs, **named)
+
+    module.forward = forward
     try:
         yield
     finally:
         del module.forward  # that of the class is there again
+
+
+def _holds(claim: Callable[[], bool]) -> bool:
+    """Whether modules give the same; those that take other arguments or another number format do not."""
+    try:
+        with torch.no_grad():
+            return claim()
+    except (RuntimeError, TypeError, ValueError):
+        return False
 
 
 def _lean_linear(module: Any) -> Forward | None:
@@ -146,10 +162,8 @@ def _lean_gated(module: Any) -> Forward | None:
         out: Tensor = module.down_proj(join(module.act_fn, module.gate_proj(x), module.up_proj(x)))
         return out
 
-    weight = next(module.parameters())
-    x = torch.linspace(-2, 2, int(module.gate_proj.in_features), device=weight.device)[None]
-    with torch.no_grad():
-        as_known = torch.equal(module(x), feed(x, lambda act, gate, up: act(gate) * up))
+    x = torch.linspace(-2, 2, getattr(module.gate_proj, "in_features", 0))[None]
+    as_known = _holds(lambda: torch.equal(module(x), feed(x, lambda act, gate, up: act(gate) * up)))
     return (lambda x: feed(x, _Gated.apply)) if as_known else None
 
 
@@ -172,11 +186,11 @@ class _Gated(torch.autograd.Function):
         return None, to_gate, gradient * opened.detach()
 
 
-def _norms_by_name(model: nn.Module) -> Iterator[list[tuple[nn.Module, Forward]]]:
+def _norms_by_place(modules: Mapping[str, nn.Module]) -> Iterator[list[tuple[nn.Module, Forward]]]:
     """Those that stand in the same place of every layer."""
     found = [
         (name.rpartition(".")[2], module, lean)
-        for name, module in model.named_modules()
+        for name, module in modules.items()
         if "RMSNorm" in type(module).__name__ and (lean := _lean_norm(module))
     ]
     for _, norms in groupby(sorted(found, key=lambda one: one[0]), key=lambda one: one[0]):
@@ -189,18 +203,19 @@ def _lean_norm(module: Any) -> Forward | None:
     if weight is None or weight.dtype != torch.float32:
         return None
     epsilon: Any = getattr(module, "variance_epsilon", None) or getattr(module, "eps", None) or 0.0
-    x_I = torch.linspace(-2, 2, len(weight), device=weight.device)[None]
-    with torch.no_grad():
-        expected_I = module(x_I)
-        fitting = [one for one in (0.0, 1.0) if torch.equal(_norm(x_I, weight + one, epsilon)[0], expected_I)]
-    if not fitting:
+    x_I = torch.linspace(-2, 2, len(weight))[None]
+
+    def gives(weight_I: Tensor) -> bool:
+        return _holds(lambda: torch.equal(module(x_I), _norm(x_I, weight_I, epsilon)[0]))
+
+    lacks_one = not gives(weight)
+    if lacks_one and not gives(weight + 1.0):
         return None
 
     def forward(x_I: Tensor) -> Tensor:
         if x_I.dtype != torch.float32:
             return torch.as_tensor(usual(x_I))
-        weight_I = module.weight + 1.0 if fitting[0] else module.weight
-        return _applied(_Norm, x_I, weight_I, epsilon)
+        return _applied(_Norm, x_I, module.weight + 1.0 if lacks_one else module.weight, epsilon)
 
     return forward
 
