@@ -410,3 +410,43 @@ def test_the_learning_rate_falls_to_zero_over_the_last_steps_if_asked(
     settings = TrainSettings(RATE, 1, 100, bf16=False, pad_id=0, seed=0, decay=decay)
     train_model(make_model(), make_stream(steps=4), settings, folder=tmp_path, on_step=rows.append)
     assert [row.learning_rate / RATE for row in rows] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_layers_are_lean_while_training_in_bfloat16_and_then_no_more(make_model, make_stream, tmp_path, bf16):
+    def lean():
+        return [name for name, module in model.named_modules() if "forward" in vars(module)]
+
+    model, seen = make_model(), []
+    settings = TrainSettings(RATE, accumulation=1, save_every=9, bf16=bf16, pad_id=0, seed=0)
+    train_model(
+        model,
+        make_stream(steps=1),
+        settings,
+        folder=tmp_path,
+        on_step=lambda step: None,
+        after_step=lambda step: seen.extend(lean()),
+    )
+    assert ("model.layers.1.mlp" in seen, "model.norm" in seen) == (bf16, bf16)
+    assert not lean()
+
+
+def test_a_model_trained_in_bfloat16_is_asked_in_float32_on_the_way_and_afterwards(
+    make_model, make_stream, tmp_path
+):
+    def ask():
+        with torch.no_grad():
+            return model(input_ids=ids).logits, type(model).forward(model, input_ids=ids).logits
+
+    model, asked, ids = make_model(), [], torch.arange(5, 25)[None]
+    settings = TrainSettings(RATE, accumulation=1, save_every=9, bf16=True, pad_id=0, seed=0)
+    train_model(
+        model,
+        make_stream(steps=2),
+        settings,
+        folder=tmp_path,
+        on_step=lambda step: None,
+        after_step=lambda step: asked.append(ask()),
+    )
+    for said, in_float32 in [*asked, ask()]:
+        assert torch.equal(said, in_float32)

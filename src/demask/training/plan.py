@@ -34,8 +34,9 @@ MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
 # operations really asked for it is 0.76 and 0.46 to 0.55 (docs/benchmarks.md).
 _EFFICIENCY = {torch.float32: 0.85, torch.bfloat16: 0.54}
 # Fitted to peaks of the embedded model on CPU in float32: batches of 360, 760 and 880 positions took 3.4, 4.0
-# and 4.3 GB. In bfloat16, where layers are lean, it is 9 to 22% high (528, 2,024 and 7,050 positions took
-# 3.35, 5.22 and 13.1 GB), with LoRA 1 to 17% (528, 1,036 and 2,024 took 2.02, 2.69 and 4.05 GB).
+# and 4.3 GB (with LoRA it is low there: 2.7 GB for a run that took 3.5). In bfloat16, where layers are lean,
+# it is 9 to 22% high (528, 2,024 and 7,050 positions took 3.35, 5.22 and 13.1 GB), with LoRA 1 to 17% (528,
+# 1,036 and 2,024 took 2.02, 2.69 and 4.05 GB).
 _ACTIVATION_BYTES_PER_TOKEN = 1.8e6
 _PROCESS_BYTES = 0.56e9
 

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from demask.models.compiling import plain_layers
 from demask.models.packing import using_attention
+from demask.models.precision import going_by, own_forward
 from demask.training.interruption import Noted
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class StepEnd(TrainerCallback):
         is_enough: Callable[[int], bool],
     ) -> None:
         self._model, self._attention = model, model.config._attn_implementation
+        self._forward = own_forward(model)
         self._noted = noted
         self._after_step, self._is_enough = after_step, is_enough
         self._told: torch.Tensor | None = None
@@ -57,7 +59,8 @@ class StepEnd(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Look on, and end where it is time."""
-        with using_attention(self._model, self._attention), plain_layers(self._model):
+        model = self._model
+        with using_attention(model, self._attention), plain_layers(model), going_by(model, self._forward):
             self.enough = self._is_enough(state.global_step)
             begun = time.monotonic()
             self._after_step(state.global_step)

@@ -27,6 +27,7 @@ from demask.models.compiling import compiled_layers
 from demask.models.diffusion import diffusion_form
 from demask.models.lean_layers import lean_layers
 from demask.models.packing import PACKED, using_attention
+from demask.models.precision import going_by, own_forward
 from demask.models.recomputing import recomputed_layers
 from demask.models.target_logits import check_target_logits, packing_is_exact, score_targets
 from demask.objectives.batches import Batch, move_batch, pack, pad
@@ -141,6 +142,7 @@ def train_model(
     usual = model.config._attn_implementation
     with contextlib.ExitStack() as while_training:
         noted = while_training.enter_context(noting_signals())
+        while_training.enter_context(going_by(model, own_forward(model)))
         if settings.gradient_checkpointing:
             selective = settings.gradient_checkpointing == "selective"
             while_training.enter_context(recomputed_layers(model, keep_products=selective))
