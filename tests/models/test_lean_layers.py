@@ -99,7 +99,7 @@ def test_no_bit_changes_forward_and_gradients_are_as_near_to_the_truth(name: str
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_less_than_half_is_held(adapted: bool) -> None:
+def test_about_half_is_held(adapted: bool) -> None:
     def held(context) -> int:
         storages: dict[int, int] = {}
         weights = {p.untyped_storage().data_ptr() for p in model.parameters()}

@@ -68,11 +68,11 @@ def make_stream(shared_tokenizer):
     return make
 
 
-def train(model, stream, folder, *, accumulation=1, save_every=100, after_step=lambda step: None):
+def train(model, stream, folder, *, bf16=False, accumulation=1, save_every=100, after_step=lambda step: None):
     """Train and return what was told of every step."""
     rows = []
     settings = TrainSettings(
-        learning_rate=RATE, accumulation=accumulation, save_every=save_every, bf16=False, pad_id=0, seed=0
+        learning_rate=RATE, accumulation=accumulation, save_every=save_every, bf16=bf16, pad_id=0, seed=0
     )
     train_model(model, stream, settings, folder=folder, on_step=rows.append, after_step=after_step)
     return rows
@@ -418,15 +418,7 @@ def test_layers_are_lean_while_training_in_bfloat16_and_then_no_more(make_model,
         return [name for name, module in model.named_modules() if "forward" in vars(module)]
 
     model, seen = make_model(), []
-    settings = TrainSettings(RATE, accumulation=1, save_every=9, bf16=bf16, pad_id=0, seed=0)
-    train_model(
-        model,
-        make_stream(steps=1),
-        settings,
-        folder=tmp_path,
-        on_step=lambda step: None,
-        after_step=lambda step: seen.extend(lean()),
-    )
+    train(model, make_stream(steps=1), tmp_path, bf16=bf16, after_step=lambda step: seen.extend(lean()))
     assert ("model.layers.1.mlp" in seen, "model.norm" in seen) == (bf16, bf16)
     assert not lean()
 
@@ -439,14 +431,6 @@ def test_a_model_trained_in_bfloat16_is_asked_in_float32_on_the_way_and_afterwar
             return model(input_ids=ids).logits, type(model).forward(model, input_ids=ids).logits
 
     model, asked, ids = make_model(), [], torch.arange(5, 25)[None]
-    settings = TrainSettings(RATE, accumulation=1, save_every=9, bf16=True, pad_id=0, seed=0)
-    train_model(
-        model,
-        make_stream(steps=2),
-        settings,
-        folder=tmp_path,
-        on_step=lambda step: None,
-        after_step=lambda step: asked.append(ask()),
-    )
+    train(model, make_stream(steps=2), tmp_path, bf16=True, after_step=lambda step: asked.append(ask()))
     for said, in_float32 in [*asked, ask()]:
         assert torch.equal(said, in_float32)

@@ -138,7 +138,8 @@ def train_model(
         ConfigError: the newest checkpoint is that of another strategy.
         InterruptionError: SIGTERM or SIGINT came; the step was finished and its checkpoint written.
     """
-    collate = choose_layout(model, _first_scored(stream), settings)
+    examples = _first_scored(stream)
+    collate = choose_layout(model, examples, settings)
     usual = model.config._attn_implementation
     with contextlib.ExitStack() as while_training:
         noted = while_training.enter_context(noting_signals())
@@ -162,7 +163,7 @@ def train_model(
         if settings.compile:
             while_training.enter_context(compiled_layers(model))
         elif settings.bf16 and model.device.type == "cpu" and not cut:
-            first = move_batch(collate(_first_scored(stream)), model.device)
+            first = move_batch(collate(examples), model.device)
             while_training.enter_context(lean_layers(model, score=partial(_score, model, first)))
         last = _go_on(trainer, folder)
         if is_sharded(model):
