@@ -18,7 +18,7 @@ BODY_LINES = 60
 STATEMENTS = 40
 NESTING = 3
 ARGUMENTS = 7
-CONFIGURATION_FIELDS = 60
+CONFIGURATION_FIELDS = 80
 # The fields of one kind of recipe, counted together under the name of the first file.
 CONFIGURATION = {"config.py": ("objective_config.py",), "sft_config.py": (), "launch_config.py": ()}
 

@@ -7,9 +7,10 @@ What an objective may be told stands in `objective_config`, and is to be had her
 Unknown keys are errors that name the nearest known key. Model and documents have no default.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -56,6 +57,7 @@ __all__ = (
     "Denoise",
     "Diffusion",
     "Evaluate",
+    "Measured",
     "NextToken",
     "Objective",
     "Reverse",
@@ -70,6 +72,15 @@ __all__ = (
 DEFAULT_EPOCHS = 28.0
 DEFAULT_BATCH_SIZE = 5
 DEFAULT_DECAY = 0.5
+
+
+# How much is measured beside accuracy, see evaluation.retention.
+Measured: TypeAlias = Literal["brief", "quick", "full", "none"]
+
+
+def _default_measure() -> Any:
+    """`quick`, unless the machine's owner says otherwise, as for tests that are about something else."""
+    return os.environ.get("DEMASK_MEASURE") or "quick"
 
 
 class Train(Section):
@@ -183,6 +194,12 @@ class RunConfig(Section):
     )
     seed: int = Field(0, ge=0, description="of order and masks")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    measure: Measured = Field(
+        default_factory=_default_measure,
+        validate_default=True,
+        description="leaks, known facts, drift and forms of asking; brief: a third, full: more of each, and "
+        "benchmark tasks; not given: DEMASK_MEASURE, else quick",
+    )
     objective: Objective = Field(default_factory=Demasking)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)

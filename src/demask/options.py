@@ -12,7 +12,7 @@ import typer
 from demask.errors import ConfigError
 
 if TYPE_CHECKING:
-    from demask.config import RunConfig
+    from demask.config import Measured, RunConfig
     from demask.launch_config import Launch
     from demask.sft_config import SftConfig
 
@@ -47,10 +47,32 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, as train.steps=200."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Measure = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="What else training changed: brief, quick, full or none; as the run's recipe says if left out.",
+    ),
+]
 Require = Annotated[
     str | None,
-    typer.Option(help="Exit with 5 unless reached, as forward=0.9,backward.f1=0.8 (metric: contains)."),
+    typer.Option(help="Exit with 5 unless met, as forward=0.9,backward.f1=0.8,leak=0.02,drift=0.05."),
 ]
+
+
+def read_measure(name: str | None) -> "Measured | None":
+    """The size of the retention suite by its name.
+
+    Raises:
+        ConfigError: there is no such size.
+    """
+    sizes: tuple[Measured, ...] = ("brief", "quick", "full", "none")
+    for size in sizes:
+        if name == size:
+            return size
+    if name is None:
+        return None
+    raise ConfigError(f"--measure: {name!r}, expected {', '.join(sizes[:-1])} or {sizes[-1]}")
 
 
 def read_config(

@@ -16,32 +16,58 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from demask import rundir
-from demask.config import Evaluate, RunConfig, make_config
+from demask.config import Measured, RunConfig, make_config
 from demask.errors import ConfigError
-from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.evaluating import (
+    Answer,
+    Evaluation,
+    ask,
+    evaluate,
+    load_trained_model,
+    measure_run,
+    write_report,
+)
 from demask.launch_config import ALONE, Launch, split_launch
 from demask.progress import Progress, Silent
-from demask.recipe_file import merge_values
-from demask.records import Prediction, Score
-from demask.reports.page import ReportFiles, render_html, render_markdown, write_reports
+from demask.reports.page import ReportFiles, render_html, render_markdown
 from demask.reports.runs import FEW_SHOT, STAGES, RunResult, load_runs
 from demask.reports.tables import Table, difference_table
-from demask.reports.wording import model_name
-from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
+from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, load_once, split_stage
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
+from demask.stages.retention import (
+    RETENTION_FILES,
+    Material,
+    is_measured,
+    judge_stage,
+    measure_base,
+    measure_tuned,
+)
 from demask.stages.training import Lessons, only_helped, train_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from demask.evaluation.served import Served
-    from demask.generation.server import Server
     from demask.models.diffusion import Layout
     from demask.models.load import LoadedModel
+
+
+__all__ = (
+    "Answer",
+    "Evaluation",
+    "Injected",
+    "ask",
+    "compare",
+    "convert",
+    "evaluate",
+    "inject",
+    "quickstart",
+    "report",
+    "run_recipe",
+)
 
 
 @dataclass(frozen=True)
@@ -124,14 +150,18 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
+    material = Material(knowledge.documents, passages, pairs)
+    measure_base(config, run, material, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
     tuned = train_stage(config, run, base, Lessons(passages, paraphrases, pairs), progress, launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
+    measure_tuned(config, run, material, lambda: tuned, progress)
 
     scores = score_stage(run, pairs, answers)
-    summary = summarise_stage(run, config, coverage, pairs, answers, scores)
-    _write_report(run)
+    judged = judge_stage(config, run, material, answers)
+    summary = summarise_stage(run, config, coverage, pairs, answers, scores, judged)
+    write_report(run)
     return Injected(run.path, summary)
 
 
@@ -139,13 +169,16 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
     """Drop what was made from a file that is gone, so that no result outlives its source."""
     begun = run.has(rundir.PASSAGES)
     if begun and not run.has(rundir.DOCUMENTS):
-        run.remove(rundir.PASSAGES, rundir.predictions_file("ceiling"))
+        run.remove(rundir.PASSAGES, rundir.predictions_file("ceiling"), *RETENTION_FILES)
     if begun and not run.has(rundir.QA_PAIRS):
         run.remove(*map(rundir.predictions_file, (*STAGES, FEW_SHOT)), rundir.AUDIT, rundir.REJECTS)
+        run.remove(*RETENTION_FILES)
+    if not run.has(rundir.RETENTION_BEFORE):
+        run.remove(*RETENTION_FILES)
     if not run.has(rundir.PASSAGES) or (config.paraphrases and not run.has(rundir.PARAPHRASES)):
         run.remove(rundir.TRAINING, rundir.METRICS, rundir.ACCURACY, rundir.STEP_SCORES, rundir.CHECKPOINTS)
     if not (run.has(rundir.TRAINING) and run.has(rundir.MODEL)):
-        run.remove(*map(rundir.predictions_file, ("after", FEW_SHOT)))
+        run.remove(*map(rundir.predictions_file, ("after", FEW_SHOT)), rundir.RETENTION_AFTER)
 
 
 def _is_complete(run: RunFolder, config: RunConfig) -> bool:
@@ -153,93 +186,10 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages = ["before", "after"]
     stages += ["ceiling"] if config.evaluate.ceiling else []
     stages += [FEW_SHOT] if config.evaluate.shots else []
+    measured = config.measure == "none" or (is_measured(run) and run.has(rundir.RETENTION))
     files = (rundir.PASSAGES, rundir.COVERAGE, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
     reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
-    return all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model can answer.
-
-    Attributes:
-        model: folder or name that was asked.
-        metrics: by direction and name: `{"forward": {"contains": {"value", "low", "high", "n"}}}`.
-        predictions: what it said.
-        scores: each prediction judged.
-        server: which server was asked in the model's place, None when the model was.
-    """
-
-    model: str
-    metrics: Mapping[str, Any]
-    predictions: tuple[Prediction, ...]
-    scores: tuple[Score, ...]
-    server: "Served | None" = None
-
-
-def evaluate(
-    model: str,
-    qa: str | Path | None = None,
-    *,
-    settings: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    server: "Server | None" = None,
-    canary: bool = True,
-    progress: Progress,
-) -> Evaluation:
-    """Ask a model, or the model of a run, the questions of a file.
-
-    Args:
-        model: a run folder, a model folder, a hub name or `embedded`.
-        qa: JSON Lines file of QA pairs; a run has its own.
-        settings: keys of a recipe's section `evaluate`, put over those of the run or the defaults.
-        device: `auto`, `cpu` or `cuda`.
-        server: asked in the model's place; it should serve the same model.
-        canary: check that by asking the model some of the questions, too; otherwise it is not loaded
-            and `model` only names what the server has.
-        progress: told how far the work is, and warned when the canary finds another model.
-
-    Raises:
-        DemaskError: the model, the server or the file is not usable.
-    """
-    from demask.evaluation.matching import score_predictions
-    from demask.evaluation.statistics import summarise
-
-    if qa is None and not is_run_folder(model):
-        raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
-    how = _evaluation_settings(model, settings or {})
-    pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
-    load = partial(_load_trained, model, device)
-    if server is None:
-        from demask.evaluation.qa import ask_questions
-
-        loaded = load()
-        progress.begin("Asking", len(pairs))
-        predictions = ask_questions(loaded, pairs, how, on_done=progress.advance)
-        model, served = loaded.source, None
-    else:
-        from demask.evaluation.served import ask_served
-
-        predictions, served = ask_served(server, pairs, how, load=load if canary else None, progress=progress)
-    scores = score_predictions(predictions, pairs)
-    return Evaluation(model, summarise(scores, pairs), tuple(predictions), tuple(scores), served)
-
-
-def _load_trained(model: str, device: str) -> "LoadedModel":
-    from demask.models.load import load_model
-
-    return load_model(trained_model(model), device=device)
-
-
-def _evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
-    """As the run asked, so that its numbers come out again; the defaults for any other model."""
-    if is_run_folder(model):
-        values, source = RunFolder(Path(model)).read_json(rundir.CONFIG), f"{model}/{rundir.CONFIG}"
-    else:
-        values, source = {"model": model, "documents": ["none"]}, "options"
-    made = make_config(values, source=source)
-    evaluate = merge_values(made.evaluate.model_dump(), changes)
-    return make_config({**values, "evaluate": evaluate}, source="options").evaluate
+    return measured and all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))
 
 
 def convert(
@@ -276,54 +226,30 @@ def convert(
     if Path(out).exists():
         raise ConfigError(f"{out}: stands there already; choose another --out")
     progress.begin(f"Converting {model}", 1)
-    loaded = _load_trained(model, "cpu")
+    loaded = load_trained_model(model, "cpu")
     if to == "diffusion":
         loaded = convert_to_diffusion(loaded, alignment=alignment, mask_token=mask_token)
     save_model(loaded, Path(out), layout=layouts.get(to))
     return Path(out)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One question, asked of the base model and of the trained one."""
-
-    question: str
-    before: str
-    after: str
-
-
-def ask(
-    folder: str | Path, questions: Sequence[str], *, settings: Mapping[str, Any] | None = None
-) -> list[Answer]:
-    """Ask the model of a run, and the model it was made of.
-
-    Raises:
-        RunError: this is no finished run.
-        ModelError: a model cannot be loaded.
-    """
-    from demask.generation.answers import generate_answers
-    from demask.models.load import load_model
-    from demask.objectives.prompts import encode_question
-
-    run = open_run_folder(folder)
-    how, said = _evaluation_settings(str(folder), settings or {}), []
-    for name in (run.read_json(rundir.CONFIG)["model"], trained_model(str(folder))):
-        loaded = load_model(name)
-        prompts = [encode_question(loaded.tokenizer, question) for question in questions]
-        said.append(generate_answers(loaded, prompts, how))
-    return [
-        Answer(question, before.text, after.text)
-        for question, before, after in zip(questions, *said, strict=True)
-    ]
-
-
-def compare(folders: Sequence[str | Path], out: Path, *, title: str = "") -> tuple[list[RunResult], Table]:
+def compare(
+    folders: Sequence[str | Path],
+    out: Path,
+    *,
+    title: str = "",
+    measure: Measured | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[RunResult], Table]:
     """Several runs in one report, with paired differences on the questions they share.
 
     Args:
         folders: the baseline first.
         out: the HTML file; the same as Markdown stands beside it.
         title: heads the report.
+        measure: what else training changed, for the runs that have not measured it; None: as their recipes
+            say.
+        progress: told how far the measurements are.
 
     Raises:
         ConfigError: `out` is the name of the Markdown file.
@@ -333,7 +259,11 @@ def compare(folders: Sequence[str | Path], out: Path, *, title: str = "") -> tup
 
     if out.suffix == ".md":
         raise ConfigError(f"{out}: expected a name in .html; the same in Markdown is written beside it")
-    runs = load_runs([open_run_folder(folder) for folder in folders])
+    opened = [open_run_folder(folder) for folder in folders]
+    for run in opened:
+        if run.has(rundir.MODEL) and not run.has(rundir.RETENTION):
+            measure_run(run, measure, progress=progress or Silent())
+    runs = load_runs(opened)
     table = difference_table(runs, compare_paired)
     title = title or " and ".join(run.label for run in runs)
     rundir.write_whole(out, render_html(runs, title=title, comparison=table))
@@ -344,12 +274,7 @@ def compare(folders: Sequence[str | Path], out: Path, *, title: str = "") -> tup
 def report(folder: str | Path) -> ReportFiles:
     """Make the report of a run again, from its folder alone."""
     run = open_run_folder(folder)
-    return _write_report(run)
-
-
-def _write_report(run: RunFolder) -> ReportFiles:
-    runs = load_runs([run])
-    return write_reports(runs, run.path, title=f"What {model_name(runs[0])} learned")
+    return write_report(run)
 
 
 # Next-token first: a comparison reads as what the later arm adds to the earlier.
@@ -380,6 +305,7 @@ def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[st
                 "seed": seed,
                 "train": QUICKSTART_TRAIN,
                 "evaluate": {"max_new_tokens": 48},
+                "measure": "brief",
             }
         )
         done[arm] = run_recipe(config, Path(out) / arm, progress=progress)

@@ -73,6 +73,8 @@ class QAPair:
             `backward` when it precedes them.
         kind: what sort of question, free text, for tables.
         made_by: `rules`, or the language model that wrote it; empty when a person did.
+        reworded: the same question in other words, for asking it in several forms; empty: a polite frame is
+            put around it.
     """
 
     id: str
@@ -82,6 +84,7 @@ class QAPair:
     direction: Direction
     kind: str = ""
     made_by: str = ""
+    reworded: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Paraphrase:
         text: the whole rewording.
         order: `same-order` when its facts come as in the passage, `reversed` when later ones come first.
         made_by: `rules`, or the language model that wrote it; empty when a person did.
+        reworded: the same question in other words, for asking it in several forms; empty: a polite frame is
+            put around it.
     """
 
     id: str

@@ -40,6 +40,10 @@ TRAINING = "training.json"
 SUMMARY = "summary.json"
 DATA = "data.json"
 HELD_OUT = "held_out.jsonl"
+RETENTION_BEFORE = "retention-before.jsonl"
+RETENTION_AFTER = "retention-after.jsonl"
+RETENTION_TARGETS = "retention-targets.safetensors"
+RETENTION = "retention.json"
 REPORT_HTML = "report.html"
 REPORT_MARKDOWN = "report.md"
 CHECKPOINTS = "checkpoints"
@@ -47,7 +51,7 @@ MODEL = "model"
 ADAPTER = "adapter"
 
 # What `mkstemp` makes of the name of a file of ours.
-_TEMPORARY = re.compile(r"\..+\.(json|jsonl|html|md)\.\w{8}")
+_TEMPORARY = re.compile(r"\..+\.(json|jsonl|html|md|safetensors)\.\w{8}")
 
 
 def predictions_file(stage: str) -> str:
@@ -70,15 +74,28 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     Raises:
         RunError: the disk is full or the folder cannot be written. What `lines` raises goes on.
     """
+    _write_parts(path, (line.encode("utf-8") for line in lines))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As `write_whole`, of bytes.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    _write_parts(path, [data])
+
+
+def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(line)
+        with os.fdopen(descriptor, "wb") as file:
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -26,15 +26,17 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from demask.knowledge.auditing.audit import audit_rows
-from demask.reports.runs import load_runs
+from demask.reports.retention_tables import access_table, missing_measures, retention_table
+from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
+from demask.reports.verdict import judge_run
 from demask.reports.wording import cautions, clean
 from demask.rundir import MODEL, REPORT_HTML, open_run_folder
 from demask.stages.planning import Plan, Preview
 
 if TYPE_CHECKING:
+    from demask.evaluating import Evaluation
     from demask.knowledge.auditing.audit import Audit
-    from demask.pipeline import Evaluation
     from demask.stages.sft_planning import SftPlan
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
@@ -139,20 +141,41 @@ def print_tables(tables: Sequence[Table]) -> None:
 def print_runs(folders: Sequence[Path]) -> None:
     """Several runs side by side."""
     runs = load_runs([open_run_folder(folder) for folder in folders])
-    print_tables((accuracy_table(runs), cost_table(runs)))
+    print_results(runs)
+    print_tables((accuracy_table(runs), retention_table(runs), access_table(runs), cost_table(runs)))
+
+
+def print_results(runs: Sequence[RunResult]) -> None:
+    """What each run has come to, in words; its name in front where there are several."""
+    for run in runs:
+        name = f"{run.label}: " if len(runs) > 1 else ""
+        _print_lines(f"{name}{judge_run(run).text}", "")
 
 
 def print_run(folder: Path) -> None:
     """What a run has learned, its cautions, and where its files are."""
     runs = load_runs([open_run_folder(folder)])
-    print_tables((accuracy_table(runs), metrics_table(runs), cost_table(runs)))
-    remarks = [f"Warning: {caution}" for caution in cautions(runs[0])]
+    print_results(runs)
+    print_tables(
+        (
+            accuracy_table(runs),
+            retention_table(runs),
+            access_table(runs),
+            metrics_table(runs),
+            cost_table(runs),
+        )
+    )
+    cautioned = [*cautions(runs[0]), *missing_measures(runs[0])]
+    remarks = [f"Warning: {caution}" for caution in cautioned]
     _print_lines(*remarks, f"Model:  {folder / MODEL}", f"Report: {folder / REPORT_HTML}")
 
 
 def print_evaluation(result: "Evaluation") -> None:
-    """What a model answers, and whether its server agreed with our own decoder."""
-    print_tables((evaluation_table(result.model, result.metrics),))
+    """What a model answers, what else a run changed, and whether its server agreed with our own decoder."""
+    runs = load_runs([open_run_folder(result.run_folder)]) if result.run_folder and result.retention else []
+    print_results(runs)
+    tables = (retention_table(runs), access_table(runs)) if runs else ()
+    print_tables((evaluation_table(result.model, result.metrics), *tables))
     if result.server is not None:
         found = result.server.canary
         said = f"gave {found.equal} of {found.asked} texts of our own decoder" if found else "not checked"

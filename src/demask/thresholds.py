@@ -1,22 +1,27 @@
-"""Thresholds of a user, so that a script can guard what a model knows.
+"""Thresholds of a user, so that a script can guard what a model knows and what it has kept.
 
-thresholds = read_thresholds("forward=0.9,backward.f1=0.8")
-missed = find_missed(thresholds, summary["metrics"]["after"])
+thresholds = read_thresholds("forward=0.9,backward.f1=0.8,leak=0.02,drift=0.05")
+missed = find_missed(thresholds, summary["metrics"]["after"], summary["retention"]["measures"])
+
+Accuracy and all measures of which more is better must reach a threshold; those of which less is better
+(leak, near_miss, drift, text_drift, recital) must stay at it or below.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from demask.errors import ConfigError
+from demask.measures import MEASURES
 
-Thresholds = Mapping[tuple[str, str], float]  # by direction and metric
+# By direction and metric; by measure and an empty name where it is not an accuracy.
+Thresholds = Mapping[tuple[str, str], float]
 
 _DIRECTIONS = ("forward", "backward")
 _METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 
 
 def read_thresholds(text: str | None) -> Thresholds:
-    """`forward=0.9,backward.f1=0.8` as {("forward", "contains"): 0.9, ("backward", "f1"): 0.8}.
+    """`forward=0.9,leak=0.02` as {("forward", "contains"): 0.9, ("leak", ""): 0.02}.
 
     Raises:
         ConfigError: a part is not of this form, or stands twice; or there is none.
@@ -24,19 +29,35 @@ def read_thresholds(text: str | None) -> Thresholds:
     wanted: dict[tuple[str, str], float] = {}
     for part in [] if text is None else text.split(","):
         key, _, value = part.partition("=")
-        direction, _, metric = key.strip().partition(".")
-        metric = metric or "contains"
-        threshold = _read_share(value)
-        if direction not in _DIRECTIONS or metric not in _METRICS or threshold is None:
+        name = _read_name(key.strip())
+        threshold = _read_number(value, most=_most(name)) if name else None
+        if name is None or threshold is None:
             raise ConfigError(
                 f"--require {part!r}: expected forward or backward, perhaps a metric "
-                f"({', '.join(_METRICS)}), "
-                "and a number from 0 to 1, as forward=0.9,backward.f1=0.8"
+                f"({', '.join(_METRICS)}), or one of {', '.join(MEASURES)}, "
+                "and a number from 0 to 1, as forward=0.9,backward.f1=0.8,leak=0.02"
             )
-        if (direction, metric) in wanted:
-            raise ConfigError(f"--require {part!r}: {direction} {metric} stands twice, expected once")
-        wanted[direction, metric] = threshold
+        if name in wanted:
+            raise ConfigError(f"--require {part!r}: {_say(name)} stands twice, expected once")
+        wanted[name] = threshold
     return wanted
+
+
+def _read_name(key: str) -> tuple[str, str] | None:
+    if key in MEASURES:
+        return key, ""
+    direction, _, metric = key.partition(".")
+    name = direction, metric or "contains"
+    return name if direction in _DIRECTIONS and name[1] in _METRICS else None
+
+
+def _most(name: tuple[str, str] | None) -> float:
+    """Shares end at 1; nats per token do not."""
+    return float("inf") if name and name[0] in MEASURES and MEASURES[name[0]].unit == "nats" else 1.0
+
+
+def _say(name: tuple[str, str]) -> str:
+    return " ".join(name).strip()
 
 
 def require_questions(thresholds: Thresholds, directions: Collection[str]) -> None:
@@ -46,36 +67,61 @@ def require_questions(thresholds: Thresholds, directions: Collection[str]) -> No
         ConfigError: there is one.
     """
     for direction, _ in thresholds:
-        if direction not in directions:
+        if direction in _DIRECTIONS and direction not in directions:
             raise ConfigError(
                 f"--require {direction}: there are no {direction} questions; "
                 "write some or leave the threshold out"
             )
 
 
-def find_missed(thresholds: Thresholds, metrics: Mapping[str, Any]) -> list[str]:
-    """A sentence for each threshold that is not reached.
+def require_measures(thresholds: Thresholds, *, measured: bool) -> None:
+    """Refuse a threshold for what is not measured.
+
+    Raises:
+        ConfigError: there is one, and nothing but accuracy is measured.
+    """
+    for name, _ in thresholds:
+        if name in MEASURES and not measured:
+            raise ConfigError(
+                f"--require {name}: it is not measured; set 'measure: quick', or leave the threshold out"
+            )
+
+
+def find_missed(
+    thresholds: Thresholds, metrics: Mapping[str, Any], measures: Mapping[str, Any] | None = None
+) -> list[str]:
+    """A sentence for each threshold that is not met.
 
     Args:
         thresholds: what was required.
         metrics: by direction and name, with `value`.
+        measures: what else training changed, by name, with `value`.
 
     Raises:
-        ConfigError: a threshold is for a direction in which nothing was asked.
+        ConfigError: a threshold is for a direction in which nothing was asked, or for a measure that there
+            is not.
     """
     require_questions(thresholds, metrics)
     missed = []
-    for (direction, metric), threshold in thresholds.items():
-        value = metrics[direction][metric]["value"]
-        if value < threshold:
-            missed.append(f"{direction} {metric} is {value:.3f}, required {threshold:g}")
+    for (name, metric), threshold in thresholds.items():
+        found = metrics[name][metric] if name in _DIRECTIONS else (measures or {}).get(name)
+        if found is None:
+            raise ConfigError(
+                f"--require {name}: it could not be measured in this run; the report says why, "
+                "or leave the threshold out"
+            )
+        at_most = name in MEASURES and MEASURES[name].better == "low"
+        value = found["value"]
+        if value > threshold if at_most else value < threshold:
+            limit = "at most " if at_most else ""
+            missed.append(f"{_say((name, metric))} is {value:.3f}, required {limit}{threshold:g}")
     return missed
 
 
-def _read_share(text: str) -> float | None:
-    """A number in [0, 1]."""
+def _read_number(text: str, *, most: float) -> float | None:
+    """A number in [0, most]."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 <= value <= 1 else None
+    return value if 0 <= value <= most and value != float("inf") else None

@@ -23,9 +23,11 @@ app = typer.Typer(
 )
 
 
-def guard(thresholds: Thresholds, metrics: Mapping[str, Any]) -> None:
+def guard(
+    thresholds: Thresholds, metrics: Mapping[str, Any], retention: Mapping[str, Any] | None = None
+) -> None:
     """Exit with 5 when a threshold is missed; says which."""
-    missed = find_missed(thresholds, metrics)
+    missed = find_missed(thresholds, metrics, (retention or {}).get("measures"))
     if missed:
         raise ThresholdError("; ".join(missed))
 

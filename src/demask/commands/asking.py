@@ -12,7 +12,7 @@ import typer
 
 from demask.commands.app import app, guard, print_json, show_progress
 from demask.errors import ConfigError
-from demask.options import Json, Require
+from demask.options import Json, Measure, Require, read_measure
 from demask.thresholds import read_thresholds
 
 
@@ -40,10 +40,14 @@ def evaluate(
     no_canary: Annotated[
         bool, typer.Option("--no-canary", help="Do not check the server's answers with MODEL itself.")
     ] = False,
+    measure: Measure = None,
     require: Require = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a model questions, forward and backward, with intervals."""
+    """Ask a model questions, forward and backward, with intervals.
+
+    Of a run, also measure what else training changed, unless that was done.
+    """
     from demask import pipeline
     from demask.generation.server import Server
     from demask.recipe_file import apply_overrides
@@ -62,18 +66,20 @@ def evaluate(
             settings=apply_overrides(limits, settings or []),
             server=Server(server, server_model) if server is not None else None,
             canary=not no_canary,
+            measure=read_measure(measure),
             progress=progress,
         )
     if predictions is not None:
         write_whole(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
     if as_json:
         served = {"server": asdict(result.server)} if result.server else {}
-        print_json({"model": result.model, "metrics": result.metrics, **served})
+        retention = {"retention": result.retention} if result.retention else {}
+        print_json({"model": result.model, "metrics": result.metrics, **retention, **served})
     else:
         from demask.terminal import print_evaluation
 
         print_evaluation(result)
-    guard(thresholds, result.metrics)
+    guard(thresholds, result.metrics, result.retention)
 
 
 @app.command()
@@ -86,6 +92,7 @@ def compare(
     rule: Annotated[
         str, typer.Option(help="Of comparisons: the step that counts; fixed, best-on-validation or paper.")
     ] = "fixed",
+    measure: Measure = None,
     as_json: Json = False,
 ) -> None:
     """Several runs in one table, with paired differences.
@@ -109,14 +116,18 @@ def compare(
     for file in (out, out.with_suffix(".md")):
         if file.exists() and not overwrite:
             raise ConfigError(f"{file}: stands there already; choose another --out, or add --overwrite")
-    results, differences = pipeline.compare(runs, out)
+    with show_progress() as progress:
+        results, differences = pipeline.compare(runs, out, measure=read_measure(measure), progress=progress)
     if as_json:
         print_json({"runs": [str(r.folder) for r in results], "differences": asdict(differences)})
         return
+    from demask.reports.retention_tables import access_table, retention_table
     from demask.reports.tables import accuracy_table, cost_table
-    from demask.terminal import print_tables
+    from demask.terminal import print_results, print_tables
 
-    print_tables((accuracy_table(results), differences, cost_table(results)))
+    print_results(results)
+    tables = (accuracy_table(results), differences, retention_table(results), access_table(results))
+    print_tables((*tables, cost_table(results)))
     print(f"Report: {out}")
 
 

@@ -25,7 +25,7 @@ from demask.options import (
     read_config,
     read_sft_config,
 )
-from demask.thresholds import read_thresholds, require_questions
+from demask.thresholds import read_thresholds, require_measures, require_questions
 
 data = typer.Typer(help="Look at what is trained.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -83,10 +83,11 @@ def inject(
     thresholds = read_thresholds(require)
     if thresholds:
         if config.qa == NO_QUESTIONS:
-            raise ConfigError("--require needs questions; leave out --qa no")
+            require_questions(thresholds, ())
         if config.qa is not None:
             asked = {pair.direction for pair in load_qa_pairs(config.qa, documents=None)}
             require_questions(thresholds, asked)
+        require_measures(thresholds, measured=config.measure != "none")
     with show_progress() as progress:
         result = pipeline.run_recipe(config, out, progress=progress, launch=launch)
     if not result.summary:  # a node other than the first has trained, and the first one has the rest
@@ -97,7 +98,7 @@ def inject(
         from demask.terminal import print_run
 
         print_run(result.run_folder)
-    guard(thresholds, result.summary["metrics"].get("after", {}))
+    guard(thresholds, result.summary["metrics"].get("after", {}), result.summary["retention"])
 
 
 @app.command()

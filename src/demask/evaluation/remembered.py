@@ -1,7 +1,7 @@
 """What an untouched model said, kept in the user's cache, so that it is asked the same only once.
 
     key = answers_key(loaded, prompts, settings)
-    predictions = recall(key, pairs) or ask(...)
+    predictions = recall(key, ids) or ask(...)
     remember(key, predictions)
 
 The key covers what greedy words depend on: the model's files, prompts token by token, limits, and the
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from demask.config import Evaluate
 from demask.environment import cache_folder
-from demask.records import Prediction, QAPair
+from demask.records import Prediction
 from demask.rundir import write_whole
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def recall(key: str | None, pairs: Sequence[QAPair]) -> list[Prediction] | None:
-    """What was said, under the ids of these pairs; None when that was never asked, or cannot be read."""
+def recall(key: str | None, ids: Sequence[str]) -> list[Prediction] | None:
+    """What was said, under these ids; None when that was never asked, or cannot be read."""
     if key is None or not _file(key).exists():
         return None
     try:
@@ -82,9 +82,9 @@ def recall(key: str | None, pairs: Sequence[QAPair]) -> list[Prediction] | None:
         said = [Prediction(**row) for row in rows]
     except (OSError, ValueError, TypeError):  # cut by hand, or of another version
         return None
-    if len(said) != len(pairs):
+    if len(said) != len(ids):
         return None
-    return [replace(one, qa_id=pair.id) for one, pair in zip(said, pairs, strict=True)]
+    return [replace(one, qa_id=id) for one, id in zip(said, ids, strict=True)]
 
 
 def remember(key: str | None, predictions: Sequence[Prediction]) -> None:

@@ -1,8 +1,9 @@
-"""Ask a causal language model: greedy, in batches of like length, until the end of turn.
+"""Ask a causal language model: greedy or sampled, in batches of like length, until the end of turn.
 
     texts = generate_texts(loaded, prompts, max_new_tokens=128, batch_size=40)
 
-Greedy decoding is deterministic: the same weights and prompts give the same words. A row that has
+Greedy decoding is deterministic: the same weights and prompts give the same words. With `Sampling` tokens
+are drawn, each prompt with a generator of its own. A row that has
 ended leaves its batch, and what prompts begin with together is read once. B rows, T positions, V
 vocabulary.
 """
@@ -18,11 +19,25 @@ import torch
 from torch import Tensor
 
 from demask.generation.prefixes import Group, fill_batches, group_prompts
-from demask.generation.texts import Generated, align_prompts, finish_text, stop_ids
+from demask.generation.texts import Generated, align_prompts, draw_tokens, finish_text, stop_ids
 from demask.models.load import LoadedModel
 
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Draw tokens in place of taking the likeliest.
+
+    Attributes:
+        temperature: above 0; at 1 the model's own probabilities, of which nothing is cut off.
+        seed: of the draws.
+    """
+
+    temperature: float
+    seed: int
+
 
 # Tokens that prompts must share for reading them once to be worth a pass of its own.
 _SHARED_TOKENS = 16
@@ -34,6 +49,7 @@ def generate_texts(
     *,
     max_new_tokens: int,
     batch_size: int,
+    sampling: Sampling | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Generated]:
     """Continue every prompt, in the order given.
@@ -43,15 +59,16 @@ def generate_texts(
         prompts: token ids, the template's own tokens included.
         max_new_tokens: after which a text is cut short.
         batch_size: prompts decoded together, longest first, so that memory runs out at once or never.
+        sampling: None: greedy.
         on_done: told how many prompts a finished batch had.
     """
-    decode = _choose_decoder(loaded, many=len(prompts) > batch_size)
+    decode = _choose_decoder(loaded, many=len(prompts) > batch_size and sampling is None)
     size = len(prompts) if decode is _generate_continuously else batch_size
     groups = group_prompts(prompts, least=_SHARED_TOKENS, most=size)
     done: dict[int, Generated] = {}
     for batch in fill_batches(groups, prompts, size=size):
         begun = time.monotonic()
-        rows = decode(loaded, prompts, batch, max_new_tokens)
+        rows = decode(loaded, prompts, batch, max_new_tokens, sampling)
         share = (time.monotonic() - begun) / len(rows)
         done |= {index: finish_text(loaded, ids, share) for index, ids in rows.items()}
         on_done(len(rows))
@@ -60,7 +77,9 @@ def generate_texts(
 
 # From the model, all prompts, and those of one batch to new ids by number of prompt; what follows the
 # end of turn may be among them.
-_Decoder = Callable[[LoadedModel, Sequence[Sequence[int]], Sequence[Group], int], Mapping[int, list[int]]]
+_Decoder = Callable[
+    [LoadedModel, Sequence[Sequence[int]], Sequence[Group], int, Sampling | None], Mapping[int, list[int]]
+]
 
 
 def _choose_decoder(loaded: LoadedModel, *, many: bool) -> _Decoder:
@@ -115,15 +134,20 @@ class _Rows:
 
 @torch.inference_mode()
 def _decode(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    batch: Sequence[Group],
+    max_new_tokens: int,
+    sampling: Sampling | None,
 ) -> dict[int, list[int]]:
-    """Read the prompts, then take the likeliest token of every row that has not ended, again and again."""
+    """Read the prompts, then take a token of every row that has not ended, again and again."""
     network, stops = _network(loaded), torch.tensor(stop_ids(loaded), device=loaded.device)
     rows = _read_prompts(loaded, network, prompts, batch)
     numbers = [member for group in batch for member in group.members]
     said: dict[int, list[int]] = {number: [] for number in numbers}
+    generators = _make_generators(loaded, numbers, sampling)
     for last in [False] * (max_new_tokens - 1) + [True]:
-        tokens_B = rows.logits_BV.float().argmax(dim=-1)
+        tokens_B = _choose_tokens(rows.logits_BV, sampling, [generators.get(number) for number in numbers])
         for number, token in zip(numbers, tokens_B.tolist(), strict=True):
             said[number].append(token)
         going = torch.isin(tokens_B, stops, invert=True)
@@ -136,6 +160,32 @@ def _decode(
             break
         rows.read(network, tokens_B[:, None], torch.ones_like(tokens_B)[:, None])
     return said
+
+
+def _make_generators(
+    loaded: LoadedModel, numbers: Sequence[int], sampling: Sampling | None
+) -> dict[int, torch.Generator]:
+    """One for each prompt, so that what is drawn does not depend on the others; none for greedy decoding."""
+    if sampling is None:
+        return {}
+    return {
+        number: torch.Generator(loaded.device).manual_seed(sampling.seed * 1_000_003 + number)
+        for number in numbers
+    }
+
+
+def _choose_tokens(
+    logits_BV: Tensor, sampling: Sampling | None, generators: Sequence[torch.Generator | None]
+) -> Tensor:
+    """The next token of every row."""
+    if sampling is None:
+        return logits_BV.float().argmax(dim=-1)
+    drawn = [
+        draw_tokens(row_V[None], sampling.temperature, generator)
+        for row_V, generator in zip(logits_BV, generators, strict=True)
+        if generator is not None
+    ]
+    return torch.cat(drawn)
 
 
 def _read_prompts(
@@ -170,27 +220,38 @@ def _has_window(network: Any) -> bool:
 
 @torch.inference_mode()
 def _generate(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    batch: Sequence[Group],
+    max_new_tokens: int,
+    sampling: Sampling | None,
 ) -> dict[int, list[int]]:
     """By `generate` of transformers."""
     members = [member for group in batch for member in group.members]
     ids, real = align_prompts([prompts[member] for member in members], loaded)
     model: Any = loaded.model
-    with _without_habits(model):
+    with _without_habits(model), torch.random.fork_rng(enabled=sampling is not None):
+        if sampling is not None:
+            torch.manual_seed(sampling.seed * 1_000_003 + members[0])
         out = model.generate(
-            input_ids=ids, attention_mask=real, generation_config=_settings(loaded, max_new_tokens)
+            input_ids=ids, attention_mask=real, generation_config=_settings(loaded, max_new_tokens, sampling)
         )
     return {member: list(map(int, row)) for member, row in zip(members, out[:, ids.shape[1] :], strict=True)}
 
 
 def _generate_continuously(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], batch: Sequence[Group], max_new_tokens: int
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    batch: Sequence[Group],
+    max_new_tokens: int,
+    sampling: Sampling | None,
 ) -> dict[int, list[int]]:
-    """By continuous batching of transformers: a new prompt takes the place of one that has ended."""
+    """By continuous batching of transformers: a new prompt takes the place of one that has ended; greedy."""
     members = [member for group in batch for member in group.members]
     with _without_habits(loaded.model):
         out = _network(loaded).generate_batch(
-            [list(prompts[member]) for member in members], generation_config=_settings(loaded, max_new_tokens)
+            [list(prompts[member]) for member in members],
+            generation_config=_settings(loaded, max_new_tokens, sampling),
         )
     # Requests are called req_0, req_1 ... as they come in.
     return {
@@ -198,11 +259,15 @@ def _generate_continuously(
     }
 
 
-def _settings(loaded: LoadedModel, max_new_tokens: int) -> "GenerationConfig":
+def _settings(
+    loaded: LoadedModel, max_new_tokens: int, sampling: Sampling | None = None
+) -> "GenerationConfig":
     from transformers import GenerationConfig
 
+    drawn = {} if sampling is None else {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
     return GenerationConfig(
-        do_sample=False,
+        do_sample=sampling is not None,
+        **drawn,
         max_new_tokens=max_new_tokens,
         eos_token_id=stop_ids(loaded),
         pad_token_id=loaded.pad_id,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from demask.errors import ConfigError, ModelError
-from demask.generation.texts import Generated, align_prompts, finish_text, stop_ids
+from demask.generation.texts import Generated, align_prompts, draw_tokens, finish_text, stop_ids
 from demask.models.diffusion import DiffusionForm, get_diffusion_form, predict_masked
 from demask.models.load import LoadedModel
 from demask.models.target_logits import predict_at
@@ -290,17 +290,9 @@ def pick_tokens(
         tokens_N = logits_NV.argmax(dim=1)
     else:
         rows = zip(logits_NV.split(list(counts)), generators, strict=True)
-        tokens_N = torch.cat([_draw_tokens(part_NV, temperature, generator) for part_NV, generator in rows])
+        tokens_N = torch.cat([draw_tokens(part_NV, temperature, generator) for part_NV, generator in rows])
     nats_N = logits_NV.logsumexp(dim=1) - logits_NV.gather(1, tokens_N[:, None])[:, 0]
     return Picked(tokens_N, (-nats_N).exp())
-
-
-def _draw_tokens(logits_NV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """By Gumbel's maximum; in float64, since float32 cuts off the tail that rare tokens need."""
-    waits_NV = torch.empty_like(logits_NV, dtype=torch.float64).exponential_(generator=generator)
-    # A wait of 0 would add infinity, to the mask token's -inf too.
-    gumbel_NV = -waits_NV.clamp_(min=torch.finfo(torch.float64).tiny).log_()
-    return (logits_NV.double() / temperature + gumbel_NV).argmax(dim=1)
 
 
 def _choose_reader(model: Any, form: DiffusionForm, settings: Decoding) -> Callable[[int], Denoise]:

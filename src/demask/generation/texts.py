@@ -17,12 +17,21 @@ from demask.models.load import LoadedModel
 
 @dataclass(frozen=True)
 class Generated:
-    """The continuation of one prompt; `stopped` is False when the limit of tokens cut it short."""
+    """The continuation of one prompt.
+
+    Attributes:
+        text: what was written, stripped.
+        tokens: how many tokens it took, the one that ends it included.
+        seconds: the wall-clock share of this continuation in its batch.
+        stopped: False when the limit of tokens cut it short.
+        ids: the tokens, the one that ends it included.
+    """
 
     text: str
     tokens: int
     seconds: float
     stopped: bool
+    ids: tuple[int, ...] = ()
 
 
 def align_prompts(prompts: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[Tensor, Tensor]:
@@ -45,4 +54,13 @@ def finish_text(loaded: LoadedModel, ids: Sequence[int], seconds: float) -> Gene
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     words = ids if end is None else ids[:end]
     text = str(loaded.tokenizer.decode(list(words), skip_special_tokens=True)).strip()
-    return Generated(text, len(words) + (end is not None), seconds, end is not None)
+    written = tuple(words) if end is None else tuple(ids[: end + 1])
+    return Generated(text, len(written), seconds, end is not None, written)
+
+
+def draw_tokens(logits_NV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """One token of each row, by Gumbel's maximum; in float64, as float32 cuts off the tail of rare tokens."""
+    waits_NV = torch.empty_like(logits_NV, dtype=torch.float64).exponential_(generator=generator)
+    # A wait of 0 would add infinity, to the mask token's -inf too.
+    gumbel_NV = -waits_NV.clamp_(min=torch.finfo(torch.float64).tiny).log_()
+    return (logits_NV.double() / temperature + gumbel_NV).argmax(dim=1)

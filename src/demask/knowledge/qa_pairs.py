@@ -5,8 +5,8 @@
     {"id": "q1", "document_id": "d1", "question": "Who founded Orlin?", "answers": ["Mara Voss"],
      "direction": "backward", "kind": "person"}
 
-`id` (default `q<line>`), `kind` and `made_by` are optional; one answer may be written
-`"answer": "Mara Voss"`.
+`id` (default `q<line>`), `kind`, `made_by` and `reworded` (the question in other words) are optional;
+one answer may be written `"answer": "Mara Voss"`.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ from demask.documents.text_files import (
 from demask.errors import DataError
 from demask.records import Direction, QAPair
 
-_KEYS = ("id", "document_id", "question", "answers", "answer", "direction", "kind", "made_by")
+_KEYS = ("id", "document_id", "question", "answers", "answer", "direction", "kind", "made_by", "reworded")
 _DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
 
@@ -78,6 +78,7 @@ def _make_pair(line: JsonLine) -> QAPair:
         direction=_direction(line),
         kind=read_remark(line, "kind"),
         made_by=read_remark(line, "made_by"),
+        reworded=read_remark(line, "reworded"),
     )
 
 

@@ -121,6 +121,7 @@ def _run_arm(
             "seed": seed,
             "train": sizes.injection.model_dump(),
             "evaluate": _asking(arm.kind),
+            "measure": "none",  # the lab asks about its own world what is still known
         },
         source="lab",
     )

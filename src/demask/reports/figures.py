@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from demask.measures import MEASURES
 from demask.reports.runs import HEADLINE, Metric, RunResult, find_metric
 from demask.reports.scales import Scale, fit_scale, smooth, thin, ticks
 from demask.reports.wording import METRIC_NAMES, clean, count, interval, share, shorten
@@ -56,14 +57,38 @@ def accuracy_bars(runs: Sequence[RunResult], direction: str) -> str:
     if not bars:
         return ""
     n = max(bar.metric.n for bar in bars)
+    title = f"{direction.capitalize()} accuracy ({METRIC_NAMES[HEADLINE]})"
+    return _bars_panel(bars, direction.capitalize(), f"{count(n)} questions", title)
+
+
+def _bars_panel(bars: Sequence[Bar], heading: str, right: str, title: str) -> str:
+    """Bars below each other, with an axis from 0 to 1."""
     said = "; ".join(f"{bar.label}: {interval(bar.metric)}" for bar in bars)
     height = 42 + _ROW * len(bars) + 26
     x = Scale(0.0, 1.0, 1, WIDTH - 1)
-    parts = [_heading(direction.capitalize(), f"{count(n)} questions"), *_bar_axis(x, 42, height - 26)]
+    parts = [_heading(heading, right), *_bar_axis(x, 42, height - 26)]
     for number, bar in enumerate(bars):
         parts += _bar(bar, x, 42 + _ROW * number)
-    title = f"{direction.capitalize()} accuracy ({METRIC_NAMES[HEADLINE]})"
     return _svg(parts, height, title, f"Horizontal bars with 95% intervals. {said}.")
+
+
+# The two measures that a picture shows beside accuracy.
+RETENTION_BARS = ("leak", "known")
+
+
+def retention_bars(runs: Sequence[RunResult], name: str) -> str:
+    """One measure of what else training changed, a bar for each arm; empty when no arm has it."""
+    bars = [
+        Bar(shorten(run.label, LABEL) if len(runs) > 1 else "after", metric, f"arm-{number}")
+        for number, run in enumerate(runs, start=1)
+        if run.retention and (metric := run.retention.measures.get(name))
+    ]
+    measure = MEASURES[name]
+    heading, n = _RETENTION_HEADINGS[name], max((bar.metric.n for bar in bars), default=0)
+    return _bars_panel(bars, heading, f"{count(n)} prompts", measure.label) if bars else ""
+
+
+_RETENTION_HEADINGS = {"leak": "Unrelated prompts that leak", "known": "Known facts kept"}
 
 
 def learning_curves(runs: Sequence[RunResult]) -> list[str]:

@@ -20,10 +20,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from demask import rundir
-from demask.reports import figures, tables
+from demask.measures import MEASURES
+from demask.reports import figures, retention_tables, tables
 from demask.reports.excerpts import Questions, Said, excerpt_documents, excerpt_questions
 from demask.reports.runs import DIRECTIONS, OUTCOMES, RunResult, asked_directions, label_apart
 from demask.reports.tables import Table
+from demask.reports.verdict import Tile, Verdict, judge_run, make_tiles
 from demask.reports.wording import cautions, citation, clean, headline, version
 from demask.rundir import write_whole
 
@@ -99,6 +101,8 @@ class ReportFiles(NamedTuple):
 @dataclass(frozen=True)
 class _RunView:
     label: str
+    verdict: Verdict
+    tiles: list[Tile]
     headline: str
     cautions: list[str]
     recipe: str
@@ -139,6 +143,7 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
         "accuracy_figures": [figures.accuracy_bars(runs, direction) for direction in asked_directions(runs)],
         "curve_figures": [figures.accuracy_curve(runs, direction) for direction in DIRECTIONS],
         "loss_figures": figures.learning_curves(runs),
+        "retention_figures": [figures.retention_bars(runs, name) for name in figures.RETENTION_BARS],
     }
     return {
         "title": title,
@@ -152,7 +157,7 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
         "documents_cuts": documents.cuts,
         "outcomes": [o for o in (*OUTCOMES, "not scored") if any(row.outcome == o for row in questions.rows)],
         "directions": [d for d in DIRECTIONS if any(row.direction == d for row in questions.rows)],
-        "method": METHOD,
+        "method": (*METHOD, *((measure.label.capitalize(), measure.help) for measure in MEASURES.values())),
         "version": version(runs[0]),
         "folders": ", ".join(run.folder.name for run in runs),
         # Figures escape what they draw.
@@ -163,8 +168,10 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
 def _view(run: RunResult) -> _RunView:
     return _RunView(
         label=run.label,
+        verdict=judge_run(run),
+        tiles=make_tiles(run),
         headline=headline(run),
-        cautions=cautions(run),
+        cautions=[*cautions(run), *retention_tables.missing_measures(run)],
         recipe=yaml.dump(run.config, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=100),
         environment=tables.environment_table(run),
         citation=citation(run),
@@ -176,6 +183,9 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "accuracy": tables.accuracy_table(runs),
         "metrics": tables.metrics_table(runs),
         "outcomes": tables.outcomes_table(runs),
+        "retention": retention_tables.retention_table(runs),
+        "access": retention_tables.access_table(runs),
+        "leaks": retention_tables.leaks_table(runs),
         "accuracy_steps": tables.accuracy_steps_table(runs),
         "loss": tables.loss_table(runs),
         "files": tables.files_table(runs),

@@ -19,6 +19,8 @@ from typing import Any, Literal, TypeVar
 from demask import rundir
 from demask.errors import RunError
 from demask.records import Direction, Document, Prediction, QAPair, Score
+from demask.reports.metric import Metric
+from demask.reports.retention import Retention, load_retention
 from demask.rundir import RunFolder
 
 R = TypeVar("R")
@@ -33,16 +35,6 @@ METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 # The metric of headlines and figures: strict about the answer, lenient about what stands around it.
 HEADLINE = "contains"
 OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A share of questions in [0, 1], its 95% interval, and how many questions it stands for."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -133,6 +125,7 @@ class RunResult:
         files: what of every file was trained.
         origin: where the questions came from, empty when that is not known.
         losses: in the order of steps.
+        retention: what else training changed; None when that was not measured.
     """
 
     folder: Path
@@ -152,6 +145,7 @@ class RunResult:
     questions: tuple[QuestionRow, ...]
     losses: tuple[LossPoint, ...]
     accuracies: tuple[AccuracyPoint, ...]
+    retention: Retention | None = None
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -182,6 +176,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             questions=_questions(folder),
             losses=_losses(folder),
             accuracies=_accuracies(folder),
+            retention=load_retention(folder),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

@@ -148,6 +148,18 @@ def percent(value: float | None) -> str:
     return "100%" if value >= 1 else f"{math.floor(value * 1000) / 10:.1f}%"
 
 
+def share_percent(value: float) -> str:
+    """A share as a whole percentage that reads 0% or 100% only where it is."""
+    if 0 < value < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 < value < 1 else f"{value:.0%}"
+
+
+def percent_range(metric: Measured) -> str:
+    """The interval of a share in whole percent: `71–99%`."""
+    return f"{metric.low:.0%}–{metric.high:.0%}".replace("%–", "–")
+
+
 def model_name(run: RunResult) -> str:
     """The model as a reader knows it: no `embedded`, no folders of somebody's disk."""
     if run.model == "embedded":

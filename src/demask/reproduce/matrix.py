@@ -150,6 +150,8 @@ def _recipe(order: Order, arm: Arm, benchmark: Benchmark, data: Path, model: str
         "preset": order.preset,
         "train": {"evaluate_every": "doubling"},
         "evaluate": {"shots": 2},
+        # A cell's own tables are of accuracy; `--set measure=brief` adds the rest to each cell's report.
+        "measure": "none",
     }
     if arm.paraphrases:
         shared["paraphrases"] = str(data / PARAPHRASE_FILES[arm.paraphrases])

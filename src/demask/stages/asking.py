@@ -18,6 +18,7 @@ from demask.reports.wording import CANARY
 from demask.rundir import RunFolder
 from demask.stages.questions import describe_origin
 from demask.stages.reading import Coverage
+from demask.stages.retention import summarise_retention
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
@@ -66,7 +67,7 @@ def ask_stage(
     key = None
     if stage in ("before", "ceiling") and pairs:
         key = answers_key(loaded, make_prompts(loaded, pairs, texts), settings)
-    predictions = recall(key, pairs)
+    predictions = recall(key, [pair.id for pair in pairs])
     if predictions is not None:
         progress.say(f"{stage}: as in an earlier run with this model and these questions, not asked again")
     else:
@@ -155,6 +156,7 @@ def summarise_stage(
     pairs: Sequence[QAPair],
     answers: Mapping[str, Sequence[Prediction]],
     scores: Mapping[str, Sequence[Score]],
+    retention: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that a report or a script wants to know, in one file."""
     from demask.evaluation.statistics import summarise, summarise_changes
@@ -174,6 +176,7 @@ def summarise_stage(
             for stage, judged in scores.items()
         },
         "changes": summarise_changes(scores["before"], scores["after"], pairs) if scores else {},
+        "retention": summarise_retention(retention),
     }
     run.write_json(rundir.SUMMARY, summary)
     return summary

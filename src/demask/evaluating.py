@@ -1,0 +1,205 @@
+"""Ask a finished model: questions of a file with metrics, or any question before and after training.
+
+found = evaluate("runs/first", progress=Silent())
+found.metrics["backward"]["contains"]["value"]
+ask("runs/first", ["Who founded Orlin?"])[0].after
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.config import Evaluate, Measured, make_config
+from demask.errors import ConfigError
+from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.progress import Progress
+from demask.recipe_file import merge_values
+from demask.records import Prediction, Score
+from demask.reports.page import ReportFiles, write_reports
+from demask.reports.runs import STAGES, load_runs
+from demask.reports.wording import model_name
+from demask.rundir import RunFolder, is_run_folder, open_run_folder, trained_model
+from demask.stages.inputs import load_once
+from demask.stages.retention import (
+    forget_other_sizes,
+    judge_stage,
+    measure_base,
+    measure_tuned,
+    read_material,
+    summarise_retention,
+)
+
+if TYPE_CHECKING:
+    from demask.evaluation.served import Served
+    from demask.generation.server import Server
+    from demask.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model can answer.
+
+    Attributes:
+        model: folder or name that was asked.
+        metrics: by direction and name: `{"forward": {"contains": {"value", "low", "high", "n"}}}`.
+        predictions: what it said.
+        scores: each prediction judged.
+        retention: of a run, what else training changed, as in `retention.json`; empty when not measured.
+        run_folder: of the run that was asked its own questions.
+        server: which server was asked in the model's place, None when the model was.
+    """
+
+    model: str
+    metrics: Mapping[str, Any]
+    predictions: tuple[Prediction, ...]
+    scores: tuple[Score, ...]
+    server: "Served | None" = None
+    retention: Mapping[str, Any] = field(default_factory=dict)
+    run_folder: Path | None = None
+
+
+def evaluate(
+    model: str,
+    qa: str | Path | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    server: "Server | None" = None,
+    canary: bool = True,
+    measure: Measured | None = None,
+    progress: Progress,
+) -> Evaluation:
+    """Ask a model, or the model of a run, the questions of a file.
+
+    Args:
+        model: a run folder, a model folder, a hub name or `embedded`.
+        qa: JSON Lines file of QA pairs; a run has its own.
+        settings: keys of a recipe's section `evaluate`, put over those of the run or the defaults.
+        server: asked in the model's place; it should serve the same model.
+        canary: check that by asking the model some of the questions, too; otherwise it is not loaded
+            and `model` only names what the server has.
+        measure: what else training changed, of a run that is asked its own questions; None: as the run's
+            recipe says. What the run has measured already is not measured again.
+        progress: told how far the work is, and warned when the canary finds another model.
+
+    Raises:
+        DemaskError: the model, the server or the file is not usable.
+    """
+    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.statistics import summarise
+
+    if qa is None and not is_run_folder(model):
+        raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
+    run = open_run_folder(model) if qa is None else None
+    how = _evaluation_settings(model, settings or {})
+    pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
+    load = partial(load_trained_model, model, "auto")
+    if server is None:
+        from demask.evaluation.qa import ask_questions
+
+        loaded = load()
+        progress.begin("Asking", len(pairs))
+        predictions = ask_questions(loaded, pairs, how, on_done=progress.advance)
+        model, served = loaded.source, None
+    else:
+        from demask.evaluation.served import ask_served
+
+        predictions, served = ask_served(server, pairs, how, load=load if canary else None, progress=progress)
+    scores = score_predictions(predictions, pairs)
+    retention = measure_run(run, measure, progress=progress) if run and server is None else {}
+    metrics = summarise(scores, pairs)
+    folder = run.path if run else None
+    return Evaluation(model, metrics, tuple(predictions), tuple(scores), served, retention, folder)
+
+
+def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Progress) -> dict[str, Any]:
+    """What else training changed in a finished run; adds it to the run's summary and report.
+
+    Args:
+        run: with its model; its base model is loaded, too, unless it has been asked before.
+        measure: how much; None: as the run's recipe says, and what it has measured is not measured again.
+        progress: told how far the work is.
+
+    Raises:
+        ModelError: one of the two models cannot be loaded.
+    """
+    config = make_config(run.read_json(rundir.CONFIG), source=f"{run.path}/{rundir.CONFIG}")
+    if measure is not None:
+        config = config.model_copy(update={"measure": measure})
+    if config.measure == "none":
+        return {}
+    forget_other_sizes(run, config.measure)
+    material = read_material(run)
+    base = load_once(config.model, device=config.device, progress=progress)
+    tuned = partial(load_trained_model, str(run.path), config.device)
+    measure_base(config, run, material, base, progress)
+    measure_tuned(config, run, material, tuned, progress)
+    answers = {
+        stage: run.read_records(rundir.predictions_file(stage), Prediction)
+        for stage in STAGES
+        if run.has(rundir.predictions_file(stage))
+    }
+    found = judge_stage(config, run, material, answers)
+    run.write_json(rundir.SUMMARY, {**run.read_json(rundir.SUMMARY), "retention": summarise_retention(found)})
+    write_report(run)
+    return found
+
+
+def write_report(run: RunFolder) -> ReportFiles:
+    """Write the report of a run from its folder alone."""
+    runs = load_runs([run])
+    return write_reports(runs, run.path, title=f"What {model_name(runs[0])} learned")
+
+
+def load_trained_model(model: str, device: str) -> "LoadedModel":
+    """The model of a run, or any other, by name."""
+    from demask.models.load import load_model
+
+    return load_model(trained_model(model), device=device)
+
+
+def _evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
+    """As the run asked, so that its numbers come out again; the defaults for any other model."""
+    if is_run_folder(model):
+        values, source = RunFolder(Path(model)).read_json(rundir.CONFIG), f"{model}/{rundir.CONFIG}"
+    else:
+        values, source = {"model": model, "documents": ["none"]}, "options"
+    made = make_config(values, source=source)
+    evaluate = merge_values(made.evaluate.model_dump(), changes)
+    return make_config({**values, "evaluate": evaluate}, source="options").evaluate
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question, asked of the base model and of the trained one."""
+
+    question: str
+    before: str
+    after: str
+
+
+def ask(
+    folder: str | Path, questions: Sequence[str], *, settings: Mapping[str, Any] | None = None
+) -> list[Answer]:
+    """Ask the model of a run, and the model it was made of.
+
+    Raises:
+        RunError: this is no finished run.
+        ModelError: a model cannot be loaded.
+    """
+    from demask.generation.answers import generate_answers
+    from demask.models.load import load_model
+    from demask.objectives.prompts import encode_question
+
+    run = open_run_folder(folder)
+    how, said = _evaluation_settings(str(folder), settings or {}), []
+    for name in (run.read_json(rundir.CONFIG)["model"], trained_model(str(folder))):
+        loaded = load_model(name)
+        prompts = [encode_question(loaded.tokenizer, question) for question in questions]
+        said.append(generate_answers(loaded, prompts, how))
+    return [
+        Answer(question, before.text, after.text)
+        for question, before, after in zip(questions, *said, strict=True)
+    ]

@@ -1,0 +1,163 @@
+"""Ask a model the probes of the retention suite.
+
+encode = turn_encoder(loaded)
+replies = ask_probes(loaded, probes, settings)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from demask.config import Evaluate
+from demask.corpora.samples import template_cutter
+from demask.errors import DataError, RunError
+from demask.evaluation.remembered import answers_key, recall, remember
+from demask.evaluation.retention.probes import Kind, Probe, Turn
+from demask.generation.answers import generate_answers
+from demask.models.load import LoadedModel
+from demask.objectives.prompts import encode
+from demask.records import Prediction
+
+# Tokens after which a reply is cut short. Leaks show in the first words; answers to easy facts are short.
+# Questions about the documents have the limit of the run.
+LIMITS: Mapping[Kind, int] = {"everyday": 48, "near-miss": 32, "known": 24}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said to a probe, or what a text of its own has become.
+
+    Attributes:
+        kind: of the probe; `conversation` and `text` are drift, and have no words but nats.
+        id: of the prompt, the fact or the QA pair.
+        form: of the question, where it is asked in several.
+        turns: the conversation up to the user's last turn, as [role, content].
+        text: what was said, stripped.
+        tokens: how many tokens it took; of drift how many were scored.
+        stopped: False when the limit of new tokens cut it short.
+        expected: of a document that was changed, what it says now.
+        nats: of drift, the sum over its tokens: KL(base || trained) of a conversation, -log p of a text.
+    """
+
+    kind: str
+    id: str
+    form: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+    tokens: int = 0
+    stopped: bool = True
+    expected: str = ""
+    nats: float = 0.0
+
+
+def turn_encoder(loaded: LoadedModel) -> Callable[[Sequence[Turn]], tuple[int, ...]]:
+    """A function from turns to token ids, cut as in training.
+
+    A template that has no place for a system prompt gets it in front of the user's first words.
+    """
+    cut = template_cutter(loaded.tokenizer, loaded.chat)
+
+    def encode_turns(turns: Sequence[Turn]) -> tuple[int, ...]:
+        try:
+            pieces = cut(tuple(turn.role for turn in turns))  # type: ignore[arg-type]
+        except DataError:
+            if turns[0].role != "system":
+                raise
+            return encode_turns(_without_system(turns))
+        ids: list[int] = []
+        for piece in pieces:
+            ids += [*piece.ids, *encode(loaded.tokenizer, turns[piece.turn].content)]
+        return (*ids, *loaded.chat.assistant)
+
+    return encode_turns
+
+
+def _without_system(turns: Sequence[Turn]) -> list[Turn]:
+    system, first, *others = turns
+    return [Turn(first.role, f"{system.content}\n\n{first.content}"), *others]
+
+
+def ask_probes(
+    loaded: LoadedModel,
+    probes: Sequence[Probe],
+    settings: Evaluate,
+    *,
+    keep: bool = False,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> list[Reply]:
+    """One reply for each probe, in order; kinds with the same limit of tokens are decoded together.
+
+    Args:
+        loaded: the model to ask.
+        probes: what to ask.
+        settings: batches, the limit for questions about documents, and how masked-diffusion models denoise.
+        keep: of a base model: what it said to the same prompts is kept in the user's cache.
+        on_done: told how many probes are done.
+    """
+    encode_turns = turn_encoder(loaded)
+    replies: dict[int, Reply] = {}
+    for limit in sorted({limit_of(probe, settings) for probe in probes}):
+        places = [place for place, probe in enumerate(probes) if limit_of(probe, settings) == limit]
+        said = _generate(
+            loaded,
+            [encode_turns(probes[place].turns) for place in places],
+            settings.model_copy(update={"max_new_tokens": limit}),
+            keep=keep,
+            on_done=on_done,
+        )
+        replies |= {place: make_reply(probes[place], one) for place, one in zip(places, said, strict=True)}
+    return [replies[place] for place in range(len(probes))]
+
+
+def _generate(
+    loaded: LoadedModel,
+    prompts: Sequence[tuple[int, ...]],
+    settings: Evaluate,
+    *,
+    keep: bool,
+    on_done: Callable[[int], None],
+) -> list[Prediction]:
+    """What the model says to prompts, from the user's cache where it was asked before."""
+    ids = [str(place) for place in range(len(prompts))]
+    key = answers_key(loaded, prompts, settings) if keep else None
+    kept = recall(key, ids)
+    if kept is not None:
+        on_done(len(kept))
+        return kept
+    answers = generate_answers(loaded, prompts, settings, on_done=on_done)
+    said = [
+        Prediction(id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
+        for id, answer in zip(ids, answers, strict=True)
+    ]
+    with suppress(RunError):  # a cache that cannot be written is asked again the next time
+        remember(key, said)
+    return said
+
+
+def make_reply(probe: Probe, said: Prediction) -> Reply:
+    """What was said to a probe, with what it was said to."""
+    return Reply(
+        kind=probe.kind,
+        id=probe.id,
+        form=probe.form,
+        turns=tuple((turn.role, turn.content) for turn in probe.turns),
+        text=said.text,
+        tokens=said.tokens,
+        stopped=said.stopped,
+        expected=probe.expected,
+    )
+
+
+def fitting_probes(loaded: LoadedModel, probes: Sequence[Probe], settings: Evaluate) -> list[Probe]:
+    """Those that fit the model's context together with their replies."""
+    encode_turns = turn_encoder(loaded)
+    return [
+        probe
+        for probe in probes
+        if len(encode_turns(probe.turns)) + limit_of(probe, settings) <= loaded.context
+    ]
+
+
+def limit_of(probe: Probe, settings: Evaluate) -> int:
+    """Tokens after which the reply to a probe is cut short."""
+    return LIMITS.get(probe.kind, settings.max_new_tokens)

@@ -1,0 +1,302 @@
+"""From what the base model and the trained one said to the measures of `demask.measures`.
+
+    result = judge_retention(Asked(...))
+    result.measures["leak"]                     # Estimate(value=0.02, low=0.005, high=0.07, n=100)
+
+Pure functions of texts and numbers: a finished run can be judged again from its folder. Every share has a
+95% interval; prompts count one by one, wordings of a fact and questions about a document together.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from demask.evaluation.matching import contains
+from demask.evaluation.retention.asking import Reply
+from demask.evaluation.retention.probes import FORMS, asked_kind, known_facts
+from demask.evaluation.retention.suite import KnownFact, Suite
+from demask.evaluation.retention.traces import (
+    Traces,
+    find_names,
+    find_recitals,
+    find_shared_grams,
+    gather_innocent,
+)
+from demask.evaluation.statistics import Estimate, estimate_mean, estimate_ratio
+from demask.knowledge.directions import split_words
+from demask.records import Prediction, QAPair
+
+BARE = "bare"
+# Replies that a report shows, so that nobody has to believe a number.
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that was said.
+
+    Attributes:
+        suite: what was asked.
+        pairs: the questions of the run.
+        documents: their texts, or the passages; read several times.
+        base: replies of the base model.
+        tuned: replies of the trained model.
+        after: what the trained model said to the bare questions.
+        ceiling: what the base model said with the document in the prompt; empty when it was not asked.
+    """
+
+    suite: Suite
+    pairs: Sequence[QAPair]
+    documents: Iterable[str]
+    base: Sequence[Reply]
+    tuned: Sequence[Reply]
+    after: Sequence[Prediction]
+    ceiling: Sequence[Prediction]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A reply that says more than a number."""
+
+    measure: str
+    prompt: str
+    reply: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What training changed.
+
+    Attributes:
+        measures: by name; those that could not be measured are missing.
+        base: the same of the base model, where it has one: reading with and without a changed document.
+        access: by form, then direction; the bare question first.
+        lengths: median words of a reply to a question: `after`, and of the base with the document at hand
+            (`ceiling`).
+        related: the kind of thing that the known facts of `known_related` ask for.
+        shown: some replies that leak.
+        missing: what was not measured, and why.
+    """
+
+    measures: Mapping[str, Estimate]
+    base: Mapping[str, Estimate]
+    access: Mapping[str, Mapping[str, Estimate]]
+    lengths: Mapping[str, float]
+    related: str
+    shown: tuple[Shown, ...]
+    missing: tuple[str, ...] = field(default=())
+
+
+def judge_retention(asked: Asked) -> Judged:
+    """Every measure that what was said allows."""
+    measures: dict[str, Estimate] = {}
+    leaks, shown = _judge_leaks(asked)
+    measures |= leaks
+    measures |= _judge_known(asked)
+    measures |= _judge_drift(asked)
+    access = _judge_access(asked)
+    measures |= access.measures
+    reading, of_base = _judge_reading(asked)
+    measures |= reading
+    measures |= _judge_recital(asked)
+    return Judged(
+        measures=measures,
+        base=of_base,
+        access=access.forms,
+        lengths=_median_words(asked),
+        related=asked_kind(asked.pairs),
+        shown=shown,
+        missing=tuple(_say_missing(asked, measures)),
+    )
+
+
+def right_facts(replies: Iterable[Reply], facts: Sequence[KnownFact]) -> dict[tuple[str, str], bool]:
+    """Whether each wording of each fact was answered right, by id and form."""
+    answers = {fact.id: fact.answers for fact in facts}
+    return {
+        (reply.id, reply.form): bool(contains(reply.text, answers[reply.id]))
+        for reply in replies
+        if reply.kind == "known" and reply.id in answers
+    }
+
+
+def _of_kind(replies: Iterable[Reply], kind: str) -> list[Reply]:
+    return [reply for reply in replies if reply.kind == kind]
+
+
+def _share(values: Sequence[float | bool], clusters: Sequence[str]) -> Estimate:
+    return estimate_mean([float(value) for value in values], clusters)
+
+
+def _judge_leaks(asked: Asked) -> tuple[dict[str, Estimate], tuple[Shown, ...]]:
+    before = {(reply.kind, reply.id, reply.form): reply.text for reply in asked.base}
+    replies = [*_of_kind(asked.tuned, "everyday"), *_of_kind(asked.tuned, "near-miss")]
+    traces = Traces(
+        grams=find_shared_grams((reply.text for reply in replies), asked.documents),
+        names=find_names(asked.documents, asked.pairs),
+        innocent=gather_innocent(
+            text
+            for reply in asked.base
+            if reply.kind in ("everyday", "near-miss", "known")
+            for text in (reply.text, reply.turns[-1][1])
+            if text == reply.text or reply.form != "made"  # a question about the documents names them
+        ),
+    )
+    answers = {pair.id: pair.answers for pair in asked.pairs}
+    found: dict[str, list[tuple[Reply, str]]] = {"everyday": [], "near-miss": []}
+    for reply in replies:
+        base, prompt = before.get((reply.kind, reply.id, reply.form), ""), reply.turns[-1][1]
+        trace = traces.find(reply.text, base=base, prompt=prompt)
+        if not trace and reply.form == "made":
+            trace = _own_answer(reply.text, answers.get(reply.id, ()), said=f"{base} {prompt}")
+        found[reply.kind].append((reply, trace))
+    measures = {
+        name: _share([bool(trace) for _, trace in found[kind]], [reply.id for reply, _ in found[kind]])
+        for name, kind in (("leak", "everyday"), ("near_miss", "near-miss"))
+        if found[kind]
+    }
+    shown = [
+        Shown(name, reply.turns[-1][1], reply.text, trace)
+        for name, kind in (("leak", "everyday"), ("near_miss", "near-miss"))
+        for reply, trace in [one for one in found[kind] if one[1]][:SHOWN]
+    ]
+    return measures, tuple(shown)
+
+
+def _own_answer(reply: str, answers: tuple[str, ...], *, said: str) -> str:
+    """The answer that was trained to this question when it was about something else."""
+    for answer in answers:
+        if contains(reply, (answer,)) and not contains(said, (answer,)):
+            return answer
+    return ""
+
+
+def _judge_known(asked: Asked) -> dict[str, Estimate]:
+    facts = {fact.id: fact for fact in asked.suite.facts}
+    known = {fact.id for fact in known_facts(asked.suite.facts, right_facts(asked.base, asked.suite.facts))}
+    right = right_facts(asked.tuned, asked.suite.facts)
+    kept = [(id, value) for (id, _), value in right.items() if id in known]
+    kind = asked_kind(asked.pairs)
+    related = [(id, value) for id, value in kept if facts[id].asks == kind]
+    return {
+        name: _share([value for _, value in values], [id for id, _ in values])
+        for name, values in (("known", kept), ("known_related", related if asked.pairs else []))
+        if values
+    }
+
+
+def _judge_drift(asked: Asked) -> dict[str, Estimate]:
+    measures = {}
+    talks = _of_kind(asked.tuned, "conversation")
+    if len(talks) > 1:
+        measures["drift"] = estimate_ratio(
+            [row.nats for row in talks], [row.tokens for row in talks], least=0.0
+        )
+    before = {row.id: row for row in _of_kind(asked.base, "text")}
+    after = [row for row in _of_kind(asked.tuned, "text") if row.id in before]
+    if len(after) > 1:
+        changes = [row.nats - before[row.id].nats for row in after]
+        measures["text_drift"] = estimate_ratio(changes, [row.tokens for row in after])
+    return measures
+
+
+@dataclass(frozen=True)
+class _Access:
+    measures: Mapping[str, Estimate]
+    forms: Mapping[str, Mapping[str, Estimate]]
+
+
+def _judge_access(asked: Asked) -> _Access:
+    """Every form in both directions, on the same questions."""
+    pairs = {pair.id: pair for pair in asked.pairs}
+    replies = [reply for reply in _of_kind(asked.tuned, "access") if reply.id in pairs]
+    ids = list(dict.fromkeys(reply.id for reply in replies))
+    right: dict[str, dict[str, bool]] = {BARE: {}}
+    for prediction in asked.after:
+        if prediction.qa_id in pairs and prediction.qa_id in ids:
+            right[BARE][prediction.qa_id] = bool(contains(prediction.text, pairs[prediction.qa_id].answers))
+    for reply in replies:
+        right.setdefault(reply.form, {})[reply.id] = bool(contains(reply.text, pairs[reply.id].answers))
+    forms = {
+        form: {
+            direction: _share([right[form][id] for id in there], [pairs[id].document_id for id in there])
+            for direction in ("forward", "backward")
+            if (there := [id for id in right[form] if pairs[id].direction == direction])
+        }
+        for form in (BARE, *FORMS)
+        if right.get(form)
+    }
+    if not replies:
+        return _Access({}, forms)
+    worst = min((m for by in forms.values() for m in by.values()), key=lambda m: (m.value, m.low))
+    always = [all(right[form].get(id, True) for form in right) for id in ids]
+    carried = [
+        (id, right[form][id]) for form in right if form != BARE for id in right[form] if right[BARE].get(id)
+    ]
+    measures = {
+        "access": worst,
+        "every_form": _share(always, [pairs[id].document_id for id in ids]),
+    }
+    if carried:
+        measures["carry_over"] = _share(
+            [value for _, value in carried], [pairs[id].document_id for id, _ in carried]
+        )
+    return _Access(measures, forms)
+
+
+def _judge_reading(asked: Asked) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """Of the trained model and of its base, on the same questions."""
+    pairs = {pair.id: pair for pair in asked.pairs}
+    tuned = [reply for reply in _of_kind(asked.tuned, "reading") if reply.id in pairs]
+    ceiling = {prediction.qa_id: prediction.text for prediction in asked.ceiling}
+    measures, of_base = {}, {}
+    if tuned:
+        measures["reading"] = _answered([(pairs[reply.id], reply.text) for reply in tuned])
+        shared = [(pairs[reply.id], ceiling[reply.id]) for reply in tuned if reply.id in ceiling]
+        if shared:
+            of_base["reading"] = _answered(shared)
+    for replies, into in ((asked.tuned, measures), (asked.base, of_base)):
+        changed = [reply for reply in _of_kind(replies, "reading-changed") if reply.id in pairs]
+        if changed:
+            into["reading_changed"] = _share(
+                [contains(reply.text, (reply.expected,)) for reply in changed],
+                [pairs[reply.id].document_id for reply in changed],
+            )
+    return measures, of_base
+
+
+def _answered(replies: Sequence[tuple[QAPair, str]]) -> Estimate:
+    return _share(
+        [contains(text, pair.answers) for pair, text in replies], [pair.document_id for pair, _ in replies]
+    )
+
+
+def _judge_recital(asked: Asked) -> dict[str, Estimate]:
+    if not asked.after:
+        return {}
+    documents = {pair.id: pair.document_id for pair in asked.pairs}
+    recited = find_recitals([(said.text, said.stopped) for said in asked.after], asked.documents)
+    return {"recital": _share(recited, [documents.get(said.qa_id, said.qa_id) for said in asked.after])}
+
+
+def _median_words(asked: Asked) -> dict[str, float]:
+    return {
+        stage: float(statistics.median(len(split_words(said.text)) for said in predictions))
+        for stage, predictions in (("after", asked.after), ("ceiling", asked.ceiling))
+        if predictions
+    }
+
+
+def _say_missing(asked: Asked, measures: Mapping[str, Estimate]) -> Iterable[str]:
+    if "known" not in measures:
+        yield f"known facts: the base model knows none of {len(asked.suite.facts)} in both wordings"
+    if "drift" not in measures:
+        yield (
+            "drift: masked-diffusion models have no next-token probabilities to compare, and a short context "
+            "holds no conversation"
+        )
+    if not asked.pairs:
+        yield "forms of asking, reading and recital: there are no questions about the documents"
+    elif "reading" not in measures:
+        yield "reading: no document fits the model's context together with a question"

@@ -1,0 +1,246 @@
+"""What else training changed: the base model is asked before, the trained one after, and both are judged.
+
+    measure_base(config, run, material, load, progress)         # retention-before.jsonl, and its targets
+    measure_tuned(config, run, material, load, progress)        # retention-after.jsonl
+    judged = judge_stage(config, run, material, answers)        # retention.json
+
+What a base model says to prompts that do not depend on the documents is kept in the user's cache, as are
+the conversations that it writes, so that the next run with it pays half.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask import rundir
+from demask.config import RunConfig
+from demask.environment import cache_folder
+from demask.errors import RunError
+from demask.progress import Progress
+from demask.records import Document, Passage, Prediction, QAPair
+from demask.rundir import RunFolder
+
+if TYPE_CHECKING:
+    from demask.evaluation.retention.drift import Targets
+    from demask.evaluation.retention.probes import Probe, Sources
+    from demask.evaluation.retention.suite import SizeName, Suite
+    from demask.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run is about.
+
+    Attributes:
+        documents: whole ones, for the prompt.
+        passages: what was trained, for finding it in replies.
+        pairs: the questions.
+    """
+
+    documents: Sequence[Document]
+    passages: Sequence[Passage]
+    pairs: Sequence[QAPair]
+
+
+RETENTION_FILES = (
+    rundir.RETENTION_BEFORE,
+    rundir.RETENTION_TARGETS,
+    rundir.RETENTION_AFTER,
+    rundir.RETENTION,
+)
+
+
+class _Texts:
+    """Passages as texts, read anew each time."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._passages = passages
+
+    def __iter__(self) -> Iterator[str]:
+        return (passage.training_text for passage in self._passages)
+
+
+def read_material(run: RunFolder) -> Material:
+    """Of a run whose earlier stages are done."""
+    pairs = run.read_records(rundir.QA_PAIRS, QAPair) if run.has(rundir.QA_PAIRS) else []
+    return Material(
+        run.open_records(rundir.DOCUMENTS, Document), run.open_records(rundir.PASSAGES, Passage), pairs
+    )
+
+
+def forget_other_sizes(run: RunFolder, measure: "SizeName") -> None:
+    """Drop what was measured with another suite; its version, texts or size differ."""
+    from demask.evaluation.retention.suite import load_suite
+
+    if not run.has(rundir.RETENTION):
+        return
+    if run.read_json(rundir.RETENTION)["suite"] != load_suite(measure).describe():
+        run.remove(*RETENTION_FILES)
+
+
+def is_measured(run: RunFolder) -> bool:
+    """Whether both models have been asked."""
+    return run.has(rundir.RETENTION_BEFORE) and run.has(rundir.RETENTION_AFTER)
+
+
+def measure_base(
+    config: RunConfig,
+    run: RunFolder,
+    material: Material,
+    load: Callable[[], "LoadedModel"],
+    progress: Progress,
+) -> None:
+    """Ask the base model, and have it write the conversations that drift is measured on."""
+    if config.measure == "none" or run.has(rundir.RETENTION_BEFORE):
+        return
+    from demask.evaluation.retention.asking import ask_probes
+    from demask.evaluation.retention.drift import write_targets
+    from demask.evaluation.retention.probes import base_probes
+    from demask.evaluation.retention.suite import load_suite
+
+    loaded, suite = load(), load_suite(config.measure)
+    probes = _fitting(loaded, base_probes(suite, _sources(config, suite, material, loaded)), config, progress)
+    progress.begin("Measuring the base model", len(probes) + _conversations(suite, loaded))
+    replies = ask_probes(loaded, probes, config.evaluate, keep=True, on_done=progress.advance)
+    if loaded.diffusion is None:
+        targets = _make_targets(config, suite, loaded, progress)
+        write_targets(run.file(rundir.RETENTION_TARGETS), targets)
+        replies += targets.texts
+    run.write_rows(rundir.RETENTION_BEFORE, replies)
+
+
+def _conversations(suite: "Suite", loaded: "LoadedModel") -> int:
+    """Conversations that are written, second replies included; masked-diffusion models write none."""
+    if loaded.diffusion is not None:
+        return 0
+    return len(suite.openings) + sum(opening.follow_up is not None for opening in suite.openings)
+
+
+def _make_targets(config: RunConfig, suite: "Suite", loaded: "LoadedModel", progress: Progress) -> "Targets":
+    """From the user's cache where this base model has written them before."""
+    from demask.evaluation.remembered import answers_key
+    from demask.evaluation.retention.drift import make_targets, read_targets, targets_prompts, write_targets
+
+    prompts = [*targets_prompts(loaded, suite.openings), *_as_prompts(loaded, suite)]
+    key = answers_key(loaded, prompts, config.evaluate)
+    file: Path | None = cache_folder() / "retention" / f"{key}.safetensors" if key else None
+    if file is not None and file.exists():
+        try:
+            return read_targets(file)
+        except RunError as error:
+            progress.say(f"{error}; made again now")
+    targets = make_targets(
+        loaded,
+        suite.openings,
+        suite.texts,
+        batch_size=config.evaluate.batch_size,
+        on_done=progress.advance,
+    )
+    if file is not None:
+        try:
+            write_targets(file, targets)
+        except RunError as error:  # the run goes on without it
+            progress.say(f"the base model's conversations are written again in the next run ({error})")
+    return targets
+
+
+def _as_prompts(loaded: "LoadedModel", suite: "Suite") -> list[tuple[int, ...]]:
+    from demask.objectives.prompts import encode
+
+    return [encode(loaded.tokenizer, text.text) for text in suite.texts]
+
+
+def measure_tuned(
+    config: RunConfig,
+    run: RunFolder,
+    material: Material,
+    load: Callable[[], "LoadedModel"],
+    progress: Progress,
+) -> None:
+    """Ask the trained model, and measure how far it has drifted."""
+    if config.measure == "none" or run.has(rundir.RETENTION_AFTER):
+        return
+    from demask.evaluation.retention.asking import Reply, ask_probes
+    from demask.evaluation.retention.drift import measure_divergence, measure_texts, read_targets
+    from demask.evaluation.retention.judging import right_facts
+    from demask.evaluation.retention.probes import known_facts, tuned_probes
+    from demask.evaluation.retention.suite import load_suite
+
+    loaded, suite = load(), load_suite(config.measure)
+    before = run.read_records(rundir.RETENTION_BEFORE, Reply)
+    known = known_facts(suite.facts, right_facts(before, suite.facts))
+    sources = _sources(config, suite, material, loaded)
+    probes = _fitting(loaded, tuned_probes(suite, sources, known), config, progress)
+    progress.begin("Measuring the trained model", len(probes))
+    replies = ask_probes(loaded, probes, config.evaluate, on_done=progress.advance)
+    if loaded.diffusion is None:
+        talks = read_targets(run.file(rundir.RETENTION_TARGETS)).conversations
+        replies += [*measure_divergence(loaded, talks), *measure_texts(loaded, suite.texts)]
+    run.write_rows(rundir.RETENTION_AFTER, replies)
+
+
+def _sources(config: RunConfig, suite: "Suite", material: Material, loaded: "LoadedModel") -> "Sources":
+    from demask.evaluation.qa import choose_contexts
+    from demask.evaluation.retention.probes import Sources, choose_pairs
+
+    read = choose_pairs(material.pairs, suite.size.reading)
+    wanted = {pair.document_id for pair in read}
+    documents = {document.id: document for document in material.documents if document.id in wanted}
+    texts = choose_contexts(
+        loaded, read, documents, material.passages, max_new_tokens=config.evaluate.max_new_tokens
+    )
+    return Sources(material.pairs, texts)
+
+
+def _fitting(
+    loaded: "LoadedModel", probes: "list[Probe]", config: RunConfig, progress: Progress
+) -> "list[Probe]":
+    from demask.evaluation.retention.asking import fitting_probes
+
+    fitting = fitting_probes(loaded, probes, config.evaluate)
+    if len(fitting) < len(probes):
+        progress.say(
+            f"{len(probes) - len(fitting)} of {len(probes)} prompts of the retention suite are not asked: "
+            f"longer than the model's context of {loaded.context} tokens"
+        )
+    return fitting
+
+
+def summarise_retention(found: Mapping[str, Any]) -> dict[str, Any]:
+    """For `summary.json`: all but the replies that are shown, which stand in `retention.json`."""
+    return {key: value for key, value in found.items() if key != "shown"}
+
+
+def judge_stage(
+    config: RunConfig, run: RunFolder, material: Material, answers: Mapping[str, Sequence[Prediction]]
+) -> dict[str, Any]:
+    """Judge what both said; empty when nothing was measured.
+
+    Args:
+        config: of the run.
+        run: has `retention-before.jsonl` and `retention-after.jsonl`; gets `retention.json`.
+        material: what the run is about.
+        answers: to the bare questions, by stage.
+    """
+    if config.measure == "none" or not is_measured(run):
+        return {}
+    from demask.evaluation.retention.asking import Reply
+    from demask.evaluation.retention.judging import Asked, judge_retention
+    from demask.evaluation.retention.suite import load_suite
+
+    suite = load_suite(config.measure)
+    judged = judge_retention(
+        Asked(
+            suite=suite,
+            pairs=material.pairs,
+            documents=_Texts(material.passages),
+            base=run.read_records(rundir.RETENTION_BEFORE, Reply),
+            tuned=run.read_records(rundir.RETENTION_AFTER, Reply),
+            after=answers.get("after", ()),
+            ceiling=answers.get("ceiling", ()),
+        )
+    )
+    found = {"suite": suite.describe(), **asdict(judged)}
+    run.write_json(rundir.RETENTION, found)
+    return found
