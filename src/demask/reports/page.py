@@ -73,8 +73,9 @@ METHOD = (
     (
         "Loss",
         "Cross-entropy in nats per token. Masked tokens were hidden in the prompt; copied tokens "
-        "were visible there. In diffusion masked tokens are hidden where they stand, and the weighted loss "
-        "bounds −log p per token.",
+        "were visible there. In diffusion masked tokens are hidden where they stand, and the loss is "
+        "weighted; it bounds −log p per token only where the number of masked tokens is drawn (noise: count) "
+        "and not a ratio.",
     ),
 )
 

@@ -163,6 +163,15 @@ def version(run: RunResult) -> str:
     return str(found or demask.__version__)
 
 
+def loss_name(run: RunResult) -> str:
+    """What the loss over all tokens is called: of diffusion it is a bound only in the count form."""
+    if run.objective != "diffusion":
+        return "all tokens"
+    objective = run.config.get("objective")
+    is_bound = isinstance(objective, Mapping) and objective.get("noise") == "count"
+    return "bound on −log p" if is_bound else "weighted loss"
+
+
 def headline(run: RunResult) -> str:
     """The run in one plain sentence."""
     cost = run.cost
