@@ -152,8 +152,9 @@ class Reverse(Section):
 class Diffusion(Section):
     """Tokens are masked where they stand; needs a masked-diffusion model.
 
-    A preset sets what is left open. paper: Pan et al. 2025. llada: Nie et al. 2025, section 2.3. count:
-    the same bound as paper's with t in (0, 1), with less variance.
+    A preset sets what is left open. paper: Pan et al. 2025; t stays away from 0 and 1, so that its loss is no
+    bound on -log p. llada: Nie et al. 2025, section 2.3. count: a bound, the one that t uniform in (0, 1)
+    gives in expectation, with less variance.
     """
 
     name: Literal["diffusion"] = "diffusion"
@@ -187,6 +188,15 @@ class Diffusion(Section):
         if not 0.0 < low <= high <= 1.0:
             raise ValueError(f"mask_ratio: expected 0 < low <= high <= 1, got {low} and {high}")
         return self
+
+    @property
+    def loss_is_bound(self) -> bool:
+        """Whether the mean loss is an upper bound on -log p per token, whatever the model.
+
+        Not with ratios: what a model says of masks beyond the range is left out, and the rest is scaled up.
+        Of llada only t below 0.001 is missing, which lowers the mean of no model that gains from context.
+        """
+        return self.noise == "count"
 
 
 _DIFFUSION_PRESETS: dict[str, dict[str, Any]] = {

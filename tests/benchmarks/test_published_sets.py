@@ -226,6 +226,7 @@ def test_wiki_paraphrases_are_of_both_orders_and_no_more_than_asked_for() -> Non
 def test_an_entity_stands_in_the_text_as_words_of_its_own() -> None:
     assert find_entity("Annabel met Bo.", ["Anna", "Bo"], "d1") == "Bo"
     assert find_entity("C/2024 (ATLAS) came.", ["C/2024 (ATLAS)"], "d1") == "C/2024 (ATLAS)"
+    assert find_entity("工厂由莫拉创立。", ["莫拉"], "d1") == "莫拉"
     with pytest.raises(DataError, match="d1: entity 'Anna' does not stand in the text; spell it"):
         find_entity("Annabel met Bo.", ["Anna"], "d1")
 

@@ -122,6 +122,13 @@ def test_equal_words_are_found_in_texts_of_any_length(texts: tuple[str, str]) ->
     assert find_near_duplicates(passages) == [NearDuplicate("0", "1", 1.0)]
 
 
+def test_texts_without_spaces_are_compared_by_character() -> None:
+    first = "工厂由莫拉于一九三一年在河边创立"
+    passages = [Passage("a", "a", f"{first}。"), Passage("b", "b", f"{first}的。")]
+    (found,) = find_near_duplicates(passages)
+    assert found.similarity == 14 / 15
+
+
 def test_different_short_texts_are_no_duplicates() -> None:
     passages = [Passage(text, "d", text) for text in ("Yes.", "No.", "!", "?", "One two.", "Two one.")]
     assert find_near_duplicates(passages) == []

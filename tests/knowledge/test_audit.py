@@ -149,6 +149,9 @@ def test_any_accepted_answer_may_leak() -> None:
         ("the organs", "She repairs an organ."),
         ("Cotofenești", "Helmet of Cotofenes\u0326ti"),
         ("東京", "首都は東京です。"),
+        ("โมรา", "โรงงานก่อตั้งโดยโมรา"),
+        ("25", "It has 25.0 rooms."),
+        ("5 km", "It is 5km away."),
     ],
 )
 def test_an_answer_stands_in_a_text_however_it_is_written(answer: str, text: str) -> None:
@@ -159,6 +162,9 @@ def test_an_answer_stands_in_a_text_however_it_is_written(answer: str, text: str
     ("answer", "text"),
     [
         ("5", "It has 25 rooms."),
+        ("5", "It has 1.5 rooms, at -5 degrees."),
+        ("1230", "It left at 12:30."),
+        ("C", "It is written in C++."),
         ("Niger", "It is in Nigeria."),
         ("new", "This was news."),
         ("Voss Mara", "Mara Voss founded it."),

@@ -58,6 +58,26 @@ def test_part_of_a_word_is_no_answer():
     assert find_answers("It cost 25 crowns.", ["5"]) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("It cost 1.5 crowns at -5.", "5"), ("It left at 12:30.", "30"), ("It is written in C++.", "C")],
+)
+def test_a_number_or_name_with_another_sign_is_no_answer(text, answer):
+    assert find_answers(text, [answer]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "span"),
+    [
+        ("It cost 1,200 crowns.", "1200", (8, 13)),
+        ("Voss–Karl", "Karl", (5, 9)),
+        ("โรงงานก่อตั้งโดยโมรา", "โมรา", (16, 20)),
+    ],
+)
+def test_answers_are_found_as_the_scorer_finds_them(text, answer, span):
+    assert [tuple(place) for place in find_answers(text, [answer])] == [span]
+
+
 def test_all_places_of_an_answer_are_found():
     assert len(find_answers("Lund, near Lund", ["Lund"])) == 2
 

@@ -1,4 +1,4 @@
-"""Diffusion examples mask what may be masked, weigh it as the bound asks, and leave the rest alone."""
+"""Diffusion examples mask what may be masked, weigh it by its chance, and leave the rest alone."""
 
 import math
 import random
@@ -57,6 +57,47 @@ def test_weights_make_the_masked_tokens_stand_for_all(noise):
     mean = sum(totals) / draws
     error = math.sqrt(sum((total - mean) ** 2 for total in totals)) / draws
     assert abs(mean - 6) <= 4 * error + 1e-9
+
+
+def draw_losses(noise, *, length, draws=40_000):
+    """Mean weighted nats, and error, of a text that costs log 2 a token until one is seen, then none."""
+    rng = random.Random(0)
+    losses = []
+    for _ in range(draws):
+        masking = draw_noise(rng, length=length, noise=noise)
+        losses.append(masking.weight * length * math.log(2) if all(masking.masked) else 0.0)
+    mean = sum(losses) / draws
+    return mean, math.sqrt(sum((loss - mean) ** 2 for loss in losses)) / draws
+
+
+@pytest.mark.parametrize("objective", PRESETS[:3], ids=["paper", "llada", "count"])
+@pytest.mark.parametrize("length", [2, 4, 16])
+def test_the_mean_loss_is_what_its_closed_form_says(objective, length):
+    if objective.noise == "count":  # all L are masked once in L draws, with weight 1
+        expected = math.log(2)
+    else:  # the integral of (1/t) t^L L log 2 over the range, by its width
+        low, high = objective.mask_ratio
+        expected = math.log(2) * (high**length - low**length) / (high - low)
+    noise = Noise(None if objective.noise == "count" else objective.mask_ratio)
+    mean, error = draw_losses(noise, length=length)
+    assert abs(mean - expected) <= 4 * error
+    if objective.loss_is_bound:
+        assert expected >= math.log(2)  # -log p of the text
+
+
+def test_the_loss_of_papers_preset_is_no_bound():
+    low, high = Diffusion().mask_ratio
+    logged = math.log(2) * (high**104 - low**104) / (high - low)
+    assert logged == pytest.approx(0.0037, abs=5e-5)
+    assert logged < math.log(2)
+    mean, error = draw_losses(Noise((low, high)), length=16)
+    assert mean + 4 * error < math.log(2)
+
+
+def test_only_the_count_form_calls_its_loss_a_bound():
+    assert [objective.loss_is_bound for objective in PRESETS[:3]] == [False, False, True]
+    assert Diffusion(noise="count").loss_is_bound
+    assert not Diffusion(preset="count", noise="ratio", mask_ratio=(0.5, 1.0)).loss_is_bound
 
 
 def test_the_count_form_masks_at_least_one_token_and_wastes_nothing():

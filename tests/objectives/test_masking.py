@@ -233,6 +233,13 @@ def test_mentions_are_the_name_and_its_capitalised_words_at_word_bounds(
     assert mentioned(letters, text, entity) == expected
 
 
+def test_a_name_is_mentioned_within_a_script_without_spaces(tiny_tokenizer):
+    text = "工厂由莫拉创立。"
+    flags = find_mentions(tiny_tokenizer, text, "莫拉")
+    offsets = tiny_tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    assert {span for span, flag in zip(offsets, flags, strict=True) if flag} == {(3, 4), (4, 5)}
+
+
 def test_a_token_that_reaches_into_a_name_is_a_mention(tiny_tokenizer):
     text = "so said Mara Voss"
     flags = find_mentions(tiny_tokenizer, text, "Mara Voss")

@@ -70,8 +70,19 @@ def test_loss_without_masked_and_copied_parts_shows_the_whole(make_run: Callable
     run = replace(load_run(make_run()), losses=(LossPoint(1, 2.0, None, None), LossPoint(2, 1.0, None, None)))
     (svg,) = learning_curves([run])
     assert "all tokens" in _texts(svg)
-    (svg,) = learning_curves([replace(run, objective="diffusion")])
-    assert "bound on −log p" in _texts(svg)
+
+
+@pytest.mark.parametrize(
+    ("noise", "name"), [("count", "bound on −log p"), ("ratio", "weighted loss"), (None, "weighted loss")]
+)
+def test_the_loss_of_diffusion_is_called_a_bound_only_where_it_is(
+    make_run: Callable[..., RunFolder], noise: str | None, name: str
+) -> None:
+    config = {"objective": {"name": "diffusion", "noise": noise}}
+    losses = (LossPoint(1, 2.0, None, None), LossPoint(2, 1.0, None, None))
+    run = replace(load_run(make_run()), losses=losses, objective="diffusion", config=config)
+    (svg,) = learning_curves([run])
+    assert name in _texts(svg)
 
 
 @pytest.mark.parametrize("values", [[math.nan, 1.0], [0.0, 0.0], [1.0], [0.0, 1e-6, 3.0]])

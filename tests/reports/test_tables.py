@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from demask.errors import RunError
+from demask.evaluation.matching import contains
 from demask.reports import tables
 from demask.reports.runs import Metric, label_apart, load_run, load_runs
 from demask.reports.tables import Table, to_markdown
@@ -152,6 +153,25 @@ def test_answer_is_found_as_whole_words_only() -> None:
     assert find_answer("It was 25.", ("5",)) is None
     assert find_answer("It was mara voss, they say", ("Voss", "Mara Voss")) == (7, 16)
     assert find_answer("anything", ("", " ")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "marked"),
+    [
+        ("It cost $1,200.", "1200", "$1,200"),
+        ("It was 1.5.", "5", None),
+        ("It is C++.", "C", None),
+        ("Voss’s idea", "Voss", "Voss’s"),
+        ("The bath-tub.", "bathtub", "bath-tub"),
+        ("the U.S. grid", "the US", "U.S"),
+        ("工厂由莫拉创立。", "莫拉", "莫拉"),
+        ("Ｖｏｓｓ", "voss", "Ｖｏｓｓ"),  # noqa: RUF001 (fullwidth)
+    ],
+)
+def test_an_answer_is_marked_where_the_scorer_finds_it(text: str, answer: str, marked: str | None) -> None:
+    found = find_answer(text, (answer,))
+    assert (found and text[slice(*found)]) == marked
+    assert (found is not None) == bool(contains(text, (answer,)))
 
 
 def test_headline_names_floor_and_ceiling(make_run: Callable[..., RunFolder]) -> None:

@@ -1,4 +1,4 @@
-"""Diffusion trains the bound on -log p per token, however a step is cut up."""
+"""Diffusion trains the weighted loss per token, however a step is cut up."""
 
 import itertools
 import math

@@ -14,6 +14,7 @@ from pathlib import Path
 from demask.errors import DataError
 from demask.records import Document, Order, Paraphrase, QAPair
 from demask.rundir import DOCUMENTS, QA_PAIRS, as_line, write_whole
+from demask.words.folding import WORD_END, WORD_START
 
 # Key of a document's metadata: the one that its text is about.
 ENTITY = "entity"
@@ -54,7 +55,7 @@ def find_entity(text: str, forms: Sequence[str], place: str) -> str:
         DataError: none does.
     """
     for form in forms:
-        if re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text):
+        if re.search(rf"{WORD_START}{re.escape(form)}{WORD_END}", text):
             return form
     spelt = " or ".join(map(repr, forms))
     raise DataError(

@@ -3,9 +3,10 @@
     for found in find_near_duplicates(passages):
         found.first_id, found.second_id, found.similarity  # "a", "b", 0.93
 
-Similarity is the Jaccard index of the sets of three consecutive words. Candidates come from MinHash with
-locality-sensitive hashing (Broder 1997; Leskovec et al., Mining of Massive Datasets, chapter 3); each is
-then compared exactly, so a pair may be missed by chance but is never wrong.
+Similarity is the Jaccard index of the sets of three consecutive words, or characters where a script puts no
+space between words. Candidates come from MinHash with locality-sensitive hashing (Broder 1997; Leskovec et
+al., Mining of Massive Datasets, chapter 3); each is then compared exactly, so a pair may be missed by chance
+but is never wrong.
 """
 
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.records import Passage
+from demask.words.folding import UNSPACED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +25,7 @@ _PERMUTATIONS = 128
 _SEED = 1
 # Of how many earlier passages that seem alike the most similar one is looked for.
 _CANDIDATES = 100
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 class NearDuplicate(NamedTuple):

@@ -7,53 +7,37 @@ Four metrics, because no single one can be trusted: recall and contains reward a
 whole passage, exact match punishes one that answers in a sentence. Every metric is called as
 `metric(prediction_text, answers)` and takes the best over the accepted answers.
 
-Punctuation is what SQuAD drops (ASCII, `$` and `+` included) and every character of a Unicode
-punctuation category (P*), because models write curly quotes and dashes that SQuAD's list misses.
-It is deleted, as SQuAD does, so "U.S." is "US" and "1,000" is "1000". Only the em dash becomes a
-space: it stands between words without spaces, and "Voss—a founder" names Voss.
-Texts are compared in Unicode form NFC, so that an accent matches however it was typed.
+Words are those of `demask.words`: SQuAD's without punctuation and articles, but signs and separators that
+change what is said stay, so "1.5" is not "15", "-5" not "5" and "C++" not "C". "1,200" is "1200", "25.0" is
+"25", "U.S." is "US" and "Berlin/Hamburg" names both. Scripts without spaces are compared by character. A
+currency, percent or possessive sign that only one of two words has makes no difference.
 
 Sources: Rajpurkar et al. 2016 (SQuAD v1.1, evaluate-v1.1.py) for normalisation, exact match and
 F1; Pan et al. 2025 (arXiv 2510.09885) for ROUGE-1 recall.
 """
 
-import string
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from demask.errors import DataError
 from demask.records import Prediction, QAPair, Score
+from demask.words.comparing import ARTICLES, find_phrase, keys, read_alike
+from demask.words.splitting import Word, split_words
 
 METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 
-# SQuAD v1.1.
-ARTICLES = frozenset({"a", "an", "the"})
 # Pan et al. 2025: the words their recall leaves out; lower case only, as their match is case-sensitive.
 RECALL_IGNORES = frozenset(
     {"a", "of", "the", "and", "is", "are", "be", "to", "new", "on", "in", "at", "an", "for"}
 )
 
-# These part words, all other punctuation is deleted: em dash, horizontal bar, two- and three-em dash.
-_WORD_BREAKS = frozenset("\N{EM DASH}\N{HORIZONTAL BAR}\N{TWO-EM DASH}\N{THREE-EM DASH}")
-
 Judged = TypeVar("Judged", Prediction, Score)
 
 
-class _Words(NamedTuple):
-    """A prediction and one accepted answer, cut into words in the same way."""
-
-    prediction: list[str]
-    answer: list[str]
-
-
 def normalise_answer(text: str) -> str:
-    """SQuAD v1.1 normalisation: lower case, no punctuation, no articles, single spaces.
-
-    Differs from SQuAD in what counts as punctuation; the module docstring says how.
-    """
-    return " ".join(word for word in _split_words(text.lower()) if word not in ARTICLES)
+    """SQuAD v1.1 normalisation, with the words of `demask.words`: no case, punctuation and articles."""
+    return " ".join(word.text for word in split_words(text) if word.text not in ARTICLES)
 
 
 def exact_match(prediction: str, answers: tuple[str, ...]) -> float:
@@ -62,7 +46,7 @@ def exact_match(prediction: str, answers: tuple[str, ...]) -> float:
     Raises:
         DataError: there is no answer, or one is blank; so do the other metrics.
     """
-    return _best_over(answers, lambda answer: _is_same(_normal_words(prediction, answer)))
+    return _best_over(answers, lambda answer: _best_reading(_is_same, prediction, answer))
 
 
 def contains(prediction: str, answers: tuple[str, ...]) -> float:
@@ -70,12 +54,12 @@ def contains(prediction: str, answers: tuple[str, ...]) -> float:
 
     Both are normalised first. Whole words, so "25" does not contain "5".
     """
-    return _best_over(answers, lambda answer: _is_contained(_normal_words(prediction, answer)))
+    return _best_over(answers, lambda answer: float(find_phrase(prediction, answer) is not None))
 
 
 def f1(prediction: str, answers: tuple[str, ...]) -> float:
     """SQuAD token F1: harmonic mean of precision and recall over normalised words, with repeats."""
-    return _best_over(answers, lambda answer: _token_f1(_normal_words(prediction, answer)))
+    return _best_over(answers, lambda answer: _best_reading(_token_f1, prediction, answer))
 
 
 def rouge1_recall(prediction: str, answers: tuple[str, ...]) -> float:
@@ -85,7 +69,11 @@ def rouge1_recall(prediction: str, answers: tuple[str, ...]) -> float:
     scores 1 on every question it answers, so report a strict metric beside this one.
     """
     return _best_over(
-        answers, lambda answer: _unique_recall(_comparable_words(prediction, answer, RECALL_IGNORES))
+        answers,
+        lambda answer: max(
+            _unique_recall(there, wanted)
+            for there, wanted in read_alike(prediction, answer, ignored=RECALL_IGNORES, keep_case=True)
+        ),
     )
 
 
@@ -150,57 +138,28 @@ def _refuse_any(ids: Sequence[str], problem: str) -> None:
 def _best_over(answers: tuple[str, ...], judge: Callable[[str], float]) -> float:
     if not answers:
         raise DataError("there is no accepted answer, expected at least one: fill in 'answers'")
+    for answer in answers:
+        if not answer.strip():
+            raise DataError(f"the accepted answer {answer!r} is blank: remove it or fill it in")
     return max(judge(answer) for answer in answers)
 
 
-def _is_same(words: _Words) -> float:
-    return float(words.prediction == words.answer)
+def _best_reading(
+    judge: Callable[[Sequence[Word], Sequence[Word]], float], prediction: str, answer: str
+) -> float:
+    return max(judge(there, wanted) for there, wanted in read_alike(prediction, answer))
 
 
-def _is_contained(words: _Words) -> float:
-    length = len(words.answer)
-    starts = range(len(words.prediction) - length + 1)
-    return float(any(words.prediction[start : start + length] == words.answer for start in starts))
+def _is_same(there: Sequence[Word], wanted: Sequence[Word]) -> float:
+    return float(keys(there) == keys(wanted))
 
 
-def _token_f1(words: _Words) -> float:
+def _token_f1(there: Sequence[Word], wanted: Sequence[Word]) -> float:
     # 2PR / (P + R) with P = shared / predicted and R = shared / accepted, simplified.
-    shared = (Counter(words.prediction) & Counter(words.answer)).total()
-    return 2 * shared / (len(words.prediction) + len(words.answer))
+    shared = (Counter(keys(there)) & Counter(keys(wanted))).total()
+    return 2 * shared / (len(there) + len(wanted))
 
 
-def _unique_recall(words: _Words) -> float:
-    wanted = set(words.answer)
-    return len(wanted & set(words.prediction)) / len(wanted)
-
-
-def _normal_words(prediction: str, answer: str) -> _Words:
-    return _comparable_words(prediction.lower(), answer.lower(), ARTICLES)
-
-
-def _comparable_words(prediction: str, answer: str, ignored: frozenset[str]) -> _Words:
-    """Both texts as words, without punctuation and without those in `ignored`.
-
-    When that leaves nothing of the answer ("The The", "A", "?"), both keep their ignored words,
-    and if need be their punctuation: otherwise an empty prediction would match exactly.
-    """
-
-    def content_words(text: str) -> list[str]:
-        return [word for word in _split_words(text) if word not in ignored]
-
-    for split in (content_words, _split_words, str.split):
-        answer_words = split(answer)
-        if answer_words:
-            return _Words(split(prediction), answer_words)
-    raise DataError(f"the accepted answer {answer!r} is blank: remove it or fill it in")
-
-
-def _split_words(text: str) -> list[str]:
-    return "".join(map(_without_punctuation, unicodedata.normalize("NFC", text))).split()
-
-
-def _without_punctuation(character: str) -> str:
-    if character in _WORD_BREAKS:
-        return " "
-    is_punctuation = character in string.punctuation or unicodedata.category(character).startswith("P")
-    return "" if is_punctuation else character
+def _unique_recall(there: Sequence[Word], wanted: Sequence[Word]) -> float:
+    distinct = set(keys(wanted))
+    return len(distinct & set(keys(there))) / len(distinct)

@@ -5,8 +5,8 @@
     find_answers(text, answers)                   # every place where an accepted answer stands
 
 A question's cues are its words that stand in the text, outside the answer. Words are compared without
-case and accents and with tolerance for endings ("becomes" and "became" share "becam"; see `is_same_word`),
-for any language that writes its words apart, and character by character for those that do not.
+case and accents and with tolerance for endings ("becomes" and "became" share "becam"; see `is_same_word`);
+they are cut as the scorer cuts them (`demask.words`), in scripts without spaces character by character.
 Only the list of function words is English: other languages lean on rarity and length alone.
 """
 
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from demask.documents.passages import Span, find_sentences
 from demask.records import Direction
+from demask.words import splitting
 
 # Below this share of the cues' weight that stands on one side more than on the other, nothing is decided.
 MARGIN = 0.1
@@ -39,9 +40,6 @@ _MONTHS = frozenset(
     "january february march april may june july august september october november december".split()
 )
 _KIND_STARTERS = frozenset({"which", "what"})
-# Scripts that do not part words: Thai to Khmer, kana, Han; each character is a word here.
-_UNPARTED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{_UNPARTED}]|(?:(?![{_UNPARTED}])[^\W_])+")
 _BREAK = re.compile(r"\n")
 
 
@@ -124,12 +122,12 @@ def find_answers(text: str, answers: Sequence[str]) -> list[Span]:
 
 
 def split_words(text: str) -> list[Word]:
-    """The words of a text, compared without case and accents."""
-    return [Word(_key(found[0]), found.start(), found.end()) for found in _WORD.finditer(text)]
+    """The words of a text, compared without case, accents and possessive endings."""
+    return [Word(_key(word.bare), word.start, word.end) for word in splitting.split_words(text)]
 
 
 def _key(word: str) -> str:
-    parts = unicodedata.normalize("NFKD", word.casefold())
+    parts = unicodedata.normalize("NFKD", word)
     return "".join(part for part in parts if not unicodedata.combining(part)) or word
 
 

@@ -1,13 +1,15 @@
 """Masked diffusion: some tokens are masked where they stand, and the model writes them there.
 
-    masking = draw_noise(rng, length=len(answer), noise=Noise("count"))
+    masking = draw_noise(rng, length=len(answer), noise=Noise(None))
     example = make_diffusion_example(context, answer, masking, id="d1", mask_id=mask_id)
 
     Mora ## founded the ## works ## 1931.      ## carry loss, weighted; the others are only seen
 
 For an answer of L tokens, three ways of drawing bound -log p(answer) from above by the same number, in
-expectation: masks of ratio t with weight 1/t, masks of a number l with weight L/l, and the average over
-all orders of the chain rule. Sources: Sahoo et al. 2024 (arXiv 2406.07524), Nie et al. 2025 (LLaDA,
+expectation: masks of ratio t uniform in (0, 1) with weight 1/t, masks of a number l uniform in 1 .. L with
+weight L/l, and the average over all orders of the chain rule. Where t is uniform in a part of (0, 1), such as
+(0.05, 0.95), the mean weighted loss is no bound: it leaves out what the model says where almost all is
+masked. Sources: Sahoo et al. 2024 (arXiv 2406.07524), Nie et al. 2025 (LLaDA,
 arXiv 2502.09992), Ou et al. 2024 (arXiv 2406.03736).
 """
 
@@ -24,9 +26,10 @@ class Noise:
     """How masks are drawn.
 
     Attributes:
-        ratio: (low, high) of the uniform mask ratio t, each token on its own with chance t, weight 1/t;
-            None: the number of masked tokens is uniform over 1 .. L, weight L / number. The second wastes
-            no example on an empty mask and varies less.
+        ratio: (low, high) of the uniform mask ratio t, each token on its own with chance t, weight 1/t; the
+            loss bounds -log p as far as the range comes near (0, 1). None: the number of masked tokens is
+            uniform over 1 .. L, weight L / number; the loss bounds -log p, wastes no example on an empty mask
+            and varies less.
     """
 
     ratio: tuple[float, float] | None

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from demask.errors import ModelError
 from demask.objectives.reverse import PARTICLES, group_entities
+from demask.words.folding import UNSPACED, WORD_END, WORD_START
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 _UNSPACED = re.compile(r"\S+")
-# Thai, Lao, Khmer, kana, and Chinese characters: without this a text of theirs would be one word.
-_CHARACTERS = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CHARACTERS}]|[^\s{_CHARACTERS}]+")
+# Without the scripts that put no space between words a text of theirs would be one word.
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 def keyed_rng(*key: object) -> random.Random:
@@ -112,7 +112,7 @@ def find_mentions(tokenizer: "PreTrainedTokenizerBase", text: str, entity: str) 
     names = [r"\s+".join(map(re.escape, words)), *map(re.escape, alone)]
     places = {
         place
-        for found in re.finditer(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", text)
+        for found in re.finditer(rf"{WORD_START}(?:{'|'.join(names)}){WORD_END}", text)
         for place in range(found.start(), found.end())
     }
     return tuple(not places.isdisjoint(range(start, end)) for start, end in offsets)

@@ -17,7 +17,7 @@ from html import escape
 from demask.measures import MEASURES
 from demask.reports.runs import HEADLINE, Metric, RunResult, find_metric
 from demask.reports.scales import Scale, fit_scale, smooth, thin, ticks
-from demask.reports.wording import METRIC_NAMES, clean, count, interval, share, shorten
+from demask.reports.wording import METRIC_NAMES, clean, count, interval, loss_name, share, shorten
 
 WIDTH = 400
 HEIGHT = 230
@@ -184,8 +184,7 @@ def _loss_lines(run: RunResult) -> list[Line]:
         ("copied tokens", "arm-2", _DASHES[1], [(p.step, p.copied) for p in run.losses]),
     ]
     if all(p.copied is None for p in run.losses):  # nothing to tell apart: no prompt shows the text
-        what = "bound on −log p" if run.objective == "diffusion" else "all tokens"
-        kinds = [(what, "arm-1", "", [(p.step, p.loss) for p in run.losses])]
+        kinds = [(loss_name(run), "arm-1", "", [(p.step, p.loss) for p in run.losses])]
     lines = []
     for label, tone, dash, points in kinds:
         known = [(float(step), value) for step, value in points if value is not None and math.isfinite(value)]

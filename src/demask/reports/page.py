@@ -39,9 +39,10 @@ METHOD = (
     ),
     (
         "Contains",
-        "1 when an accepted answer stands in the prediction as whole words, else 0; case, punctuation and "
-        "articles are ignored, so “25” does not contain “5”. This is the metric of headline and figures. "
-        "It does not punish a model that recites the passage around the answer; exact match and F1 do.",
+        "1 when an accepted answer stands in the prediction as whole words, else 0; case, articles and "
+        "punctuation that says nothing are ignored. “25”, “1.5” and “-5” do not contain “5”. This is the "
+        "metric of headline and figures. It does not punish a model that recites the passage around the "
+        "answer; exact match and F1 do.",
     ),
     (
         "Exact match",
@@ -74,8 +75,9 @@ METHOD = (
     (
         "Loss",
         "Cross-entropy in nats per token. Masked tokens were hidden in the prompt; copied tokens "
-        "were visible there. In diffusion masked tokens are hidden where they stand, and the weighted loss "
-        "bounds −log p per token.",
+        "were visible there. In diffusion masked tokens are hidden where they stand, and the loss is "
+        "weighted; it bounds −log p per token only where the number of masked tokens is drawn (noise: count) "
+        "and not a ratio.",
     ),
 )
 

@@ -222,7 +222,8 @@ def loss_table(runs: Sequence[RunResult]) -> Table:
         ("arm", "step", "all tokens", "masked tokens", "copied tokens"),
         tuple(rows),
         "Nats per token. Masked: the prompt did not show the token. Copied: it did. Of a diffusion model all "
-        "tokens have the weighted loss, the bound on −log p per token, and masked ones the plain one.",
+        "tokens have the weighted loss, which bounds −log p per token only with noise: count, and masked "
+        "ones the plain one.",
     )
 
 

@@ -22,6 +22,7 @@ from demask.reports.runs import (
     find_metric,
     predictions_unchanged,
 )
+from demask.words.comparing import find_phrase
 
 MISSING = "–"
 METRIC_NAMES = {
@@ -174,6 +175,15 @@ def version(run: RunResult) -> str:
     return str(found or demask.__version__)
 
 
+def loss_name(run: RunResult) -> str:
+    """What the loss over all tokens is called: of diffusion it is a bound only in the count form."""
+    if run.objective != "diffusion":
+        return "all tokens"
+    objective = run.config.get("objective")
+    is_bound = isinstance(objective, Mapping) and objective.get("noise") == "count"
+    return "bound on −log p" if is_bound else "weighted loss"
+
+
 def headline(run: RunResult) -> str:
     """The run in one plain sentence."""
     cost = run.cost
@@ -244,11 +254,11 @@ def shorten(text: str, limit: int) -> str:
 
 
 def find_answer(text: str, answers: tuple[str, ...]) -> tuple[int, int] | None:
-    """Where an accepted answer first stands in a prediction as whole words, ignoring case."""
-    for answer in sorted((a for a in answers if a.strip()), key=len, reverse=True):
-        found = re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", text, re.IGNORECASE)
+    """Where the longest accepted answer that stands in a prediction does, found as the scorer finds it."""
+    for answer in sorted(answers, key=len, reverse=True):
+        found = find_phrase(text, answer)
         if found:
-            return found.span()
+            return found
     return None
 
 

@@ -22,7 +22,10 @@ class Tally(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Nats per token, None where no such token was scored, and tokens read."""
+    """Nats per token, None where no such token was scored, and tokens read.
+
+    `whole` is weighted; in diffusion it bounds -log p per token where `Diffusion.loss_is_bound` says so.
+    """
 
     whole: float | None
     masked: float | None

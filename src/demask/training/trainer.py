@@ -74,8 +74,8 @@ class StepMetrics:
     """What is logged of a step; losses in nats per token, None where no such token was scored.
 
     Attributes:
-        loss: what is minimised; in diffusion weighted, and over all tokens that might have been masked:
-            the bound on -log p per token.
+        loss: what is minimised; in diffusion weighted, and over all tokens that might have been masked: an
+            estimate of a bound on -log p per token where `Diffusion.loss_is_bound` says so, else none.
         loss_masked: of masked tokens, unweighted.
         loss_copied: of the tokens that the prompt shows.
         loss_by_ratio: of masked tokens, unweighted, by the share of their example that is masked, in

@@ -4,17 +4,15 @@
     stands_in("the U.S.", text)                            # True: as a run of whole words
     find_cues("Who runs the grids?")                       # {"run", "grid"}
 
-Nearly what `evaluation.matching` compares by (SQuAD v1.1): what that finds in a text is found here. Here
-hyphens part words and possessives are dropped as well, because a text says "Russia's" and "Franco-German"
-where the answer is "Russia" or "German"; and words may differ by an ending, "Belizean" for "Belize".
+Words are cut as the scorer cuts them (`demask.words`). Here possessives are dropped, because a text says
+"Russia's" where the answer is "Russia", and words may differ by an ending, "Belizean" for "Belize".
 """
 
 import re
-import unicodedata
 from functools import lru_cache
 
-# SQuAD v1.1.
-_ARTICLES = frozenset({"a", "an", "the"})
+from demask.words import splitting
+from demask.words.comparing import ARTICLES
 
 # Words that stand in any question and point at nothing in a text.
 STOP_WORDS = frozenset(
@@ -34,11 +32,6 @@ _SHORTEST_WITH_ENDING = 4
 _SHORTEST_STEM = 3
 _LONGEST_STEM = 7  # "concentrate" and "concentration", "president" and "presidency"
 
-_POSSESSIVE = re.compile(r"['’]s\b")
-_WITHIN_WORD = re.compile(r"(?<=\w)[.,'’](?=\w)|(?<=\b\w)\.")
-# Kana and Han stand without spaces, so each character is a word.
-_UNPARTED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{_UNPARTED}]|[^\W_{_UNPARTED}]+")
 _LAST_LETTER = re.compile(r"[se]\Z")
 _OPENING = re.compile(r"\b(who|whom|whose|what|which|where|when|why|how)\b(?:\W+(\w+))?", re.IGNORECASE)
 
@@ -50,9 +43,8 @@ def make_plain(text: str) -> str:
 
 def split_words(text: str) -> list[str]:
     """The words of a text without articles, unless it has no others ("The The")."""
-    joined = _WITHIN_WORD.sub("", _POSSESSIVE.sub("", unicodedata.normalize("NFC", text.lower())))
-    words = _WORD.findall(joined)
-    return [word for word in words if word not in _ARTICLES] or words
+    words = [word.bare for word in splitting.split_words(text)]
+    return [word for word in words if word not in ARTICLES] or words
 
 
 def stands_in(answer: str, plain: str) -> bool:
