@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from demask.documents.passages import Span, find_sentences
+from demask.documents.sentences import Span, find_sentences
 from demask.records import Direction
 
 # Below this share of the cues' weight that stands on one side more than on the other, nothing is decided.
