@@ -110,3 +110,11 @@ def test_a_separator_is_found_in_a_file_whose_start_ends_within_quotes(write: Wr
     long = "word, " * 5000
     path = write("a.csv", f'a;b\n1;"{long}\n{long}"\n2;3\n')
     assert fields(path)[2] == ("2", "3")
+
+
+@pytest.mark.parametrize("start", ["", "sep=;\n"])
+def test_a_table_that_is_given_as_a_data_set_has_the_same_columns(write: Write, start: str) -> None:
+    pytest.importorskip("datasets")
+    path = write("a.csv", f"{start}prompt;response\nWho, and when?;Mora Voss, 1932\n")
+    (conversation,) = read_conversations(find_tables([f"hf://{path}"]).sources, Columns())
+    assert [turn.text for turn in conversation.turns] == ["Who, and when?", "Mora Voss, 1932"]

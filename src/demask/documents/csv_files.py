@@ -37,6 +37,13 @@ class CsvRecord(NamedTuple):
     fields: tuple[str, ...]  # of a row as many as of the header
 
 
+class CsvForm(NamedTuple):
+    """How a file is written."""
+
+    delimiter: str
+    first: int  # line of the header, or of blank ones before it
+
+
 class _Start(NamedTuple):
     """What is read of a file to find its delimiter."""
 
@@ -75,6 +82,16 @@ def read_csv(path: Path) -> Iterator[CsvRecord]:
         raise DataError(
             f"{path} line {next_line}: not CSV ({error}); check the quotes of this row"
         ) from error
+
+
+def find_csv_form(path: Path) -> CsvForm:
+    """What another reader of CSV must be told of a file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    start = _read_start(_read_csv_lines(path))
+    return CsvForm(start.delimiter, start.first)
 
 
 def _read_csv_lines(path: Path) -> Iterator[str]:
