@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from demask.corpora.learn_marks import ROW_MARKS, is_partial_weight, refuse_unlearned_row
+from demask.corpora.learn_marks import LABELS, ROW_MARKS, is_partial_weight, refuse_unlearned_row
 from demask.corpora.messages import clean, read_list, read_messages
 from demask.corpora.tables import read_table
 from demask.corpora.turns import Columns, Conversation, Turn
@@ -32,6 +32,7 @@ SYSTEMS = ("system", "system_prompt", "system_message")
 HISTORY, CONTEXT, INPUT, TOOLS = "history", "context", "input", "tools"
 # What a row says besides its words; to leave it out would train something else than what is written.
 _MORE = ("images", "image", "videos", "audios", "functions")
+_REFUSED = frozenset((*ROW_MARKS, *LABELS, *_MORE))
 # Between context, prompt and input, as Alpaca has it.
 _BETWEEN = "\n\n"
 
@@ -75,20 +76,22 @@ def make_conversation(row: Row, columns: Columns, unused: UnusedKeys | None = No
         DataError: the columns are missing, a text is none or empty, a role is unknown, no turn of the
             assistant follows one of the user or may be learned, or the row holds more than can be trained.
     """
-    row = row._replace(values={k: v for k, v in row.values.items() if k not in columns.ignore})
+    if columns.ignore:
+        row = row._replace(values={k: v for k, v in row.values.items() if k not in columns.ignore})
     told = UnusedKeys()
-    _refuse_more(row)
+    # Most rows have none of these keys, and there are many rows.
+    if not _REFUSED.isdisjoint(row.values):
+        _refuse_more(row)
     key = _find_messages(row, columns)
     read = _read_columns(row, columns, told) if key is None else _read_messages(row, key, told)
     turns, system = _put_system_first(row, read.turns)
     _check_turns(turns, row.source)
-    texts = [turn.text for turn in turns]
     for name, value in row.values.items():
-        if name not in read.keys and name not in (system, TOOLS, *ROW_MARKS):
-            told.add(name, value, trained=texts)
-        elif is_partial_weight(name, value):
-            told.add(name, str(value))
-    if unused is not None:
+        if name in ROW_MARKS and name not in read.keys:
+            told.add(name, str(value) if is_partial_weight(name, value) else None)
+        elif name not in read.keys and name not in (system, TOOLS):
+            told.add(name, value, trained=(turn.text for turn in turns))
+    if unused is not None and told.characters:
         unused.merge(told, ignore=columns.ignore)
     return Conversation(row.default_id, turns, row.source, _read_tools(row))
 
@@ -149,7 +152,11 @@ def _read_columns(row: Row, columns: Columns, unused: UnusedKeys) -> _Read:
     if _is_messages(row.values[prompt]):
         asked = read_messages(row.values[prompt], row.source, prompt, unused)
     else:
-        around = [name for name in (CONTEXT, INPUT) if name not in keys and _has_text(row.values.get(name))]
+        around = [
+            name
+            for name in (CONTEXT, INPUT)
+            if name in row.values and name not in keys and _has_text(row.values[name])
+        ]
         asked = (Turn("user", _write_prompt(row, prompt, around)),)
         keys.update((CONTEXT, INPUT))
     if _is_messages(row.values[response]):
@@ -176,6 +183,8 @@ def _write_prompt(row: Row, prompt: str, around: Sequence[str]) -> str:
     asked = _read_text(row, prompt)
     if not asked:
         return ""
+    if not around:
+        return asked
     texts = {name: _read_text(row, name) for name in around}
     return _BETWEEN.join(text for text in (texts.get(CONTEXT), asked, texts.get(INPUT)) if text)
 
@@ -209,7 +218,8 @@ def _put_system_first(row: Row, turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ..
     Raises:
         DataError: the turns begin with other words of the system.
     """
-    key = next((name for name in SYSTEMS if _has_text(row.values.get(name))), None)
+    there = (name for name in SYSTEMS if name in row.values)
+    key = next((name for name in there if _has_text(row.values[name])), None)
     if key is None:
         return turns, None
     text = _read_text(row, key)
@@ -247,9 +257,8 @@ def _find(row: Row, wanted: str | None, usual: Sequence[str]) -> str:
     """The name of a column: the first that has text, else the first that is there."""
     names = usual if wanted is None else (wanted,)
     there = [name for name in names if name in row.values]
-    found = next((name for name in there if _has_text(row.values[name])), next(iter(there), None))
-    if found is not None:
-        return found
+    if there:
+        return next((name for name in there if _has_text(row.values[name])), there[0])
     if usual is RESPONSES and {"chosen", "rejected"} & set(row.values):
         raise DataError(
             f"{row.source}: 'chosen' and 'rejected' are preferences, expected a response; to learn what was "
