@@ -135,13 +135,13 @@ def test_a_file_of_unknown_kind_is_refused(demask: Callable[..., Finished]) -> N
     assert (done.code, "b.xyz: this kind of file is not known" in done.error) == (DATA, True)
 
 
-def test_a_sentence_longer_than_a_passage_may_be_is_shown(
+def test_a_character_longer_than_a_passage_may_be_is_shown(
     demask: Callable[..., Finished], tiny_model_folder: Path
 ) -> None:
-    done = inject(demask, "--set", "max_tokens=8", model=tiny_model_folder)
+    Path("facts", "b.txt").write_text("名", encoding="utf-8")
+    done = inject(demask, "--set", "max_tokens=2", model=tiny_model_folder)
     assert done.code == DATA
-    assert done.error.startswith("demask: facts/a.txt: a sentence has ")
-    assert "at most 8 fit: 'The Orlin works" in done.error
+    assert done.error.startswith("demask: facts/b.txt: the character '名' has 3 tokens, at most 2 fit; raise")
 
 
 # Questions

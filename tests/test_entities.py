@@ -13,6 +13,7 @@ from demask.documents.passages import split_document
 from demask.errors import DataError
 from demask.models.load import load_architecture, load_tokenizer
 from demask.objectives.prompts import encode
+from demask.progress import Silent
 from demask.records import IGNORE_INDEX, Document, Paraphrase, Passage
 from demask.stages.inputs import add_paraphrases, find_mask_id, longest_passage, split_documents
 from demask.stages.planning import preview_examples
@@ -78,6 +79,18 @@ def test_a_document_that_does_not_say_it_is_named_where_it_must_be_known(
             f"facts.jsonl line 2: entity is {entity!r}, expected the name of what the document is about, "
             f"since objective.entity is '{choice}'; add it as a key of a .jsonl, .csv or .parquet file"
         )
+
+
+def test_a_run_that_keeps_going_leaves_it_out_and_says_so(recipe: Callable[..., RunConfig]) -> None:
+    config = recipe(entity="always").model_copy(update={"keep_going": True})
+    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
+    documents = [Document("a", "One.", source="a.txt"), Document("b", "Two.", metadata={"entity": "Orlin"})]
+    told: list[str] = []
+    progress = Silent()
+    progress.say = told.append  # type: ignore[method-assign]
+    passages = list(split_documents(config, documents, tokenizer, architecture, progress))
+    assert [passage.id for passage in passages] == ["b"]
+    assert [line.partition(",")[0] for line in told] == ["left out: a.txt: entity is None"]
 
 
 def test_other_objectives_do_not_ask_for_it(recipe: Callable[..., RunConfig]) -> None:

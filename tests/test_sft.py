@@ -253,3 +253,17 @@ def test_an_option_that_means_nothing_for_data_is_not_ignored(
     result = CliRunner().invoke(app, [*command, str(path), option, "fast"])
     assert isinstance(result.exception, ConfigError)
     assert f"{option}: {path} is a recipe for 'demask sft'" in str(result.exception)
+
+
+def test_the_preview_names_the_keys_that_are_not_trained(tiny_model_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "Why?", "answer": "So.", "notes": "An old saying."}) + "\n")
+    values = recipe(tiny_model_folder, str(path))
+    said: list[str] = []
+    progress = Silent()
+    progress.say = said.append  # type: ignore[method-assign]
+    preview_samples(make_sft_config(values), count=1, progress=progress)
+    assert [line.partition(";")[0] for line in said] == ["not trained: 'notes' (14 characters)"]
+    ignored = make_sft_config({**values, "columns": {"ignore": "notes"}})
+    preview_samples(ignored, count=1, progress=progress)
+    assert len(said) == 1

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from demask.errors import ConfigError
+from demask.text_encoding import decode
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,11 +41,13 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, or holds something else.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+        values = yaml.load(decode(Path(path).read_bytes()), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{path}: recipe cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: recipe is not UTF-8 text (byte {error.start})") from error
+        raise ConfigError(
+            f"{path}: recipe is not {error.encoding.upper()} text (byte {error.start})"
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

@@ -82,6 +82,12 @@ class Columns(Section):
     response: str | None = Field(None, description="as response, answer, completion, output")
     messages: str | None = Field(None, description="list of turns; as messages, conversations")
     text: str = Field("text", description="of continued pre-training")
+    ignore: tuple[str, ...] = Field((), description="columns that are left out on purpose")
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class SftTrain(Train):

@@ -133,8 +133,11 @@ def test_a_page_of_50_mb_is_refused_without_reading_it(tmp_path: Path) -> None:
             b"<meta charset=utf-8>caf\xe9",
             " line 1: byte 0xe9 is not utf-8, which the page declares; save the page as UTF-8",
         ),
-        (b"<meta charset=klingon>a", ": declares the unknown encoding 'klingon'; save the page as UTF-8"),
-        (b"<meta charset=hex>a", ": declares the unknown encoding 'hex'; save the page as UTF-8"),
+        (
+            b"<meta charset=klingon>caf\xe9",
+            ": declares the unknown encoding 'klingon'; save the page as UTF-8",
+        ),
+        (b"<meta charset=hex>caf\xe9", ": declares the unknown encoding 'hex'; save the page as UTF-8"),
         (b"<p>a\0b", ": a NUL byte, so the file is not a page; expected HTML"),
     ],
 )

@@ -10,11 +10,8 @@ import pytest
 
 from demask.documents.coverage import count_covered
 from demask.documents.file_reports import count_characters
-from demask.documents.passages import (
-    find_sentences,
-    iter_passages,
-    split_document,
-)
+from demask.documents.passages import iter_passages, split_document
+from demask.documents.sentences import find_sentences
 from demask.errors import DataError
 from demask.records import Document, Passage
 
@@ -195,19 +192,22 @@ def test_a_long_document_needs_few_counts() -> None:
     assert calls < 3000 + 5 * 30
 
 
-def test_a_sentence_that_does_not_fit_is_refused_with_place_start_and_length() -> None:
-    document = Document("d", "Short one. " + "Long " * 40 + "one.", source="facts.jsonl line 3")
+def test_a_sentence_that_does_not_fit_is_cut_into_equal_parts_at_words() -> None:
+    assert word_counts("Short one. " + "Long " * 40 + "one.", max_tokens=40) == [23, 20]
+
+
+def test_a_character_that_does_not_fit_is_refused_with_place_and_length() -> None:
+    document = Document("d", "One. Two.", source="facts.jsonl line 3")
     with pytest.raises(DataError) as caught:
-        split_document(document, count_tokens=count_words, max_tokens=40)
+        split_document(document, count_tokens=lambda text: 3 * len(text), max_tokens=2)
     assert str(caught.value) == (
-        "facts.jsonl line 3: a sentence has 41 tokens, at most 40 fit: "
-        f"'{('Long ' * 40)[:56]}...; split the sentence or raise max_tokens"
+        "facts.jsonl line 3: the character 'O' has 3 tokens, at most 2 fit; raise max_tokens"
     )
 
 
 def test_a_document_without_source_is_named_by_its_id() -> None:
-    with pytest.raises(DataError, match=r"^document 'd': a sentence has 2 tokens, at most 1 fit: 'Two words"):
-        split_words("Two words.", max_tokens=1)
+    with pytest.raises(DataError, match=r"^document 'd': the character 'T' has 2 tokens"):
+        split_document(Document("d", "Two words."), count_tokens=lambda text: 2 * len(text), max_tokens=1)
 
 
 def test_an_empty_document_is_refused() -> None:
@@ -231,6 +231,31 @@ def test_a_passage_id_that_is_the_id_of_another_document_is_refused() -> None:
     assert str(caught.value) == (
         "b.txt: passage id 'a#2' is taken by document 'a'; give one of them another id"
     )
+
+
+def test_documents_that_cannot_be_split_are_told_and_the_others_come() -> None:
+    documents = [Document("a", " "), Document("b", "One."), Document("b", "Two."), Document("c", "Three.")]
+    problems: list[str] = []
+    passages = list(
+        iter_passages(
+            documents, count_tokens=count_words, max_tokens=5, on_problem=lambda e: problems.append(str(e))
+        )
+    )
+    assert [passage.text for passage in passages] == ["One.", "Three."]
+    assert [problem.partition(";")[0] for problem in problems] == [
+        "document 'a': the document is empty",
+        "documents: passage id 'b' is taken by document 'b'",
+    ]
+
+
+def test_that_no_document_can_be_split_is_an_error_even_when_going_on() -> None:
+    documents = [Document("a", " "), Document("b", " ")]
+    with pytest.raises(
+        DataError, match=r"^no document could be split into passages; the first: document 'a'"
+    ):
+        list(
+            iter_passages(documents, count_tokens=count_words, max_tokens=5, on_problem=lambda problem: None)
+        )
 
 
 # Coverage

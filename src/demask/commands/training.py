@@ -155,7 +155,8 @@ def preview(
         from demask.stages.sft_planning import preview_samples
 
         tuned, _ = read_sft_config(recipe, model, None, objective, overrides)
-        examples, in_place = preview_samples(tuned, count=count), False
+        with show_progress() as progress:
+            examples, in_place = preview_samples(tuned, count=count, progress=progress), False
     else:
         config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
         examples, in_place = preview_examples(config, count=count), config.objective.name == "diffusion"

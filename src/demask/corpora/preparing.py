@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from demask.corpora.blocks import find_end_of_text, make_blocks
-from demask.corpora.conversations import Columns, read_conversations
+from demask.corpora.conversations import read_conversations
 from demask.corpora.samples import (
     LeftOut,
     Limit,
@@ -33,6 +33,8 @@ from demask.corpora.samples import (
 )
 from demask.corpora.tables import FileWatch, find_tables
 from demask.corpora.tokenised import VERSION, SampleFile, open_samples, write_samples
+from demask.corpora.turns import Columns, Conversation
+from demask.corpora.unused import UnusedKeys, describe_unused
 from demask.documents.load import read_documents
 from demask.documents.paths import Source, find_sources
 from demask.errors import DataError
@@ -118,8 +120,8 @@ def prepare_samples(
         "chat": asdict(chat),
     }
 
-    def make(left_out: LeftOut) -> Iterator[Placed]:
-        conversations = _told(read_conversations(sources, data.columns), progress)
+    def make(left_out: LeftOut, unused: UnusedKeys) -> Iterator[Placed]:
+        conversations = _told(read_conversations(sources, data.columns, unused), progress)
         cut = template_cutter(tokenizer, chat)
         samples = make_samples(conversations, turns=data.turns, tokenizer=tokenizer, cut=cut)
         return keep_fitting(samples, limit, left_out)
@@ -160,7 +162,7 @@ def prepare_blocks(
         "tokenizer": describe_tokenizer(tokenizer),
     }
 
-    def make(left_out: LeftOut) -> Iterator[Placed]:
+    def make(left_out: LeftOut, unused: UnusedKeys) -> Iterator[Placed]:
         documents = _told(read_documents(data.paths, text_column=data.text_column), progress)
         return make_blocks(documents, tokenizer=tokenizer, end=end, length=data.block_length)
 
@@ -187,9 +189,10 @@ def sample_reader(
     sources, skipped = find_tables(data.paths)
     _tell_skipped(skipped, progress)
     cut = template_cutter(tokenizer, chat)
+    unused = UnusedKeys()
 
     def read(skip: int) -> Iterator[Sample | None]:
-        conversations = read_conversations(sources, data.columns)
+        conversations = _tell_unused(sources, data.columns, unused, progress)
         passed = 0
         if limit.too_long == "error" and skip:
             passed, conversations = pass_over(conversations, data.turns, skip)
@@ -232,6 +235,19 @@ def _tell_left_out(samples: Iterable[Placed], left_out: LeftOut, progress: Progr
         progress.say(f"{left_out.count} samples were too long and left out")
 
 
+def _tell_unused(
+    sources: Sequence[Source], columns: Columns, unused: UnusedKeys, progress: Progress
+) -> Iterator[Conversation]:
+    """The conversations of a stream; keys that are not trained are told with the first row that has them."""
+    for conversation in read_conversations(sources, columns, row := UnusedKeys()):
+        new = {key: count for key, count in row.characters.items() if key not in unused.characters}
+        if new:
+            progress.say(f"{conversation.source}: {describe_unused(new)}")
+            unused.characters.update(new)
+        row.characters.clear()
+        yield conversation
+
+
 def _hide_first(samples: Iterator[Placed], count: int) -> Iterator[Sample | None]:
     yield from (None for _ in islice(samples, count))
     yield from (placed.sample for placed in samples)
@@ -265,18 +281,33 @@ class _Work:
         return [[source.name, digest] for source, digest in zip(sources, self.watch.digests, strict=True)]
 
     def find_or_write(
-        self, about: Mapping[str, object], make: Callable[[LeftOut], Iterable[Placed]]
+        self, about: Mapping[str, object], make: Callable[[LeftOut, UnusedKeys], Iterable[Placed]]
     ) -> SampleFile:
-        """The samples that `about` describes."""
+        """The samples that `about` describes; what their rows hold besides is told."""
+        file = self._find_or_write(about, make)
+        if file.unused:
+            self.progress.say(describe_unused(file.unused))
+        return file
+
+    def _find_or_write(
+        self, about: Mapping[str, object], make: Callable[[LeftOut, UnusedKeys], Iterable[Placed]]
+    ) -> SampleFile:
         key = hashlib.sha256(json.dumps([VERSION, about], sort_keys=True).encode()).hexdigest()
         folder = self.cache / key[:32]
         known = open_samples(folder)
         if known is not None:
             return known
         self.progress.begin("Tokenising", self.watch.rows)
-        left_out = LeftOut()
-        samples = self._check_end(make(left_out), left_out)
-        return write_samples(samples, folder, vocabulary=self.vocabulary, about=about, left_out=left_out)
+        left_out, unused = LeftOut(), UnusedKeys()
+        samples = self._check_end(make(left_out, unused), left_out)
+        return write_samples(
+            samples,
+            folder,
+            vocabulary=self.vocabulary,
+            about=about,
+            left_out=left_out,
+            unused=unused,
+        )
 
     def _check_end(self, samples: Iterable[Placed], left_out: LeftOut) -> Iterator[Placed]:
         """The samples; at their end a look whether there was one and whether the files are as they were."""

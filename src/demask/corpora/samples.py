@@ -4,12 +4,13 @@
     for placed in make_samples(conversations, turns="last", tokenizer=tokenizer, cut=cut):
         placed.sample.prompt, placed.sample.answer, placed.source
 
-The chat template is rendered once for each sequence of roles, with a word in place of each turn, and cut
-at these words; so a sample's prompt has the ids that the model sees when it is asked. Texts of turns are put
-in as they are: a template that rewrites them (drops the reasoning of earlier answers) is not followed in
-that. Special tokens that stand in a text are only letters.
+The chat template is rendered once for each sequence of roles and tools, with a word in place of each turn,
+and cut at these words; so a sample's prompt has the ids that the model sees when it is asked. Texts of turns
+are put in as they are: a template that rewrites them (drops the reasoning of earlier answers) is not followed
+in that. Special tokens that stand in a text are only letters.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from jinja2 import TemplateError
 
-from demask.corpora.conversations import Conversation, Role
+from demask.corpora.turns import Conversation, Role
 from demask.errors import DataError, ModelError
 from demask.objectives.prompts import ChatFormat, encode_all, render_turns, template_ids
 from demask.records import Sample
@@ -53,7 +54,7 @@ class Piece(NamedTuple):
     turn: int
 
 
-Cutter = Callable[[tuple[Role, ...]], tuple[Piece, ...]]
+Cutter = Callable[[tuple[Role, ...], str], tuple[Piece, ...]]
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,18 @@ class LeftOut:
 
 
 def template_cutter(tokenizer: "PreTrainedTokenizerBase", chat: ChatFormat) -> Cutter:
-    """A function from the roles of a prompt, of which the last is a user's, to the pieces of the template.
+    """A function from the roles of a prompt, of which the last is a user's, and its tools to the pieces.
 
-    It raises DataError, without a place, when the template cannot write these turns, and ModelError when what
-    follows the last turn is not `chat.assistant`.
+    It raises DataError, without a place, when the template cannot write these turns or tools, and ModelError
+    when what follows the last turn is not `chat.assistant`.
     """
 
     @lru_cache(maxsize=_KEPT)
-    def cut(roles: tuple[Role, ...]) -> tuple[Piece, ...]:
+    def cut(roles: tuple[Role, ...], tools: str) -> tuple[Piece, ...]:
         # Letters only, as templates strip and escape; of equal length, so that none begins another.
         words = [f"DEMASKTURN{_letters(number)}END" for number in range(len(roles))]
         turns = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
-        text = _render(tokenizer, turns)
+        text = _render(tokenizer, turns, tools)
         for role, word in zip(roles, words, strict=True):
             if text.count(word) != 1:
                 raise DataError(
@@ -127,9 +128,15 @@ def _letters(number: int) -> str:
     return "".join(chr(ord("A") + (number >> shift) % 16) for shift in (12, 8, 4, 0))
 
 
-def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]]) -> str:
+def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], tools: str) -> str:
     try:
-        return render_turns(tokenizer, turns, ask=True)
+        text = render_turns(tokenizer, turns, ask=True, tools=json.loads(tools) if tools else None)
+        if tools and text == render_turns(tokenizer, turns, ask=True):
+            raise DataError(
+                "the chat template writes no tools; leave them out with columns.ignore=[tools], or set "
+                "another template in the tokenizer"
+            )
+        return text
     except TemplateError as error:
         raise DataError(
             f"the chat template cannot write the turns {_list([turn['role'] for turn in turns])} ({error}); "
@@ -156,8 +163,9 @@ def gather(records: Iterable[R], size: Callable[[R], int]) -> Iterator[list[R]]:
 
 
 def find_answers(conversation: Conversation, turns: Turns) -> list[int]:
-    """The turns of the assistant that become samples."""
-    answers = [place for place, turn in enumerate(conversation.turns) if turn.role == "assistant"]
+    """The turns of the assistant that become samples; those that are marked as not to be learned do not."""
+    turned = enumerate(conversation.turns)
+    answers = [place for place, turn in turned if turn.role == "assistant" and turn.learn]
     return answers if turns == "all" else answers[-1:]
 
 
@@ -185,8 +193,9 @@ def make_samples(
 
     Args:
         conversations: read as they are needed.
-        turns: `last` gives one sample of each, the last turn of the assistant with all before it; `all` one
-            for each turn of the assistant with what stands before it. What follows the last is not used.
+        turns: `last` gives one sample of each, the last turn of the assistant that may be learned with all
+            before it; `all` one for each such turn with what stands before it. What follows the last is not
+            used.
         tokenizer: of the model that is trained.
         cut: of `template_cutter`.
 
@@ -209,7 +218,8 @@ def make_samples(
 def _write_prompt(conversation: Conversation, texts: Sequence[Sequence[int]], cut: Cutter) -> tuple[int, ...]:
     """The ids before the end of the last user's words."""
     try:
-        pieces = cut(tuple(turn.role for turn in conversation.turns[: len(texts)]))
+        roles = tuple(turn.role for turn in conversation.turns[: len(texts)])
+        pieces = cut(roles, conversation.tools)
     except DataError as error:
         raise DataError(f"{conversation.source}: {error}") from error
     prompt: list[int] = []

@@ -8,10 +8,8 @@ As for documents, but only .jsonl, .csv, .parquet and data sets hold rows; a .js
 line is read as .jsonl.
 """
 
-import csv
 import glob
 import hashlib
-import io
 import json
 import logging
 import os
@@ -22,8 +20,9 @@ from pathlib import Path
 from demask.documents.hub import DatasetAddress, parse_address, read_dataset
 from demask.documents.paths import HUB, TABLE_SUFFIXES, Source, Sources, find_sources
 from demask.documents.rows import Row, read_rows
-from demask.documents.text_files import open_file, read_lines, refuse_changes
+from demask.documents.text_files import open_file, refuse_changes
 from demask.errors import DataError, RunError
+from demask.text_encoding import find_encoding
 
 KINDS = (*(suffix.removeprefix(".") for suffix in TABLE_SUFFIXES), "dataset")
 
@@ -64,7 +63,9 @@ def _find_json(path: str) -> Iterator[Source]:
         raise DataError(f"{path}: no such file; check the path")
     for file in files:
         with open_file(Path(file)) as opened:
-            if opened.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
+            start = opened.read(64)
+            encoding = find_encoding(start)
+            if start[encoding.mark_bytes :].decode(encoding.name, "replace").lstrip()[:1] == "[":
                 raise DataError(
                     f"{file}: one JSON array, expected one object a line; write it as .jsonl, or give it as "
                     f"{HUB}{os.path.abspath(file)}"
@@ -101,36 +102,8 @@ def read_table(source: Source) -> Iterator[Row]:
 def _open(source: Source) -> Iterator[Row]:
     if source.kind == "dataset":
         return read_dataset(source)
-    # `read_rows` wants the name of a column that must be there; which ones we need is seen row by row.
-    return read_rows(source, _first_column(source))
-
-
-def _first_column(source: Source) -> str:
-    match source.kind:
-        case "csv":
-            lines = (part for line in read_lines(Path(source.path)) for part in io.StringIO(line, newline=""))
-            try:
-                header = next((row for row in csv.reader(lines) if any(map(str.strip, row))), [""])
-            except csv.Error:  # which `read_rows` will explain
-                header = [""]
-            return header[0].strip()
-        case "parquet":
-            return _first_parquet_column(source)
-        case _:
-            return ""
-
-
-def _first_parquet_column(source: Source) -> str:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:  # which `read_rows` will explain
-        return ""
-    with open_file(Path(source.path)) as file:
-        try:
-            return next(iter(parquet.read_schema(file).names), "")
-        except (pyarrow.ArrowException, OSError):  # the same
-            return ""
+    # Which columns are needed is seen row by row.
+    return read_rows(source, None)
 
 
 class FileWatch:

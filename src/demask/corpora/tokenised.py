@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from demask.corpora.samples import LeftOut, Placed
+from demask.corpora.unused import UnusedKeys
 from demask.errors import RunError
 from demask.records import Sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 SAMPLES = "samples.arrow"
 LENGTHS = "lengths.npy"
 ABOUT = "about.json"
@@ -57,6 +58,7 @@ class SampleFile(Sequence[Sample]):
         folder: where they stand.
         about: what the writer said of them.
         left_out: what was too long.
+        unused: characters of text under keys of rows that are not trained, by key.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,6 +66,7 @@ class SampleFile(Sequence[Sample]):
         self.about: Mapping[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         left_out = self.about["left_out"]
         self.left_out = LeftOut(left_out["count"], tuple(left_out["first"]))
+        self.unused: Mapping[str, int] = self.about["unused"]
         self._rows: dict[int, _Rows] = {}
 
     def __reduce__(self) -> tuple[type["SampleFile"], tuple[Path]]:
@@ -148,6 +151,7 @@ def write_samples(
     vocabulary: int,
     about: Mapping[str, object],
     left_out: LeftOut,
+    unused: UnusedKeys | None = None,
 ) -> SampleFile:
     """Write samples as they come; they are never all in memory.
 
@@ -158,6 +162,7 @@ def write_samples(
         vocabulary: ids are below this; it decides their width.
         about: what else is to be known of them.
         left_out: filled while the samples are read.
+        unused: the same.
 
     Raises:
         RunError: the disk is full, the folder cannot be written, or pyarrow is missing. What `samples` raises
@@ -171,6 +176,7 @@ def write_samples(
         tokens = {"prompts": int(lengths[0].sum()), "answers": int(lengths[1].sum())}
         out = {"count": left_out.count, "first": left_out.first}
         more = {"version": VERSION, "samples": lengths.shape[1], "tokens": tokens, "left_out": out}
+        more["unused"] = unused.characters if unused else {}
         text = json.dumps({**about, **more, "sizes": sizes}, indent=2, ensure_ascii=False)
         (unfinished / ABOUT).write_text(text, encoding="utf-8")
         for path in (*(unfinished / name for name in (SAMPLES, LENGTHS, ABOUT)), unfinished):

@@ -51,7 +51,7 @@ def measure_file_coverage(
         ValueError: a passage belongs to no document, or passages are in another order.
     """
     counts: dict[str, _Count] = {}
-    for document, texts in _side_by_side(documents, passages):
+    for document, texts in side_by_side(documents, passages):
         path = _PLACE_IN_FILE.sub("", document.source)
         before = counts.get(path, _Count())
         counts[path] = _Count(
@@ -72,7 +72,7 @@ def count_covered(text: str, parts: Iterable[str]) -> int:
     return covered
 
 
-def _side_by_side(
+def side_by_side(
     documents: Iterable[Document], passages: Iterable[Passage]
 ) -> Iterator[tuple[Document, Sequence[str]]]:
     """Each document with the texts of its passages."""

@@ -8,7 +8,6 @@ Works on the tree that lxml makes; dates are found by htmldate. Navigation is to
 role, by words of its class and id, and lists by being links almost only.
 """
 
-import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from demask.documents.blocks import Block, Parsed, join_blocks, one_line, write_
 from demask.documents.file_reports import count_characters, sum_up
 from demask.documents.text_files import read_bytes
 from demask.errors import DataError
+from demask.text_encoding import choose_page_encoding
 
 # Its tree takes about ten times as much memory as the page.
 MAX_BYTES = 20_000_000
@@ -99,28 +99,24 @@ def parse_html(path: Path) -> Parsed:
 
 
 def decode_page(data: bytes, place: str) -> str:
-    """The page as text: in the encoding of its byte-order mark, in the one it declares, or in UTF-8.
+    """The page as text; see `choose_page_encoding`.
 
     Raises:
-        DataError: it is in none of them.
+        DataError: it is in none of the encodings that it may be in.
     """
-    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    declared = _CHARSET.search(data[:4096])
-    name = next((known for mark, known in marks.items() if data.startswith(mark)), None)
-    if name is None:
-        name = declared[1].decode("ascii", "replace").lower() if declared else "utf-8"
-    # What browsers do, as pages that say Latin-1 mean the larger Windows set.
-    name = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252"}.get(
-        name, name
-    )
+    found = _CHARSET.search(data[:4096])
+    declared = found[1].decode("ascii", "replace") if found else ""
+    encoding = choose_page_encoding(data, declared)
     try:
-        text = data.decode(name)
+        text = data[encoding.mark_bytes :].decode(encoding.name)
     except LookupError:
-        raise DataError(f"{place}: declares the unknown encoding {name!r}; save the page as UTF-8") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{place} line {line}: byte 0x{data[error.start]:02x} is not {name}"
+            f"{place}: declares the unknown encoding {encoding.name!r}; save the page as UTF-8"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{place} line {line}: byte 0x{error.object[error.start]:02x} is not {encoding.name}"
             f"{', which the page declares' if declared else ''}; save the page as UTF-8"
         ) from error
     if "\0" in text:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from demask.documents.blocks import one_line
+from demask.documents.csv_files import find_csv_form
 from demask.documents.paths import HUB, Source
 from demask.documents.rows import Row, make_plain
 from demask.documents.text_files import did_you_mean
@@ -91,7 +92,9 @@ def _open(place: str, address: DatasetAddress) -> Any:
         reader = _READERS.get(path.suffix.lower())
         if reader is None:
             raise DataError(f"{place}: a file of unknown kind, expected one of {', '.join(_READERS)}")
-        splits = datasets.load_dataset(reader, data_files=str(path), streaming=True)
+        form = find_csv_form(path) if reader == "csv" else None
+        options = {"sep": form.delimiter, "skiprows": form.first - 1} if form else {}
+        splits = datasets.load_dataset(reader, data_files=str(path), streaming=True, **options)
     elif address.name.startswith(("/", ".")) and not path.exists():
         raise DataError(f"{place}: no such file or folder here; check the path")
     else:

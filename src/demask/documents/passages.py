@@ -2,103 +2,22 @@
 
     for passage in iter_passages(documents, count_tokens=count, max_tokens=512): ...
 
-A document that fits is one passage. Any other is cut at the ends of sentences and paragraphs. The rules
-that find sentences rather miss an end (after "Mr." or "J.") than see one that is none: a missed end only
-makes a longer sentence, a wrong one makes a passage that starts halfway through.
+A document that fits is one passage. Any other is cut at the ends of sentences and paragraphs, and only where
+a sentence alone is too long within it; see `stretches`.
 """
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 from demask.documents.seen import SeenIds
+from demask.documents.sentences import Span, find_sentences
+from demask.documents.stretches import cut_stretch
 from demask.documents.text_files import shown
 from demask.errors import DataError
 from demask.records import Document, Passage
-
-# No sentence ends with one of these.
-_TITLES = re.compile(
-    r"dr|mr|mrs|ms|messrs|prof|sen|rep|gov|gen|col|lt|sgt|capt|cmdr|adm|maj|rev|hon|pres|vs|cf|viz",
-    re.IGNORECASE,
-)
-# No sentence ends with one of these unless a word of `_STARTERS` follows.
-_ABBREVIATIONS = re.compile(
-    r"st|ste|mt|ft|ave|blvd|rd|jr|sr|esq|inc|ltd|co|corp|bros|dept|univ|assn|est|etc|al|approx|ca|ibid|resp|incl|excl"
-    r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec",
-    re.IGNORECASE,
-)
-_STARTERS = re.compile(
-    r"the|this|that|these|those|its?|he|she|they|his|her|their|we|our|you|your|i|there|then|when|while|after|before"
-    r"|although|however|in|on|at|as|but|if|for|from|since|and|so|to|by|with",
-    re.IGNORECASE,
-)
-# No sentence ends with one of these when a number follows: "No. 5", but "She said no. Five left."
-_BEFORE_NUMBERS = re.compile(r"nos?|nr|figs?|pp?|vols?|ch|chap|sect?|art|eqs?|par", re.IGNORECASE)
-_LETTERS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")  # U.S, e.g
-_LIST_NUMBER = re.compile(r"(?:\A|\n)[ \t]*\d{1,3}\Z")
-_LAST_WORD = re.compile(r"[\w.]*\Z")
-_NEXT_WORD = re.compile(r"\s+[^\w\s]*(?P<word>\w*)")
-_WORD_WINDOW = 24  # characters; longer than any abbreviation
-_MARK = r"(?:[-*+•]|\#{1,6}|\d{1,3}[.)]|\|)[ \t]"  # of a list item, a heading, a table row
-
-_ENDS = re.compile(
-    rf"""
-      (?P<line> ^(?:\#{{1,6}}[ \t] | \|)[^\n]* $ )
-    | (?P<stop> [.!?…؟۔।]+ ) (?: [\"'”“’»«)\]*_`] | [ \u00a0\u202f]» | \[\d+\] )* (?=\s)
-    | (?P<cjk> [。！？｡]+ [」』”’）】》]* )
-    | (?P<break> \n (?= [ \t]*\n | [ \t]*{_MARK} ) )
-    """,  # noqa: RUF001 (stops and quotes of many scripts)
-    re.VERBOSE | re.MULTILINE,
-)
-
-
-class Span(NamedTuple):
-    """A stretch of a text, without white space at its ends."""
-
-    start: int
-    end: int
-
-
-def find_sentences(text: str) -> list[Span]:
-    """Where the sentences of a text stand; between them there is only white space.
-
-    Sentences end at a full stop, question or exclamation mark, with the quotes and brackets that
-    close after it; at CJK full stops; at blank lines; before list items; and around headings and
-    table rows.
-    """
-    ends = [found.end() for found in _ENDS.finditer(text) if _ends_sentence(text, found)]
-    spans = []
-    for start, end in pairwise([0, *ends, len(text)]):
-        words = text[start:end]
-        if words.strip():
-            spans.append(Span(start + len(words) - len(words.lstrip()), start + len(words.rstrip())))
-    return spans
-
-
-def _ends_sentence(text: str, found: re.Match[str]) -> bool:
-    stop = found["stop"]
-    if not stop:
-        return True
-    following = _NEXT_WORD.match(text, found.end())
-    next_word = following["word"] if following else ""
-    if next_word[:1].islower():
-        return False
-    if stop != ".":
-        return True
-    before = text[max(0, found.start() - _WORD_WINDOW) : found.start()]
-    last_word = _LAST_WORD.findall(before)[0]
-    if _TITLES.fullmatch(last_word) or _LIST_NUMBER.search(before):
-        return False
-    if _BEFORE_NUMBERS.fullmatch(last_word):
-        return not next_word[:1].isdigit()
-    initial = len(last_word) == 1 and last_word.isupper()
-    if initial or _ABBREVIATIONS.fullmatch(last_word) or _LETTERS.fullmatch(last_word):
-        return _STARTERS.fullmatch(next_word) is not None
-    return True
 
 
 @dataclass(frozen=True)
@@ -151,7 +70,7 @@ def split_document(
         One passage with the document's id, or several with the ids `<document id>#1`, `#2`, ...
 
     Raises:
-        DataError: the document is empty, one sentence alone is longer than `max_tokens`, or the heading
+        DataError: the document is empty, one character alone has more than `max_tokens`, or the heading
             leaves less than half of `max_tokens`.
     """
     place = document.source or f"document {shown(document.id)}"
@@ -172,13 +91,17 @@ def split_document(
     count = cache(lambda part: count_tokens(heading + part) - spent if heading else count_tokens(part))
     if count(text) <= limit:
         return [Passage(document.id, document.id, text, heading, entity)]
-    spans = find_sentences(text)
+    spans = [
+        part
+        for sentence in find_sentences(text)
+        for part in cut_stretch(text, sentence, count_tokens=count, limit=limit)
+    ]
     counts = [count(text[start:end]) for start, end in spans]
     for (start, end), tokens in zip(spans, counts, strict=True):
         if tokens > limit:
             raise DataError(
-                f"{place}: a sentence has {tokens} tokens, at most {limit} fit: "
-                f"{shown(text[start:end])}; split the sentence or raise max_tokens"
+                f"{place}: the character {shown(text[start:end])} has {tokens} tokens, at most {limit} fit; "
+                "raise max_tokens"
             )
     sentences = _Sentences(text, spans, [0, *accumulate(counts)], count)
     cuts = _cut_evenly(sentences, limit, longest=max(counts))
@@ -231,6 +154,7 @@ def iter_passages(
     max_tokens: int,
     heading: Callable[[Document], str] = lambda document: "",
     surely_fits: Callable[[str], bool] = lambda text: False,
+    on_problem: Callable[[DataError], None] | None = None,
 ) -> Iterator[Passage]:
     """Split documents into passages with unique ids, one document after another; see `split_document`.
 
@@ -240,25 +164,45 @@ def iter_passages(
         max_tokens: of a passage with its heading.
         heading: title or date of a document, to stand on its passages; ends with a line feed unless empty.
         surely_fits: whether a text has at most `max_tokens` for certain, without counting.
+        on_problem: told why a document is left out; None: that is an error.
 
     Raises:
-        DataError: a document is empty, has a sentence or a heading that does not fit, or ids clash.
+        DataError: a document is empty, has a heading that does not fit, or ids clash; with `on_problem`, only
+            when that is so of all documents.
     """
     seen = SeenIds()
+    split, problem = 0, None
     for document in documents:
-        for passage in split_document(
-            document,
-            count_tokens=count_tokens,
-            max_tokens=max_tokens,
-            heading=heading(document),
-            surely_fits=surely_fits,
-        ):
-            if not seen.add(passage.id):
-                raise DataError(
-                    f"{document.source or 'documents'}: passage id {shown(passage.id)} is taken by document "
-                    f"{shown(_find_owner(passage, seen))}; give one of them another id"
-                )
-            yield passage
+        try:
+            passages = split_document(
+                document,
+                count_tokens=count_tokens,
+                max_tokens=max_tokens,
+                heading=heading(document),
+                surely_fits=surely_fits,
+            )
+            _refuse_known_ids(document, passages, seen)
+        except DataError as error:
+            if on_problem is None:
+                raise
+            problem = problem or error
+            on_problem(error)
+            continue
+        split += 1
+        yield from passages
+    if on_problem is not None and not split:
+        first = f"; the first: {problem}" if problem else ""
+        raise DataError(f"no document could be split into passages{first}")
+
+
+def _refuse_known_ids(document: Document, passages: Sequence[Passage], seen: SeenIds) -> None:
+    """Add the ids of a document's passages to those that were seen."""
+    for passage in passages:
+        if not seen.add(passage.id):
+            raise DataError(
+                f"{document.source or 'documents'}: passage id {shown(passage.id)} is taken by document "
+                f"{shown(_find_owner(passage, seen))}; give one of them another id"
+            )
 
 
 def _find_owner(passage: Passage, seen: SeenIds) -> str:

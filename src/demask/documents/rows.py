@@ -5,20 +5,17 @@ document = make_document(row, "text")
 document.source  # facts.csv line 12
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from demask.documents.blocks import one_line
+from demask.documents.csv_files import read_csv
 from demask.documents.paths import Source
-from demask.documents.text_files import did_you_mean, open_file, read_id, read_json_lines, read_lines, shown
+from demask.documents.text_files import did_you_mean, open_file, read_id, read_json_lines, shown
 from demask.errors import DataError, RunError
 from demask.records import Document
 
-# Characters of one CSV field: an unclosed quote would otherwise fill the memory with all that follows.
-MAX_FIELD = 2**25
 # Rows of a Parquet file that are Python objects at one time.
 _BATCH = 256
 
@@ -31,8 +28,12 @@ class Row(NamedTuple):
     values: dict[str, object]
 
 
-def read_rows(source: Source, text_column: str) -> Iterator[Row]:
+def read_rows(source: Source, text_column: str | None) -> Iterator[Row]:
     """The rows of a .jsonl, .csv or .parquet file.
+
+    Args:
+        source: the file.
+        text_column: a column that .csv and .parquet files must have; None: any will do.
 
     Raises:
         DataError: the file or a row of it is not usable.
@@ -79,43 +80,18 @@ def _json_rows(source: Source) -> Iterator[Row]:
         yield Row(line.place, f"{source.name}-{line.number}", line.values)
 
 
-def _csv_rows(source: Source, text_column: str) -> Iterator[Row]:
-    """One row each; a row's line is where it starts, as quoted text may run over several lines."""
-    # The standard limit of 131,072 characters a field is less than a long document.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
-    lines = csv.reader(_csv_lines(Path(source.path)), strict=True)
-    columns: list[str] = []
-    start = 1
-    try:
-        for fields in lines:
-            place, line, start = f"{source.path} line {start}", start, lines.line_num + 1
-            if not any(field.strip() for field in fields):
-                continue
-            if not columns:
-                columns = [field.strip() for field in fields]
-                check_columns(columns, text_column, place)
-                continue
-            if len(fields) != len(columns):
-                raise DataError(
-                    f"{place}: fields are {len(fields)}, expected {len(columns)} ({', '.join(columns)}); "
-                    'put text that has commas in "quotes"'
-                )
-            yield Row(place, f"{source.name}-{line}", dict(zip(columns, fields, strict=True)))
-    except csv.Error as error:
-        raise DataError(
-            f"{source.path} line {start}: not CSV ({error}); check the quotes of this row"
-        ) from error
+def _csv_rows(source: Source, text_column: str | None) -> Iterator[Row]:
+    records = read_csv(Path(source.path))
+    header = next(records, None)
+    if header is None:
+        return
+    check_columns(header.fields, text_column, f"{source.path} line {header.line}")
+    for line, fields in records:
+        values: dict[str, object] = dict(zip(header.fields, fields, strict=True))
+        yield Row(f"{source.path} line {line}", f"{source.name}-{line}", values)
 
 
-def _csv_lines(path: Path) -> Iterator[str]:
-    for line in read_lines(path):
-        if "\r" in line:  # ends a line of old spreadsheets
-            yield from io.StringIO(line, newline="")
-        else:
-            yield line
-
-
-def _parquet_rows(source: Source, text_column: str) -> Iterator[Row]:
+def _parquet_rows(source: Source, text_column: str | None) -> Iterator[Row]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -147,8 +123,8 @@ def make_plain(value: object) -> object:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def check_columns(columns: Sequence[str], text_column: str, place: str) -> None:
-    """See whether a table has the column of texts, and each column once.
+def check_columns(columns: Sequence[str], text_column: str | None, place: str) -> None:
+    """See whether a table has each column once, and the column of texts where one is named.
 
     Raises:
         DataError: it has not.
@@ -156,7 +132,7 @@ def check_columns(columns: Sequence[str], text_column: str, place: str) -> None:
     repeated = next((name for name in columns if columns.count(name) > 1), None)
     if repeated is not None:
         raise DataError(f"{place}: column {shown(repeated)} stands twice; rename one")
-    if text_column not in columns:
+    if text_column is not None and text_column not in columns:
         there = ", ".join(map(repr, columns))
         raise DataError(
             f"{place}: no column {text_column!r}, columns are {there}; rename one or set text_column"

@@ -4,11 +4,11 @@
     for line in read_json_lines(Path("facts.jsonl")):
         line.place, line.number, line.values["text"]
 
-Files are UTF-8, with or without byte-order mark. Windows line ends become line feeds; nothing else changes.
+Files are UTF-8, or UTF-16 or UTF-32 with a byte order mark, which is no part of the text. Windows line
+ends become line feeds; nothing else changes.
 Lines are read as a stream, so memory does not grow with their number.
 """
 
-import codecs
 import difflib
 import json
 import os
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from demask.errors import DataError
+from demask.text_encoding import LONGEST_MARK, Encoding, find_encoding
 
 # Long enough to recognise a value by, short enough for an error of one line.
 SHOWN_CHARACTERS = 60
@@ -116,44 +117,65 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A whole text file, without byte-order mark, its lines ended by line feeds only.
+    """A whole text file, without byte order mark, its lines ended by line feeds only.
 
     Raises:
-        DataError: it cannot be read, is binary, or is not UTF-8.
+        DataError: it cannot be read, is binary, or is not in the encoding of its mark (UTF-8 without one).
     """
-    return _decode(read_bytes(path).removeprefix(codecs.BOM_UTF8), path, first=1)
-
-
-def _decode(data: bytes, path: Path, *, first: int) -> str:
-    """Text of some lines, of which the first has the number `first`."""
-    nul = data.find(b"\0")
-    if nul >= 0:
-        line = first + data.count(b"\n", 0, nul)
-        raise DataError(f"{path} line {line}: a NUL byte, so the file is not text; expected text in UTF-8")
+    data = read_bytes(path)
+    encoding = find_encoding(data)
     try:
-        text = data.decode("utf-8")
+        text = data[encoding.mark_bytes :].decode(encoding.name)
     except UnicodeDecodeError as error:
-        line = first + data.count(b"\n", 0, error.start)
-        raise DataError(
-            f"{path} line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from error
+        raise _undecodable(path, encoding, error, first=1) from error
+    return _make_plain(text, path, first=1)
+
+
+def _make_plain(text: str, path: Path, *, first: int) -> str:
+    """Some lines, of which the first has the number `first`, with line feeds at their ends."""
+    nul = text.find("\0")
+    if nul >= 0:
+        line = first + text.count("\n", 0, nul)
+        raise DataError(f"{path} line {line}: a NUL byte, so the file is not text; expected text in UTF-8")
     return text.replace("\r\n", "\n")
+
+
+def _undecodable(path: Path, encoding: Encoding, error: UnicodeDecodeError, *, first: int) -> DataError:
+    """Where bytes are not in the encoding; those of the error begin on line `first`."""
+    line = first + error.object[: error.start].decode(encoding.name, "replace").count("\n")
+    return DataError(
+        f"{path} line {line}: byte 0x{error.object[error.start]:02x} is not {encoding.title}; "
+        "save the file as UTF-8"
+    )
 
 
 def _read_blocks(path: Path) -> Iterator[_Block]:
     """The text of a file in blocks of whole lines."""
     number = 1
     with open_file(path) as file:
-        start = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
-        while data := start + file.read(_BLOCK):
-            data += file.readline(MAX_BYTES)
-            if len(data) > MAX_BYTES:
-                line = number + data.count(b"\n", 0, -1)
-                raise DataError(
-                    f"{path} line {line}: longer than {MAX_BYTES:,} bytes; make several documents of it"
-                )
-            yield _Block(number, _decode(data, path, first=number))
-            number, start = number + data.count(b"\n"), b""
+        encoding = find_encoding(file.read(LONGEST_MARK))
+        file.seek(encoding.mark_bytes)
+        while text := _read_block(file, path, encoding, first=number):
+            lines = text.count("\n")
+            yield _Block(number, _make_plain(text, path, first=number))
+            number += lines
+
+
+def _read_block(file: BinaryIO, path: Path, encoding: Encoding, *, first: int) -> str:
+    """The next lines of a file, of which the first has the number `first`; empty at its end."""
+    newline = "\n".encode(encoding.name)
+    data = bytearray(file.read(_BLOCK))
+    while not data.endswith(newline) and len(data) <= MAX_BYTES and (more := file.readline(MAX_BYTES)):
+        # Of UTF-16, a byte that looks like a line feed may be half of a unit.
+        data += more
+        data += file.read(-len(data) % len(newline))
+    if len(data) > MAX_BYTES:
+        line = first + data.count(newline, 0, -1)
+        raise DataError(f"{path} line {line}: longer than {MAX_BYTES:,} bytes; make several documents of it")
+    try:
+        return data.decode(encoding.name)
+    except UnicodeDecodeError as error:
+        raise _undecodable(path, encoding, error, first=first) from error
 
 
 def read_lines(path: Path) -> Iterator[str]:

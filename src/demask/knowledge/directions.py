@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from demask.documents.passages import Span, find_sentences
+from demask.documents.sentences import Span, find_sentences
 from demask.records import Direction
 from demask.words import splitting
 

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
@@ -139,15 +139,27 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
     return chat
 
 
-def render_turns(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, ask: bool) -> str:
+def render_turns(
+    tokenizer: "PreTrainedTokenizerBase",
+    turns: list[dict[str, str]],
+    *,
+    ask: bool,
+    tools: list[Any] | None = None,
+) -> str:
     """Turns as the template writes them; to `ask` adds what stands before an answer.
+
+    Args:
+        tokenizer: has the template.
+        turns: with `role` and `content`.
+        ask: whether the assistant is to answer.
+        tools: that it may call, as JSON schemas.
 
     Raises:
         TemplateError: the template cannot write them.
     """
     # enable_thinking: hybrid models (Qwen3) then answer at once, in training and in questions.
     text = tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=ask, enable_thinking=False
+        turns, tools=tools, tokenize=False, add_generation_prompt=ask, enable_thinking=False
     )
     return str(text)
 

@@ -15,7 +15,7 @@ from demask.documents.passages import iter_passages, read_entity
 from demask.documents.text_files import shown
 from demask.environment import describe_environment
 from demask.errors import ConfigError, DataError, ModelError
-from demask.progress import Progress, advancing
+from demask.progress import Progress, Silent, advancing
 from demask.records import Document, Paraphrase, Passage
 from demask.rundir import RunFolder
 from demask.sft_config import SftConfig
@@ -59,7 +59,9 @@ def split_stage(
         loaded = load()
         write_environment(run, config, loaded)
         progress.begin("Splitting documents", len(knowledge.documents))
-        passages = split_documents(config, knowledge.documents, loaded.tokenizer, loaded.model.config)
+        passages = split_documents(
+            config, knowledge.documents, loaded.tokenizer, loaded.model.config, progress
+        )
         run.write_rows(rundir.PASSAGES, advancing(passages, progress))
     return run.open_records(rundir.PASSAGES, Passage)
 
@@ -69,12 +71,15 @@ def split_documents(
     documents: Iterable[Document],
     tokenizer: "PreTrainedTokenizerBase",
     architecture: "PretrainedConfig",
+    progress: Progress | None = None,
 ) -> Iterator[Passage]:
     """Passages that fit the model's context, where the objective asks for it with their masked copy.
 
+    A document of which no passages can be made stops it, or is named where the recipe keeps going.
+
     Raises:
-        DataError: a sentence is longer than a passage may be, or a document does not say what it is about
-            though the objective must know it.
+        DataError: a document has a heading that is too long or an id that is taken, or does not say what it
+            is about though the objective must know it.
         ConfigError: the recipe asks for longer passages than fit, or for an objective that this kind of
             model cannot be trained with.
         ModelError: there is no usable mask token.
@@ -85,12 +90,18 @@ def split_documents(
     longest = longest_passage(config, tokenizer, architecture)
     byte_level = is_byte_level(tokenizer)
     known: dict[str, int] = {}
+    told = progress or Silent()
+
+    def leave_out(problem: DataError) -> None:
+        told.say(f"left out: {problem}")
+
+    on_problem = leave_out if config.keep_going else None
 
     def ahead() -> Iterator[Document]:
         """The documents, with the tokens of many counted at once, which fast tokenizers do in parallel."""
         stream = iter(documents)
         while part := list(islice(stream, _AT_ONCE)):
-            _check_entities(config.objective, part)
+            part = list(_keep_known_entities(config.objective, part, on_problem))
             texts = [text for document in part if not fits(text := head(document) + document.text)]
             known.clear()
             known.update(zip(texts, count_tokens(tokenizer, texts), strict=True))
@@ -108,20 +119,28 @@ def split_documents(
         max_tokens=longest,
         heading=head,
         surely_fits=fits,
+        on_problem=on_problem,
     )
 
 
-def _check_entities(objective: Objective, documents: Iterable[Document]) -> None:
-    if not isinstance(objective, Demasking) or objective.entity == "as-others":
-        return
+def _keep_known_entities(
+    objective: Objective, documents: Iterable[Document], on_problem: Callable[[DataError], None] | None
+) -> Iterator[Document]:
+    """The documents that say what they are about, where the objective must know it."""
+    needed = isinstance(objective, Demasking) and objective.entity != "as-others"
     for document in documents:
-        if not read_entity(document):
-            value = document.metadata.get("entity")
-            raise DataError(
-                f"{document.source or f'document {shown(document.id)}'}: entity is {shown(value)}, expected "
-                f"the name of what the document is about, since objective.entity is {objective.entity!r}; "
-                "add it as a key of a .jsonl, .csv or .parquet file"
-            )
+        if not needed or read_entity(document):
+            yield document
+            continue
+        value = document.metadata.get("entity")
+        problem = DataError(
+            f"{document.source or f'document {shown(document.id)}'}: entity is {shown(value)}, expected the "
+            "name of what the document is about, since objective.entity is "
+            f"{getattr(objective, 'entity', '')!r}; add it as a key of a .jsonl, .csv or .parquet file"
+        )
+        if on_problem is None:
+            raise problem
+        on_problem(problem)
 
 
 def longest_passage(

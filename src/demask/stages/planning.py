@@ -209,7 +209,7 @@ def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Se
     progress.begin("Splitting documents", len(knowledge.documents))
     tokenizer = load_tokenizer(config.model)
     architecture = load_architecture(config.model)
-    cut = split_documents(config, knowledge.documents, tokenizer, architecture)
+    cut = split_documents(config, knowledge.documents, tokenizer, architecture, progress)
     folder.write_rows(rundir.PASSAGES, advancing(cut, progress))
     passages = folder.open_records(rundir.PASSAGES, Passage)
     trained = add_paraphrases(config, passages, knowledge.paraphrases or (), tokenizer, architecture)

@@ -12,6 +12,7 @@ from typing import Any
 from demask import rundir
 from demask.config import NO_QUESTIONS, RunConfig
 from demask.documents.coverage import FileCoverage, measure_file_coverage
+from demask.documents.cuts import DocumentCuts, find_cuts
 from demask.documents.duplicates import NearDuplicate, find_near_duplicates
 from demask.documents.file_reports import FileReport
 from demask.documents.load import SUFFIXES, read_documents
@@ -109,6 +110,7 @@ class Coverage:
         share: of the documents' visible characters, in [0, 1], that stand in passages.
         files: one row for each.
         near_duplicates: passages that say nearly what an earlier one says; None: too many to compare.
+        cuts: documents that are cut where no sentence ends.
     """
 
     documents: int
@@ -116,6 +118,7 @@ class Coverage:
     share: float
     files: tuple[FileCoverage, ...]
     near_duplicates: tuple[NearDuplicate, ...] | None
+    cuts: tuple[DocumentCuts, ...] = ()
 
 
 def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Coverage:
@@ -129,6 +132,7 @@ def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Cover
         share=sum(file.trained for file in files) / kept if kept else 0.0,
         files=tuple(files),
         near_duplicates=None if near is None else tuple(near),
+        cuts=tuple(find_cuts(knowledge.documents, passages)),
     )
 
 
@@ -155,6 +159,7 @@ def coverage_as_json(coverage: Coverage) -> dict[str, Any]:
             for file in coverage.files
         ],
         "near_duplicates": None if near is None else [found._asdict() for found in near],
+        "cuts": [found._asdict() for found in coverage.cuts],
     }
 
 
@@ -172,6 +177,7 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
         for part in file.left_out
     ]
     yield from _name_some(lines, "more parts of files are left out")
+    yield from _name_some([found.describe() for found in coverage.cuts], "more documents are cut so")
     near = [
         f"{found.second_id}: says nearly what {found.first_id} says (similarity {found.similarity:.2f})"
         for found in coverage.near_duplicates or ()

@@ -155,10 +155,11 @@ def prepare(
 
 def conversation_data(config: SftConfig) -> "ConversationData":
     """What is read, where, and which of the turns."""
-    from demask.corpora.conversations import Columns
     from demask.corpora.preparing import ConversationData
+    from demask.corpora.turns import Columns
 
-    columns = Columns(config.columns.prompt, config.columns.response, config.columns.messages)
+    given = config.columns
+    columns = Columns(given.prompt, given.response, given.messages, given.ignore)
     return ConversationData(config.data, columns, config.turns)
 
 
@@ -325,6 +326,7 @@ def describe_samples(samples: Samples) -> dict[str, object]:
         "held_out": len(samples.held_out),
         "left_out": file.left_out.count,
         "left_out_first": list(file.left_out.first),
+        "unused_characters": dict(file.unused),
         "prompt_tokens": int(samples.trained.prompt_lengths.sum()),
         "answer_tokens": int(samples.trained.answer_lengths.sum()),
         "cache": str(file.folder),

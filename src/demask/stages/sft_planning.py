@@ -135,13 +135,14 @@ def mean_tokens(config: SftConfig, samples: Chosen, tokenizer: "PreTrainedTokeni
     return objective.share * longer + (1 - objective.share) * shorter
 
 
-def preview_samples(config: SftConfig, *, count: int) -> list[Preview]:
+def preview_samples(config: SftConfig, *, count: int, progress: Progress | None = None) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
     from demask.models.load import load_architecture, load_tokenizer
 
     tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
-    samples = None if config.stream else prepare(config, tokenizer, architecture, Silent())
-    stream = _open(config, samples, tokenizer, architecture, Silent())
+    told = progress or Silent()
+    samples = None if config.stream else prepare(config, tokenizer, architecture, told)
+    stream = _open(config, samples, tokenizer, architecture, told)
     mask_id = choose_mask(config, tokenizer, architecture)
     first = (stream[place] for place in range(len(stream)))
     return [preview_example(tokenizer, example, mask_id) for example in islice(first, count)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from demask.documents.passages import find_sentences
+from demask.documents.sentences import find_sentences
 from demask.documents.text_files import did_you_mean, shown
 from demask.errors import DataError
 from demask.knowledge.auditing.findings import Finding, quote

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from demask.documents.passages import Span, find_sentences
+from demask.documents.sentences import Span, find_sentences
 from demask.knowledge.auditing.findings import Finding, quote
 from demask.knowledge.auditing.words import (
     STOP_WORDS,

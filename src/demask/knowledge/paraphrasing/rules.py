@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from demask.documents.passages import find_sentences
+from demask.documents.sentences import find_sentences
 from demask.knowledge.paraphrasing.checks import check_paraphrase
 from demask.knowledge.paraphrasing.grammar import move_dates, turn_sentences
 from demask.knowledge.paraphrasing.paraphrases import Reject, make_id

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from demask.documents.passages import find_sentences
+from demask.documents.sentences import find_sentences
 from demask.knowledge.directions import decide_direction
 from demask.knowledge.english import load_english
 from demask.knowledge.rules.candidates import Candidate
