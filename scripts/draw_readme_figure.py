@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from demask.reports.figures import accuracy_bars
+from demask.reports.figures import RETENTION_BARS, accuracy_bars, retention_bars
 from demask.reports.runs import load_runs
 from demask.rundir import open_run_folder, write_whole
 
@@ -16,17 +16,24 @@ GAP = 28
 
 
 def main(folder: Path, out: Path) -> None:
-    """Both directions side by side, on white, as a README is read in light and dark."""
+    """Both directions above, what else changed below; on white, as a README is read in light and dark."""
     runs = load_runs([open_run_folder(folder / arm) for arm in ARMS])
-    panels = [accuracy_bars(runs, direction) for direction in ("forward", "backward")]
-    sizes = [tuple(map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', panel)[0])) for panel in panels]
-    width = sum(w for w, _ in sizes) + GAP * (len(sizes) + 1)
-    height = max(h for _, h in sizes) + 2 * GAP
-    x, parts = float(GAP), []
-    for panel, (w, h) in zip(panels, sizes, strict=True):
-        placed = panel.replace("<svg ", f'<svg x="{x:g}" y="{GAP}" width="{w:g}" height="{h:g}" ', 1)
-        parts.append(placed)
-        x += w + GAP
+    rows = [
+        [accuracy_bars(runs, direction) for direction in ("forward", "backward")],
+        [retention_bars(runs, name) for name in RETENTION_BARS],
+    ]
+    parts, y, width = [], float(GAP), 0.0
+    for panels in rows:
+        sizes = [
+            tuple(map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', panel)[0])) for panel in panels
+        ]
+        x = float(GAP)
+        for panel, (w, h) in zip(panels, sizes, strict=True):
+            parts.append(panel.replace("<svg ", f'<svg x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" ', 1))
+            x += w + GAP
+        y += max(h for _, h in sizes) + GAP
+        width = max(width, x)
+    height = y
     write_whole(
         out,
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from demask import rundir
 from demask.config import Evaluate, Measured, make_config
 from demask.errors import ConfigError
+from demask.field_tasks import ask_field_tasks
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe_file import merge_values
@@ -136,6 +137,7 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
     tuned = partial(load_trained_model, str(run.path), config.device)
     measure_base(config, run, material, base, progress)
     measure_tuned(config, run, material, tuned, progress)
+    ask_field_tasks(config, run, progress)
     answers = {
         stage: run.read_records(rundir.predictions_file(stage), Prediction)
         for stage in STAGES

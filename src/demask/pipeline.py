@@ -27,6 +27,7 @@ from demask.evaluating import (
     measure_run,
     write_report,
 )
+from demask.field_tasks import ask_field_tasks
 from demask.launch_config import ALONE, Launch, split_launch
 from demask.progress import Progress, Silent
 from demask.reports.page import ReportFiles, render_html, render_markdown
@@ -157,6 +158,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     tuned = train_stage(config, run, base, Lessons(passages, paraphrases, pairs), progress, launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
     measure_tuned(config, run, material, lambda: tuned, progress)
+    ask_field_tasks(config, run, progress)
 
     scores = score_stage(run, pairs, answers)
     judged = judge_stage(config, run, material, answers)
@@ -187,6 +189,7 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages += ["ceiling"] if config.evaluate.ceiling else []
     stages += [FEW_SHOT] if config.evaluate.shots else []
     measured = config.measure == "none" or (is_measured(run) and run.has(rundir.RETENTION))
+    measured = measured and (config.measure != "full" or run.has(rundir.RETENTION_TASKS))
     files = (rundir.PASSAGES, rundir.COVERAGE, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
     reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
     return measured and all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))

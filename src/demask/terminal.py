@@ -26,7 +26,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from demask.knowledge.auditing.audit import audit_rows
-from demask.reports.retention_tables import access_table, missing_measures, retention_table
+from demask.reports.retention_tables import access_table, missing_measures, retention_table, tasks_table
 from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
 from demask.reports.verdict import judge_run
@@ -156,15 +156,8 @@ def print_run(folder: Path) -> None:
     """What a run has learned, its cautions, and where its files are."""
     runs = load_runs([open_run_folder(folder)])
     print_results(runs)
-    print_tables(
-        (
-            accuracy_table(runs),
-            retention_table(runs),
-            access_table(runs),
-            metrics_table(runs),
-            cost_table(runs),
-        )
-    )
+    tables = (accuracy_table, retention_table, access_table, tasks_table, metrics_table, cost_table)
+    print_tables([table(runs) for table in tables])
     cautioned = [*cautions(runs[0]), *missing_measures(runs[0])]
     remarks = [f"Warning: {caution}" for caution in cautioned]
     _print_lines(*remarks, f"Model:  {folder / MODEL}", f"Report: {folder / REPORT_HTML}")

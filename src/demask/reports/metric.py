@@ -18,3 +18,15 @@ class Metric:
     low: float
     high: float
     n: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """After minus before on the same questions, with a 95% interval over documents."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    documents: int

@@ -188,6 +188,7 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "retention": retention_tables.retention_table(runs),
         "access": retention_tables.access_table(runs),
         "leaks": retention_tables.leaks_table(runs),
+        "tasks": retention_tables.tasks_table(runs),
         "accuracy_steps": tables.accuracy_steps_table(runs),
         "loss": tables.loss_table(runs),
         "files": tables.files_table(runs),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from demask import rundir
-from demask.reports.metric import Metric
+from demask.reports.metric import Change, Metric
 from demask.rundir import RunFolder
 
 
@@ -31,6 +31,17 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class TaskChange:
+    """One of the field's tasks before and after training, on the same questions."""
+
+    task: str
+    metric: str
+    before: float
+    after: float
+    change: Change
+
+
+@dataclass(frozen=True)
 class Retention:
     """What else training changed.
 
@@ -43,6 +54,7 @@ class Retention:
         related: the kind of thing that known facts of the same kind ask for.
         shown: some replies that leak.
         missing: what was not measured, and why.
+        tasks: the field's tasks, with `measure: full`.
     """
 
     suite: Mapping[str, Any]
@@ -53,6 +65,7 @@ class Retention:
     related: str
     shown: tuple[Shown, ...]
     missing: tuple[str, ...]
+    tasks: tuple[TaskChange, ...] = ()
 
 
 def load_retention(folder: RunFolder) -> Retention | None:
@@ -60,6 +73,7 @@ def load_retention(folder: RunFolder) -> Retention | None:
     if not folder.has(rundir.RETENTION):
         return None
     found = folder.read_json(rundir.RETENTION)
+    asked = folder.read_json(rundir.RETENTION_TASKS) if folder.has(rundir.RETENTION_TASKS) else {}
     return Retention(
         suite=found["suite"],
         measures=_metrics(found["measures"]),
@@ -68,7 +82,10 @@ def load_retention(folder: RunFolder) -> Retention | None:
         lengths=found["lengths"],
         related=found["related"],
         shown=tuple(Shown(**shown) for shown in found["shown"]),
-        missing=tuple(found["missing"]),
+        missing=(*found["missing"], *asked.get("missing", ())),
+        tasks=tuple(
+            TaskChange(**{**row, "change": Change(**row["change"])}) for row in asked.get("tasks", ())
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from demask.measures import MEASURES
 from demask.reports.metric import Metric
 from demask.reports.runs import RunResult
 from demask.reports.tables import Table
-from demask.reports.wording import MISSING, interval, shorten
+from demask.reports.wording import MISSING, change, interval, share, shorten
 
 # Replies that a report shows of each arm.
 _SHOWN = 4
@@ -107,6 +107,22 @@ def leaks_table(runs: Sequence[RunResult]) -> Table:
         ("arm", "asked", "reply", "found"),
         tuple(rows),
         "The first few; all replies stand in retention-after.jsonl.",
+    )
+
+
+def tasks_table(runs: Sequence[RunResult]) -> Table:
+    """The field's tasks before and after, a row for each metric."""
+    rows = [
+        (run.label, task.task, task.metric, share(task.before), share(task.after), change(task.change))
+        for run in runs
+        if run.retention
+        for task in run.retention.tasks
+    ]
+    return Table(
+        "The field's tasks",
+        ("arm", "task", "metric", "before", "after", "change"),
+        tuple(rows),
+        "Asked by lm-evaluation-harness, the first 200 questions of each; `demask benchmark` asks all.",
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 from demask import rundir
 from demask.errors import RunError
 from demask.records import Direction, Document, Prediction, QAPair, Score
-from demask.reports.metric import Metric
+from demask.reports.metric import Change, Metric
 from demask.reports.retention import Retention, load_retention
 from demask.rundir import RunFolder
 
@@ -35,18 +35,6 @@ METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 # The metric of headlines and figures: strict about the answer, lenient about what stands around it.
 HEADLINE = "contains"
 OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
-
-
-@dataclass(frozen=True)
-class Change:
-    """After minus before on the same questions, with a 95% interval over documents."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    documents: int
 
 
 @dataclass(frozen=True)

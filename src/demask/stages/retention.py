@@ -48,6 +48,8 @@ RETENTION_FILES = (
     rundir.RETENTION_TARGETS,
     rundir.RETENTION_AFTER,
     rundir.RETENTION,
+    rundir.RETENTION_TASKS,
+    rundir.BENCHMARK,
 )
 
 
