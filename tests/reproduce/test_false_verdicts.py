@@ -74,6 +74,7 @@ EDGES = [
     (FAILS, (0.5, 0.5)),
     (FAILS, (0.98, 0.5)),
     (FAILS, (1.0, 0.5)),
+    (FAILS, (0.1, 0.1)),
 ]
 
 
@@ -88,11 +89,9 @@ def test_at_the_edge_of_a_claim_either_side_is_found_in_a_twentieth(
     assert contrary <= MOST
 
 
-@pytest.mark.parametrize("shares", [(0.975, 0.75), (0.4, 0.3), (0.3, 0.0), (0.05, 0.0)])
-def test_an_arm_that_passes_and_an_arm_beside_one_that_does_not_are_never_called_failing(
-    shares: tuple[float, float],
-) -> None:
-    supporting, _ = rejected(weigh_often(FAILS, shares, (0.3, 0.3), (10, 4)))
+@pytest.mark.parametrize("size", SIZES)
+def test_three_quarters_beside_nearly_all_are_hardly_ever_called_a_failure(size: tuple[int, int]) -> None:
+    supporting, _ = rejected(weigh_often(FAILS, (0.975, 0.75), (0.3, 0.3), size))
     assert supporting <= 0.02
 
 
@@ -104,6 +103,7 @@ def test_an_arm_that_passes_and_an_arm_beside_one_that_does_not_are_never_called
         (NO_LIFT, (0.02, 0.02), (60, 4)),
         (NO_LIFT, (0.3, 0.4), (60, 4)),
         (FAILS, (0.95, 0.1), (10, 8)),
+        (FAILS, (0.75, 0.02), (10, 4)),
         (FAILS, (0.9, 0.25), (20, 8)),
     ],
 )

@@ -59,7 +59,8 @@ class Claim:
         second: the arm that it is compared with; the difference is first minus second.
         direction: of the questions; or those that ask for the entity, in whichever direction that is.
         expects: `more`: the difference is above 0. `no lift`: it is below `MARGIN`. `fails`: the second arm
-            answers less than `PASSING` of the questions and the first one more, at least twice as many.
+            answers less than `PASSING` of the questions and less than the first one; what the two reach must
+            besides be on either side of `PASSING`, and the second at most half.
     """
 
     statement: str
@@ -279,7 +280,7 @@ def weigh_claim(claim: Claim, contrast: Contrast, change: Change) -> Evidence:
     For `more` both are the two-sided one of the change, and 1 on the side that the difference is not on: half
     of it would be too sure where the arms' answers are clustered differently. `no lift` and `fails` are about
     a level that scores may reach, so they are tested as means of bounded values. `fails` needs both of its
-    parts, hence the larger of their p-values.
+    parts, less than `PASSING` and less than the first arm, hence the larger of their p-values.
 
     Args:
         claim: what is expected of the difference first minus second.
@@ -300,9 +301,9 @@ def weigh_claim(claim: Claim, contrast: Contrast, change: Change) -> Evidence:
             above([MARGIN - lift for lift in lifts], MARGIN - 1),
             above([lift - MARGIN for lift in lifts], -1 - MARGIN),
         )
-    fails = above([PASSING - score for score in second], PASSING - 1)
-    other_passes = above([score - PASSING for score in first], -PASSING)
-    return Evidence(max(fails, other_passes), above([score - PASSING for score in second], -PASSING))
+    few = above([PASSING - score for score in second], PASSING - 1)
+    fewer = change.p_value if change.difference > 0 else 1.0
+    return Evidence(max(few, fewer), above([score - PASSING for score in second], -PASSING))
 
 
 def _side(claim: Claim, first: float, second: float) -> Literal[-1, 0, 1]:

@@ -52,8 +52,9 @@ _EXPLAINED = (
     "intervals and p-values speak of other documents with these runs, not of other seeds. As in the paper: "
     f"the p-value for the claim, corrected after Holm, is below {SIGNIFICANCE:g}, and every seed alone is "
     "on its side. Differs: the p-value against it is, and every seed is on the other side. Undecided: "
-    f"neither. “Not ... by {MARGIN:g} or more” is tested against a lift of {MARGIN:g}. “Fails”: fewer than "
-    f"{PASSING:g} of the questions, where the other arm answers more than {PASSING:g} and twice as many."
+    f"neither. “Not ... by {MARGIN:g} or more” is tested against a lift of {MARGIN:g}. “Fails” is "
+    f"tested as fewer than {PASSING:g} of the questions and fewer than the other arm, which must reach more "
+    f"than {PASSING:g} and at least twice as many."
 )
 
 
