@@ -186,6 +186,7 @@ def test_two_models_are_compared_on_the_same_questions_and_noise_is_called_noise
     assert difference.change.difference == pytest.approx(values[1] - values[0])
     assert difference.change.n == 12
     assert difference.within_noise
+    assert difference.p_holm >= difference.change.p_value
     assert "within noise" in benchmark_tables(found)[1].note
 
 

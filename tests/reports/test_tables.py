@@ -8,6 +8,7 @@ import pytest
 from demask.errors import RunError
 from demask.evaluation.matching import contains
 from demask.reports import tables
+from demask.reports.multiple_tests import correct_holm
 from demask.reports.runs import Metric, label_apart, load_run, load_runs
 from demask.reports.tables import Table, to_markdown
 from demask.reports.wording import (
@@ -49,7 +50,12 @@ def test_accuracy_table_has_a_row_per_arm_and_direction(make_run: Callable[..., 
     ]
     assert table.rows[1][3].startswith("0.12 [")
     assert table.rows[3][3].startswith("0.88 [")
-    assert table.rows[3][5].endswith("p = 0.008")
+    p_values = [
+        run.changes[direction]["contains"].p_value for run in runs for direction in ("forward", "backward")
+    ]
+    shown = [f"p = {p_value:.3f}" for p_value in correct_holm(p_values)]
+    assert [row[5].rpartition(", ")[2] for row in table.rows] == shown
+    assert "corrected after Holm for the 4" in table.note
     assert {len(row) for row in table.rows} == {len(table.headers)}
 
 
@@ -84,6 +90,35 @@ def test_difference_is_later_minus_earlier_on_shared_questions(make_run: Callabl
     # Documents 1 to 6 fail backward in the first arm, none of the seven shared ones in the second.
     assert table.rows[1][2].startswith(f"+{6 / 7:.2f} ")
     assert table.rows[1][3] == "7"
+
+
+def test_p_values_of_differences_are_corrected_for_each_other(make_run: Callable[..., RunFolder]) -> None:
+    runs = load_runs([make_run(name) for name in "abc"])
+    compared: list[float] = []
+
+    def compare(before: Sequence[float], after: Sequence[float], clusters: Sequence[str]) -> _Change:
+        compared.append([0.001, 0.2, 0.3, 0.4, 0.5, 0.6][len(compared)])
+        return replace(_mean_difference(before, after, clusters), p_value=compared[-1])
+
+    table = tables.difference_table(runs, compare)
+    shown = [row[2].rpartition(", ")[2] for row in table.rows]
+    assert shown == ["p = 0.006", *["p = 1.000"] * 5]
+    assert "corrected after Holm for the 6 in this table" in table.note
+
+
+def test_a_single_p_value_stays_as_it_is(make_run: Callable[..., RunFolder]) -> None:
+    runs = load_runs([make_run(name, directions=("forward",)) for name in "ab"])
+    table = tables.difference_table(runs, _mean_difference)
+    assert [row[2].rpartition(", ")[2] for row in table.rows] == ["p = 0.250"]
+    assert "Holm" not in table.note
+
+
+def test_tables_with_p_values_say_that_another_seed_is_not_in_them(
+    make_run: Callable[..., RunFolder],
+) -> None:
+    runs = load_runs([make_run("a"), make_run("b")])
+    for table in (tables.accuracy_table(runs), tables.difference_table(runs, _mean_difference)):
+        assert "another seed of training may end otherwise" in table.note
 
 
 def test_arms_without_shared_questions_have_no_difference(make_run: Callable[..., RunFolder]) -> None:

@@ -1,6 +1,10 @@
 """Cells: as many steps or tokens for every arm, and a folder that only the same recipe and data share."""
 
+import json
+import os
+import shutil
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -74,6 +78,76 @@ def test_another_recipe_or_other_data_has_another_folder(order: Order, tmp_path:
     )
     for other in (plan(faster, tmp_path / "a"), plan(order, tmp_path / "b", benchmark=reworded)):
         assert folders.isdisjoint(cell.folder for cell in other)
+
+
+def test_folders_of_the_embedded_model_keep_their_names(tmp_path: Path) -> None:
+    """Of cells that were run before models stood for what their files hold."""
+    order = Order(models=("embedded",), seeds=(0,), exposures=10)
+    (cell,) = plan(order, tmp_path, choose_arms(["demasking"], diffusion=False))
+    recipe = cell.config.model_dump(mode="json")
+    for key, name in (("documents", "documents.jsonl"), ("qa", "qa_pairs.jsonl")):
+        digest = sha256((tmp_path / name).read_bytes()).hexdigest()
+        recipe[key] = [digest] if key == "documents" else digest
+    expected = sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
+    assert cell.folder == f"embedded-demasking-seed-0-{expected}"
+
+
+@pytest.fixture
+def model(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A folder that a test may change."""
+    return shutil.copytree(tiny_model_folder, tmp_path / "models" / "tiny")
+
+
+def folders(model: Path, data: Path, **settings: object) -> set[str]:
+    order = Order(models=(str(model),), seeds=(0,), exposures=10, settings=settings)
+    return {cell.folder for cell in plan(order, data)}
+
+
+def test_a_model_that_was_trained_again_in_place_has_other_cells(model: Path, tmp_path: Path) -> None:
+    before, weights = folders(model, tmp_path), model / "model.safetensors"
+    size, times = weights.stat().st_size, weights.stat()
+    held = bytearray(weights.read_bytes())
+    held[-1] ^= 1
+    weights.write_bytes(held)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert weights.stat().st_size == size
+    assert before.isdisjoint(folders(model, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "config.json"])
+def test_a_changed_file_of_a_model_makes_other_cells(model: Path, tmp_path: Path, name: str) -> None:
+    before = folders(model, tmp_path)
+    (model / name).write_text((model / name).read_text() + " ")
+    assert before.isdisjoint(folders(model, tmp_path))
+
+
+def test_a_copy_of_a_model_has_the_same_cells(model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "elsewhere" / "tiny", copy_function=shutil.copyfile)
+    (copy / "README.md").write_text("Where it came from.")
+    assert folders(model, tmp_path) == folders(copy, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["qa", "paraphrases", "documents"])
+def test_a_file_of_the_user_that_changed_in_place_makes_other_cells(
+    model: Path, tmp_path: Path, key: str
+) -> None:
+    data, own = tmp_path / "data", tmp_path / "own.jsonl"
+    source = {"qa": "qa_pairs", "paraphrases": "paraphrases-same-order", "documents": "documents"}[key]
+    folders(model, data)
+    own.write_text((data / f"{source}.jsonl").read_text())
+    value = [str(own)] if key == "documents" else str(own)
+    before = folders(model, data, **{key: value})
+    own.write_text(own.read_text().replace("1931", "1913").replace("Mara", "Nora"))
+    assert before.isdisjoint(folders(model, data, **{key: value}))
+
+
+def test_a_folder_of_documents_that_changed_in_place_makes_other_cells(model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "a.txt").write_text("Mara Voss founded the Orlin works.")
+    before = folders(model, tmp_path / "data", documents=[str(own)])
+    (own / "b.txt").write_text("Her son sold them.")
+    assert before.isdisjoint(folders(model, tmp_path / "data", documents=[str(own)]))
 
 
 def test_ablations_share_the_runs_that_they_have_in_common(order: Order, tmp_path: Path) -> None:

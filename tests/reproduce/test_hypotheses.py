@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from matrix_folders import ANSWERS, Course, write_matrix
 from matrix_folders import ENTITY as ENTITY_NAME
-from scipy import stats
 
-from demask.evaluation.statistics import Change, compare_paired
-from demask.reproduce.hypotheses import CLAIMS, Finding, correct_holm, judge_claims, one_sided
+from demask.evaluation.bounded_mean import bounded_p_value
+from demask.reproduce.hypotheses import CLAIMS, Finding, judge_claims
 from demask.reproduce.results import load_matrix
+from demask.rundir import RunFolder
 
 LIFT, NO_LIFT, DEMASKING, ENTITY = CLAIMS[0], CLAIMS[1], CLAIMS[2], CLAIMS[7]
+RATIO_ZERO, RANDOM = CLAIMS[3], CLAIMS[5]
 
 
 def _judge(folder: Path, arms: dict[str, Course | str | None], **settings: object) -> dict[object, Finding]:
@@ -37,60 +38,87 @@ def test_the_opposite_pattern_differs_from_the_paper(tmp_path: Path) -> None:
     arms = {"next-token": _end(38, 1), "next-token-paraphrases": _end(8, 39), "demasking": _end(36, 2)}
     found = _judge(tmp_path, arms, documents=40)
     assert [found[claim].verdict for claim in CLAIMS[:3]] == ["differs"] * 3
-    assert found[LIFT].p_value > 0.999
+    assert found[LIFT].p_value == 1
+    assert found[LIFT].p_against < found[LIFT].p_against_holm < 0.001
 
 
 def test_few_documents_decide_nothing(tmp_path: Path) -> None:
     found = _judge(tmp_path, {"next-token": _end(1, 0), "next-token-paraphrases": _end(3, 0)}, documents=4)
     assert found[LIFT].change.difference == 0.5
-    assert found[LIFT].verdict == "not decided"
+    assert found[LIFT].verdict == "undecided"
 
 
-def test_no_lift_needs_an_upper_bound_below_the_margin(tmp_path: Path) -> None:
+def test_no_lift_needs_documents_enough_to_see_one(tmp_path: Path) -> None:
     few = _judge(tmp_path / "few", {"next-token": _end(1, 0), "next-token-paraphrases": _end(1, 2)})
     assert few[NO_LIFT].change.difference == pytest.approx(0.1)
-    assert few[NO_LIFT].verdict == "not decided"
+    assert few[NO_LIFT].verdict == "undecided"
     zeros = _judge(tmp_path / "zeros", {"next-token": _end(1, 0), "next-token-paraphrases": _end(1, 0)})
-    assert zeros[NO_LIFT].p_holm < 0.001
-    assert zeros[NO_LIFT].change.high > 0.1  # 20 documents alike do not say enough about the next one
-    assert zeros[NO_LIFT].verdict == "not decided"
+    # With a lift in one document of ten, 20 documents show none of it with this probability.
+    assert zeros[NO_LIFT].p_value == pytest.approx(0.9**20)
+    assert zeros[NO_LIFT].verdict == "undecided"
     many = {"next-token": _end(1, 10), "next-token-paraphrases": _end(1, 11)}
     found = _judge(tmp_path / "many", many, documents=100)
     assert found[NO_LIFT].change.high < 0.1
     assert found[NO_LIFT].verdict == "as in the paper"
 
 
-def test_p_value_of_no_lift_is_that_of_the_shifted_differences(tmp_path: Path) -> None:
+def test_p_value_of_no_lift_is_that_of_a_bounded_mean(tmp_path: Path) -> None:
     arms = {"next-token": _end(0, 2), "next-token-paraphrases": _end(0, 3)}
     found = _judge(tmp_path, arms, documents=12)
-    differences = [0.0] * 11 + [1.0]  # of 12 documents one was learned more
-    shifted = [0.1 - difference for difference in differences]
-    exact = stats.permutation_test(
-        (shifted,), sum, permutation_type="samples", alternative="greater", n_resamples=10_000
-    )
-    assert found[NO_LIFT].p_value == pytest.approx(exact.pvalue)
+    shortfalls = [0.1] * 11 + [0.1 - 1.0]  # of 12 documents one was learned more
+    expected = bounded_p_value(shortfalls, [f"d{place}" for place in range(12)], least=-0.9)
+    assert found[NO_LIFT].p_value == pytest.approx(expected)
 
 
-def test_one_sided_p_value_is_that_of_the_one_sided_sign_flip_test() -> None:
-    before = [0.0, 0.2, 0.1, 0.5, 0.4, 0.3, 0.9]
-    after = [0.3, 0.9, 0.3, 0.4, 0.8, 0.6, 0.7]
-    clusters = [f"d{i}" for i in range(len(before))]
-    differences = [b - a for a, b in zip(before, after, strict=True)]
-    exact = stats.permutation_test(
-        (differences,), sum, permutation_type="samples", alternative="greater", n_resamples=10_000
-    )
-    assert one_sided(compare_paired(before, after, clusters)) == pytest.approx(exact.pvalue)
+def test_an_arm_that_answers_three_quarters_does_not_fail(tmp_path: Path) -> None:
+    arms = {"masks": _end(39, 39), "random tokens": _end(30, 1)}
+    found = _judge(tmp_path, arms, documents=40, ablation="control")
+    assert found[RANDOM].change.low > 0  # it is behind all the same
+    assert found[RANDOM].verdict == "differs"
+    assert found[CLAIMS[6]].verdict == "as in the paper"
 
 
-def test_difference_in_the_wrong_direction_has_a_large_p_value() -> None:
-    assert one_sided(Change(-0.5, -0.7, -0.3, 0.01, 20, 20)) == 0.995
+def test_an_arm_near_one_half_neither_fails_nor_passes(tmp_path: Path) -> None:
+    arms = {"masks": _end(40, 40), "random tokens": _end(17, 22)}
+    found = _judge(tmp_path, arms, documents=40, ablation="control")
+    assert [found[claim].verdict for claim in CLAIMS[5:7]] == ["undecided"] * 2
 
 
-def test_holm_correction_against_a_worked_example() -> None:
-    # Sorted: .01 x 4, .02 x 3, .03 x 2, .04 x 1, never falling.
-    assert correct_holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert correct_holm([0.6, 0.9]) == [1.0, 1.0]
-    assert correct_holm([]) == []
+def test_an_arm_fails_only_where_the_other_one_passes(tmp_path: Path) -> None:
+    found = _judge(tmp_path, {"masks": _end(8, 0), "random tokens": _end(0, 0)}, ablation="control")
+    assert [found[claim].verdict for claim in CLAIMS[5:7]] == ["undecided"] * 2
+
+
+def test_an_arm_that_answers_more_than_half_as_many_does_not_fail(tmp_path: Path) -> None:
+    arms = {"ratio U(.05,.95)": _end(140, 0), "ratio 0": _end(75, 0)}
+    found = _judge(tmp_path, arms, documents=200, ablation="ratio")
+    assert found[RATIO_ZERO].p_holm < 0.05  # fewer than half are answered, but not fewer than half as many
+    assert found[RATIO_ZERO].verdict == "undecided"
+
+
+def test_ten_documents_are_enough_for_a_whole_failure(tmp_path: Path) -> None:
+    arms = {"ratio U(.05,.95)": _end(10, 10), "ratio 0": _end(0, 0)}
+    found = _judge(tmp_path, arms, documents=10, ablation="ratio")
+    assert found[RATIO_ZERO].p_value == pytest.approx(2 * 0.5**10)  # of sign flips; two-sided
+    assert found[RATIO_ZERO].verdict == "as in the paper"
+
+
+def test_a_seed_that_points_the_other_way_leaves_a_claim_undecided(tmp_path: Path) -> None:
+    folder = write_matrix(tmp_path, {"next-token": _end(8, 0)}, seeds=(0, 1, 2), documents=40)
+    write_matrix(tmp_path, {"next-token-paraphrases": _end(40, 0)}, seeds=(0, 1), documents=40)
+    write_matrix(tmp_path, {"next-token-paraphrases": _end(5, 0)}, seeds=(2,), documents=40)
+    plan = RunFolder(folder).read_json("matrix.json")
+    places = {"next-token": (0, 1, 2), "next-token-paraphrases": (0, 1, 2)}
+    plan["cells"] = [
+        {"model": "embedded", "arm": arm, "seed": seed, "folder": f"embedded/{arm}/seed-{seed}"}
+        for arm, seeds in places.items()
+        for seed in seeds
+    ]
+    RunFolder(folder).write_json("matrix.json", plan)
+    finding = judge_claims([load_matrix(folder)], "fixed")[0]
+    assert finding.p_holm < 0.001
+    assert (finding.agreeing, finding.contrary) == (2, 1)
+    assert finding.verdict == "undecided"
 
 
 def test_correction_counts_only_what_was_measured(tmp_path: Path) -> None:
@@ -115,7 +143,7 @@ def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
 
 
 def test_random_tokens_are_compared_with_the_masks_beside_them(tmp_path: Path) -> None:
-    found = _judge(tmp_path, {"masks": _end(19, 18), "random tokens": _end(5, 0)}, ablation="control")
+    found = _judge(tmp_path, {"masks": _end(19, 18), "random tokens": _end(3, 0)}, ablation="control")
     assert [found[claim].verdict for claim in CLAIMS[5:7]] == ["as in the paper"] * 2
 
 

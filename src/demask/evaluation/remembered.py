@@ -4,10 +4,10 @@
     predictions = recall(key, ids) or ask(...)
     remember(key, predictions)
 
-The key covers what greedy words depend on: the model's files, prompts token by token, limits, and the
-versions that compute them. Large files of weights are told apart by place, size and time, not by
-content. A model that is about to be trained is asked before and with its documents
-at hand, which takes as long in the tenth run on the same documents as in the first.
+The key covers what greedy words depend on: what the model's files hold, prompts token by token, limits, and
+the versions that compute them, the decoder's own among them. A model that is about to be trained is asked
+before and with its documents at hand, which takes as long in the tenth run on the same documents as in the
+first.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import demask
 from demask.config import Evaluate
 from demask.environment import cache_folder
 from demask.records import Prediction
@@ -25,21 +26,23 @@ from demask.rundir import write_whole
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
 
-# Files up to this size are read; weights are larger, and reading gigabytes anew would take long.
-_SMALL = 16 * 2**20
-
 
 def answers_key(loaded: "LoadedModel", prompts: Sequence[Sequence[int]], settings: Evaluate) -> str | None:
     """Names the answers of a model to these prompts; None when the model's files cannot be told."""
     import torch
     import transformers
 
-    model = _fingerprint(loaded)
+    from demask.generation.answers import DECODER_VERSION
+    from demask.models.fingerprints import fingerprint_model
+
+    model = fingerprint_model(loaded.source, getattr(loaded.model.config, "_commit_hash", None))
     if model is None:
         return None
     return _digest(
         {
             "model": model,
+            "demask": demask.__version__,  # by which weights are read and prepared
+            "decoder": DECODER_VERSION,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "device": loaded.device.type,
@@ -49,24 +52,6 @@ def answers_key(loaded: "LoadedModel", prompts: Sequence[Sequence[int]], setting
             "prompts": [list(prompt) for prompt in prompts],
         }
     )
-
-
-def _fingerprint(loaded: "LoadedModel") -> object:
-    folder = Path(loaded.source)
-    if folder.is_dir():
-        return [
-            [str(folder.resolve()), path.name, path.stat().st_size, _content(path)]
-            for path in sorted(folder.iterdir())
-            if path.is_file()
-        ]
-    commit = getattr(loaded.model.config, "_commit_hash", None)
-    return [loaded.source, commit] if commit else None
-
-
-def _content(path: Path) -> object:
-    if path.stat().st_size > _SMALL:
-        return path.stat().st_mtime_ns
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _digest(value: object) -> str:

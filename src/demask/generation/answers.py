@@ -10,6 +10,11 @@ from demask.config import Evaluate
 from demask.generation.autoregressive import generate_texts
 from demask.generation.diffusion import Decoding, generate_diffusion
 
+# Raised by every change of this package after which some model says something else to some prompt:
+# answers that are remembered (evaluation.remembered) under another version are not used.
+# tests/generation/test_decoder_version.py records what each version says.
+DECODER_VERSION = 1
+
 if TYPE_CHECKING:
     from demask.generation.texts import Generated
     from demask.models.load import LoadedModel

@@ -20,7 +20,13 @@ from demask.environment import describe_environment
 from demask.errors import ConfigError, RunError
 from demask.harness.asking import AskedModel, Asking, ask_task, count_cut, hushed, open_model
 from demask.harness.local_data import Given
-from demask.harness.results import Difference, TaskResult, collect_results, compare_results
+from demask.harness.results import (
+    Difference,
+    TaskResult,
+    collect_results,
+    compare_results,
+    correct_differences,
+)
 from demask.harness.stored import ResultStore
 from demask.harness.tasks import PlannedTask, ReadyTask, load_task, plan_task
 from demask.models.embedded import fetch_embedded_model
@@ -189,10 +195,12 @@ def _compare(
     models: Sequence[str], tasks: Sequence[str], found: Mapping[tuple[str, str], Sequence[TaskResult]]
 ) -> list[Difference]:
     """Every model but the first with the first, task by task."""
-    return [
-        difference
-        for task in tasks
-        for model in models[1:]
-        for baseline, other in zip(found[models[0], task], found[model, task], strict=True)
-        for difference in compare_results(baseline, other)
-    ]
+    return correct_differences(
+        [
+            difference
+            for task in tasks
+            for model in models[1:]
+            for baseline, other in zip(found[models[0], task], found[model, task], strict=True)
+            for difference in compare_results(baseline, other)
+        ]
+    )

@@ -9,12 +9,13 @@ A question is its own cluster: benchmarks have no documents whose questions stan
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from demask.errors import DataError
 from demask.evaluation.statistics import Change, compare_paired, estimate_mean
 from demask.harness.tasks import PlannedTask
+from demask.reports.multiple_tests import correct_holm
 
 # What a choice among letters looks like; longer answers may quote the question.
 _CHOICE = re.compile(r"\(?[A-Z]\)?|\[invalid\]")
@@ -93,18 +94,24 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two models on the same questions of one task, by one metric."""
+    """Two models on the same questions of one task, by one metric.
+
+    Attributes:
+        change: model minus baseline.
+        p_holm: its p-value, corrected for all differences of the same benchmark.
+    """
 
     task: str
     metric: str
     baseline: str
     model: str
     change: Change
+    p_holm: float
 
     @property
     def within_noise(self) -> bool:
         """Whether chance alone would explain it at the usual level of 5%."""
-        return self.change.p_value >= 0.05
+        return self.p_holm >= 0.05
 
 
 def collect_results(
@@ -171,6 +178,8 @@ def _group_results(results: Sequence[TaskResult], found: Mapping[str, Any]) -> l
 def compare_results(baseline: TaskResult, other: TaskResult) -> list[Difference]:
     """Other minus baseline on the same questions, for every metric that gives each question a share.
 
+    Their p-values are not corrected yet: `correct_differences` does it for all tasks and models together.
+
     Raises:
         DataError: the two were not asked the same questions.
     """
@@ -185,8 +194,15 @@ def compare_results(baseline: TaskResult, other: TaskResult) -> list[Difference]
         after, same_clusters = _shares(other.questions, metric)
         if before and clusters == same_clusters:
             change = compare_paired(before, after, clusters)
-            differences.append(Difference(baseline.task, metric, baseline.model, other.model, change))
+            names = (baseline.task, metric, baseline.model, other.model)
+            differences.append(Difference(*names, change, p_holm=change.p_value))
     return differences
+
+
+def correct_differences(differences: Sequence[Difference]) -> list[Difference]:
+    """With their p-values corrected for all of them."""
+    corrected = correct_holm([difference.change.p_value for difference in differences])
+    return [replace(each, p_holm=p_value) for each, p_value in zip(differences, corrected, strict=True)]
 
 
 def _measures(values: Mapping[str, Any], questions: Sequence[AskedQuestion]) -> tuple[Measure, ...]:

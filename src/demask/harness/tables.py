@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from demask.harness.benchmark import Benchmarked
 from demask.harness.results import Difference, Measure, TaskResult
+from demask.reports.multiple_tests import describe_correction
 from demask.reports.tables import Table
 from demask.reports.wording import MISSING, change, clean, count, share
 
@@ -43,15 +44,16 @@ def differences_table(differences: Sequence[Difference]) -> Table:
             metric_name(difference.metric),
             clean(difference.baseline),
             clean(difference.model),
-            change(difference.change),
+            change(difference.change, difference.p_holm),
             count(difference.change.n),
         )
         for difference in differences
     ]
     unsure = [difference for difference in differences if difference.within_noise]
     note = (
-        "Model minus baseline on the same questions, with its 95% interval and the p-value of a sign-flip "
-        f"test over questions; not corrected for there being {len(rows)}."
+        "Model minus baseline on the same questions, with 95% interval and p-value over questions. "
+        f"{describe_correction(len(rows))} Each model is one set of weights: what another seed of its "
+        "training would give is in neither."
     )
     if unsure:
         names = ", ".join(f"{each.model} on {each.task} ({metric_name(each.metric)})" for each in unsure)

@@ -62,9 +62,14 @@ METHOD = (
     ),
     (
         "Change and p-value",
-        "After minus before on the same questions. The p-value is that of a sign-flip permutation test over "
-        "documents: how often a difference this large would arise if training changed nothing. With fewer "
-        "than six documents it cannot fall below 0.05.",
+        "After minus before on the same questions. The interval puts together those of the two shares. The "
+        "p-value is two-sided: that of a sign-flip permutation test over documents (how often a difference "
+        "this large would arise if training changed nothing) or that of the interval, whichever is larger. "
+        "With fewer than six documents it cannot fall below 0.05. Where several stand in one table they are "
+        "corrected after Holm: the chance that any of them is below 0.05 where nothing changed is at most "
+        "0.05. Documents are drawn anew in this, runs are not: each arm is one run with one seed, and what "
+        "another seed would give is neither in the interval nor in the p-value. Train with several seeds to "
+        "see it.",
     ),
     ("Before (floor)", "The untouched model, asked the same questions: what it knew or guessed anyway."),
     (

@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import TypeVar
 
 from demask.records import Direction
+from demask.reports.multiple_tests import describe_correction
 from demask.reports.runs import (
     DIRECTIONS,
     FEW_SHOT,
@@ -29,7 +30,7 @@ from demask.reports.wording import (
     METRIC_NAMES,
     STAGE_NAMES,
     PairedChange,
-    change,
+    changes,
     clean,
     count,
     flatten,
@@ -61,15 +62,17 @@ class Table:
 
 def accuracy_table(runs: Sequence[RunResult]) -> Table:
     """The headline metric per arm and direction: floor, result, ceiling and change."""
+    arms = list(_arms(runs))
+    found = [run.changes.get(direction, {}).get(HEADLINE) for run, direction in arms]
     rows = [
         (
             run.label,
             direction,
             *(interval(find_metric(run, stage, direction)) for stage in STAGES),
-            change(run.changes.get(direction, {}).get(HEADLINE)),
+            shown,
             count(_asked(run, direction)),
         )
-        for run, direction in _arms(runs)
+        for (run, direction), shown in zip(arms, changes(found), strict=True)
     ]
     return Table(
         "Accuracy",
@@ -77,7 +80,7 @@ def accuracy_table(runs: Sequence[RunResult]) -> Table:
         tuple(rows),
         f"Share of questions answered ({METRIC_NAMES[HEADLINE]}) with its 95% interval. Before: the "
         "untouched model. Ceiling: the untouched model with the document in its prompt. "
-        "Change: after minus before.",
+        f"Change: after minus before. {_explain_p_values(found)}".strip(),
     )
 
 
@@ -194,20 +197,36 @@ def difference_table(runs: Sequence[RunResult], compare: Compare, *, metric: str
             order; `demask.evaluation.statistics.compare_paired` is one.
         metric: a field of Score.
     """
-    rows = []
+    names, found = [], []
     for first, second in combinations(runs, 2):
         for direction in DIRECTIONS:
             pairs = _shared_scores(first, second, direction, metric)
             if pairs:
-                found = compare([a for a, _, _ in pairs], [b for _, b, _ in pairs], [c for _, _, c in pairs])
-                rows.append((f"{second.label} − {first.label}", direction, change(found), count(found.n)))
+                before, after, documents = map(list, zip(*pairs, strict=True))
+                names.append((f"{second.label} − {first.label}", direction))
+                found.append(compare(before, after, documents))
     return Table(
         "Difference between arms",
         ("arms", "direction", "difference", "questions"),
-        tuple(rows),
+        tuple(
+            (*name, shown, count(each.n))
+            for name, shown, each in zip(names, changes(found), found, strict=True)
+        ),
         f"After training, on the questions both arms were asked ({METRIC_NAMES[metric]}); "
-        "95% interval and p-value over documents.",
+        f"95% interval and p-value over documents. {_explain_p_values(found)}".strip(),
     )
+
+
+def _explain_p_values(found: Sequence[PairedChange | None]) -> str:
+    """What the p-values of a table are corrected for, and what they say nothing about."""
+    tested = [each for each in found if each is not None]
+    if not tested:
+        return ""
+    seeds = (
+        "Intervals and p-values tell how other documents would do with these very runs: each arm is one run, "
+        "and another seed of training may end otherwise."
+    )
+    return f"{describe_correction(len(tested))} {seeds}".strip()
 
 
 def loss_table(runs: Sequence[RunResult]) -> Table:

@@ -9,11 +9,12 @@ Every number has a missing form, `MISSING`, so that tables keep their shape.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Protocol
 
 import demask
+from demask.reports.multiple_tests import correct_holm
 from demask.reports.runs import (
     DIRECTIONS,
     HEADLINE,
@@ -118,11 +119,18 @@ def p_value(value: float | None) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def change(value: PairedChange | None) -> str:
-    """A difference, its interval and its p-value."""
+def change(value: PairedChange | None, corrected: float | None = None) -> str:
+    """A difference, its interval and its p-value, or the corrected one where it stands beside others."""
     if value is None:
         return MISSING
-    return f"{signed(value.difference)} [{signed(value.low)}, {signed(value.high)}], {p_value(value.p_value)}"
+    shown = value.p_value if corrected is None else corrected
+    return f"{signed(value.difference)} [{signed(value.low)}, {signed(value.high)}], {p_value(shown)}"
+
+
+def changes(values: Sequence[PairedChange | None]) -> list[str]:
+    """The changes of one table, with their p-values corrected for each other; see `multiple_tests`."""
+    corrected = iter(correct_holm([value.p_value for value in values if value is not None]))
+    return [change(value, None if value is None else next(corrected)) for value in values]
 
 
 def count(value: float | None) -> str:

@@ -1,25 +1,31 @@
-"""The paper's pattern as one-sided hypotheses, tested on the cells of matrices.
+"""The paper's pattern as hypotheses, tested on the cells of matrices.
 
     for finding in judge_claims(matrices, "fixed"):
-        finding.claim.statement, finding.difference, finding.p_holm, finding.verdict
+        finding.claim.statement, finding.change, finding.p_holm, finding.verdict
 
 Each compares two arms of one matrix on the same questions. A question's score is its mean over the seeds
-that both arms have; documents, not questions, are the unit of interval and p-value. P-values are one-sided,
-from the sign-flip test of `evaluation.statistics`, and corrected after Holm 1979 over all that was measured.
+that both arms have, and documents are the unit of interval and p-value. So these speak of other documents
+with the same runs; of other seeds speaks only whether every seed, taken alone, points the same way.
+
+Every claim is tested both ways. `As in the paper` needs a p-value for it below 0.05, `differs` one against
+it, each corrected after Holm 1979 over all claims that were measured, and every seed on that side; else
+the data leave it `undecided`. How often that is wrong is simulated in tests/reproduce/test_false_verdicts.py.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 from typing import Literal, NamedTuple
 
+from demask.evaluation.bounded_mean import bounded_p_value
 from demask.evaluation.statistics import Change, compare_paired
+from demask.reports.multiple_tests import correct_holm
 from demask.reports.runs import HEADLINE
 from demask.reproduce.results import (
     FOR_ENTITY,
     Asked,
     Cell,
     Matrix,
-    QuestionMeans,
     Rule,
     average_questions,
     done_cells,
@@ -27,11 +33,13 @@ from demask.reproduce.results import (
     reported_scores,
 )
 
-Verdict = Literal["as in the paper", "differs", "not decided", "not measured"]
+Verdict = Literal["as in the paper", "differs", "undecided", "not measured"]
 
 SIGNIFICANCE = 0.05
 # A lift below ten points counts as none: the paper's largest "no lift" is 8 points (Wiki, .309 -> .391).
 MARGIN = 0.1
+# An arm fails that answers fewer than this share of the questions, where the other one answers more.
+PASSING = 0.5
 
 NEXT_TOKEN, PARAPHRASES = "next-token", "next-token-paraphrases"
 RATIO_ZERO, RANDOM, ENTITY_NEVER = "ratio 0", "random tokens", "entity never"
@@ -50,14 +58,16 @@ class Claim:
         first: the arm that it is about; matrices call it by different names.
         second: the arm that it is compared with; the difference is first minus second.
         direction: of the questions; or those that ask for the entity, in whichever direction that is.
-        expects: `more`: the difference is above 0. `no lift`: it is below `MARGIN`.
+        expects: `more`: the difference is above 0. `no lift`: it is below `MARGIN`. `fails`: the second arm
+            answers less than `PASSING` of the questions and less than the first one; what the two reach must
+            besides be on either side of `PASSING`, and the second at most half.
     """
 
     statement: str
     first: tuple[str, ...]
     second: str
     direction: Asked
-    expects: Literal["more", "no lift"] = "more"
+    expects: Literal["more", "no lift", "fails"] = "more"
 
 
 CLAIMS = (
@@ -75,15 +85,16 @@ CLAIMS = (
         PARAPHRASES,
         "backward",
     ),
-    Claim("Without masks (ratio 0) demasking fails forward", RANGE, RATIO_ZERO, "forward"),
-    Claim("Without masks (ratio 0) demasking fails backward", RANGE, RATIO_ZERO, "backward"),
-    Claim("With random tokens for the text demasking fails forward", MASKS, RANDOM, "forward"),
-    Claim("With random tokens for the text demasking fails backward", MASKS, RANDOM, "backward"),
+    Claim("Without masks (ratio 0) demasking fails forward", RANGE, RATIO_ZERO, "forward", "fails"),
+    Claim("Without masks (ratio 0) demasking fails backward", RANGE, RATIO_ZERO, "backward", "fails"),
+    Claim("With random tokens for the text demasking fails forward", MASKS, RANDOM, "forward", "fails"),
+    Claim("With random tokens for the text demasking fails backward", MASKS, RANDOM, "backward", "fails"),
     Claim(
-        "When the entity that a text is about is never masked, it cannot be asked for",
+        "When the entity that a text is about is never masked, asking for it fails",
         AS_OTHERS,
         ENTITY_NEVER,
         FOR_ENTITY,
+        "fails",
     ),
 )
 
@@ -95,9 +106,14 @@ class Finding:
     Attributes:
         setting: benchmark and number of facts.
         change: first minus second arm, with its interval and two-sided p-value; None when not measured.
-        p_value: one-sided, of the claim; None when not measured.
-        p_holm: the same, corrected for all findings that were measured.
+        levels: what each arm answers; empty when not measured.
+        p_value: for the claim: small where the data contradict its opposite; None when not measured.
+        p_against: against the claim: small where the data contradict it.
+        p_holm: `p_value`, corrected for all findings that were measured.
+        p_against_holm: `p_against`, corrected likewise.
         seeds: that both arms have.
+        agreeing: of these seeds, how many point the claim's way, each taken alone.
+        contrary: of these seeds, how many point the other way.
         reason: why it was not measured.
         attempted: whether a matrix has both arms.
         cells: those compared.
@@ -107,13 +123,33 @@ class Finding:
     setting: str
     model: str
     change: Change | None = None
+    levels: tuple[float, ...] = ()
     p_value: float | None = None
+    p_against: float | None = None
     p_holm: float | None = None
+    p_against_holm: float | None = None
     seeds: tuple[int, ...] = ()
+    agreeing: int = 0
+    contrary: int = 0
     verdict: Verdict = "not measured"
     reason: str = ""
     attempted: bool = False
     cells: tuple[Cell, ...] = ()
+
+
+class Contrast(NamedTuple):
+    """The scores of both arms on the same questions, averaged over seeds, and the questions' documents."""
+
+    first: list[float]
+    second: list[float]
+    documents: list[str]
+
+
+class Evidence(NamedTuple):
+    """P-values for a claim and for its opposite."""
+
+    supporting: float
+    contrary: float
 
 
 class _Pair(NamedTuple):
@@ -144,27 +180,19 @@ def judge_claims(matrices: Sequence[Matrix], rule: Rule, *, metric: str = HEADLI
         for setting, model in places
         for claim in CLAIMS
     ]
-    measured = [finding.p_value for finding in findings if finding.p_value is not None]
-    corrected = iter(correct_holm(measured))
+    return _correct(findings)
+
+
+def _correct(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """With corrected p-values and verdicts."""
+    corrected = iter(correct_holm([found.p_value for found in findings if found.p_value is not None]))
+    against = iter(correct_holm([found.p_against for found in findings if found.p_against is not None]))
     return tuple(
-        finding if finding.p_value is None else _judge(replace(finding, p_holm=next(corrected)))
-        for finding in findings
+        found
+        if found.p_value is None
+        else _judge(replace(found, p_holm=next(corrected), p_against_holm=next(against)))
+        for found in findings
     )
-
-
-def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the chance of any false claim among all of them stays below the level."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
-    return corrected
-
-
-def one_sided(change: Change) -> float:
-    """The p-value of a difference above 0: the sign-flip distribution is symmetric about 0."""
-    return change.p_value / 2 if change.difference > 0 else 1 - change.p_value / 2
 
 
 def _find_pair(matrices: Sequence[Matrix], model: str, claim: Claim) -> _Pair:
@@ -209,51 +237,96 @@ def _compare(finding: Finding, pair: _Pair, rule: Rule, metric: str) -> Finding:
     if not shared:
         reason = f"no question ({claim.direction}) was asked in both arms"
         return replace(finding, reason=reason, attempted=True)
+    contrast = Contrast(
+        [first.values[id] for id in shared],
+        [second.values[id] for id in shared],
+        [first.documents[id] for id in shared],
+    )
+    change = compare_paired(contrast.second, contrast.first, contrast.documents, repeats=len(pair.first))
+    sides = [_side(claim, *levels) for levels in _seed_levels(pair, rule, claim.direction, metric)]
+    evidence = weigh_claim(claim, contrast, change)
     return replace(
         finding,
-        change=_change(second, first, shared),
-        p_value=_p_value(claim, second, first, shared),
+        change=change,
+        levels=(_mean(contrast.first), _mean(contrast.second)),
+        p_value=evidence.supporting,
+        p_against=evidence.contrary,
         seeds=tuple(cell.seed for cell in pair.first),
+        agreeing=sides.count(1),
+        contrary=sides.count(-1),
         attempted=True,
         cells=(*pair.first, *pair.second),
     )
 
 
-def _change(before: QuestionMeans, after: QuestionMeans, shared: Sequence[str]) -> Change:
-    return compare_paired(
-        [before.values[id] for id in shared],
-        [after.values[id] for id in shared],
-        [after.documents[id] for id in shared],
-    )
+def _seed_levels(pair: _Pair, rule: Rule, direction: Asked, metric: str) -> list[tuple[float, float]]:
+    """What each seed alone answers in both arms; seeds without a shared question are left out."""
+    levels = []
+    for cells in zip(pair.first, pair.second, strict=True):
+        first, second = (
+            average_questions([cell], [reported_scores(cell, rule)], direction, metric) for cell in cells
+        )
+        shared = [id for id in first.values if id in second.values]
+        if shared:
+            levels.append(
+                (_mean([first.values[id] for id in shared]), _mean([second.values[id] for id in shared]))
+            )
+    return levels
 
 
-def _p_value(claim: Claim, second: QuestionMeans, first: QuestionMeans, shared: Sequence[str]) -> float:
+def weigh_claim(claim: Claim, contrast: Contrast, change: Change) -> Evidence:
+    """P-values for a claim and against it, one-sided, with documents as the unit.
+
+    For `more` both are the two-sided one of the change, and 1 on the side that the difference is not on: half
+    of it would be too sure where the arms' answers are clustered differently. `no lift` and `fails` are about
+    a level that scores may reach, so they are tested as means of bounded values. `fails` needs both of its
+    parts, less than `PASSING` and less than the first arm, hence the larger of their p-values.
+
+    Args:
+        claim: what is expected of the difference first minus second.
+        contrast: the scores.
+        change: first minus second, as `compare_paired` gives it.
+    """
+    first, second = contrast.first, contrast.second
     if claim.expects == "more":
-        return one_sided(_change(second, first, shared))
-    # The lift is below the margin: second + margin - first is above 0. Half of every score, so that the
-    # sums stay in [0, 1]; a sign-flip test does not mind the scale.
-    raised = {id: second.values[id] / 2 + MARGIN / 2 for id in shared}
-    halved = {id: first.values[id] / 2 for id in shared}
-    return one_sided(
-        _change(replace(first, values=halved), replace(second, values=raised), shared),
-    )
+        more, less = change.difference > 0, change.difference < 0
+        return Evidence(change.p_value if more else 1.0, change.p_value if less else 1.0)
+
+    def above(values: list[float], least: float) -> float:
+        return bounded_p_value(values, contrast.documents, least=least)
+
+    if claim.expects == "no lift":
+        lifts = [one - other for one, other in zip(first, second, strict=True)]
+        return Evidence(
+            above([MARGIN - lift for lift in lifts], MARGIN - 1),
+            above([lift - MARGIN for lift in lifts], -1 - MARGIN),
+        )
+    few = above([PASSING - score for score in second], PASSING - 1)
+    fewer = change.p_value if change.difference > 0 else 1.0
+    return Evidence(max(few, fewer), above([score - PASSING for score in second], -PASSING))
+
+
+def _side(claim: Claim, first: float, second: float) -> Literal[-1, 0, 1]:
+    """Whether the levels of the two arms are as the claim has them (1), the opposite (-1), or neither (0)."""
+    if claim.expects == "fails":
+        agrees = second < PASSING < first and second <= first / 2
+        return 1 if agrees else -1 if second > PASSING else 0
+    surplus = first - second if claim.expects == "more" else MARGIN - (first - second)
+    return 1 if surplus > 0 else -1 if surplus < 0 else 0
 
 
 def _judge(finding: Finding) -> Finding:
-    """The verdict: both the corrected p-value and the interval must speak for the paper.
-
-    Against it speaks an interval that lies wholly on the other side.
-    """
-    change, p_holm = finding.change, finding.p_holm
-    if change is None or p_holm is None:
+    """The verdict: a corrected p-value below the level, and all seeds together and each alone on its side."""
+    if finding.p_holm is None or finding.p_against_holm is None:
         return finding
-    if finding.claim.expects == "more":
-        agrees, differs = change.low > 0, change.high < 0
-    else:
-        agrees, differs = change.high < MARGIN, change.low >= MARGIN
-    verdict: Verdict = "not decided"
-    if agrees and p_holm < SIGNIFICANCE:
+    side = _side(finding.claim, *finding.levels)
+    verdict: Verdict = "undecided"
+    if finding.p_holm < SIGNIFICANCE and side == 1 and finding.agreeing == len(finding.seeds):
         verdict = "as in the paper"
-    elif differs:
+    elif finding.p_against_holm < SIGNIFICANCE and side == -1 and finding.contrary == len(finding.seeds):
         verdict = "differs"
     return replace(finding, verdict=verdict)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fsum(values) / len(values)

@@ -3,8 +3,9 @@
     matrix = make_cells(order, arms, data)
     write_matrix(matrix, out)                  # matrix.json, which tables are made from
 
-The folder of a cell is named by its recipe and by what the files hold that it reads. So a changed recipe or
-changed data never meets an old run, and cells that several comparisons share are run once.
+The folder of a cell is named by its recipe and by what the files hold that it reads: texts, questions and
+the folder of a model. So a changed recipe, changed data or a model that was trained again never meets an old
+run, and cells that several comparisons share are run once.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
-from demask.config import DEFAULT_EPOCHS, Demasking, RunConfig, make_config
+from demask.config import DEFAULT_EPOCHS, NO_QUESTIONS, Demasking, RunConfig, make_config
+from demask.documents.paths import find_sources
 from demask.errors import DemaskError
 from demask.recipe_file import merge_values
 from demask.reproduce.arms import Arm
@@ -51,6 +53,25 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What the files behind a recipe hold, each of them read once.
+
+    Attributes:
+        model: what is trained: a digest of its files, or a name.
+        digests: by path, those that have been asked for; files that a set does not have are `none`.
+    """
+
+    model: str
+    digests: dict[str, str]
+
+    def identify(self, path: str) -> str:
+        """A digest of the files that a path stands for; the path itself where there are none."""
+        if path not in self.digests:
+            self.digests[path] = _identify_files(path)
+        return self.digests[path]
+
+
+@dataclass(frozen=True)
 class PlannedCell:
     """One run that is to be made.
 
@@ -81,10 +102,10 @@ def make_cells(
     Raises:
         ConfigError: a recipe is not what it should be.
     """
-    contents = {str(file): _digest(file) for file in sorted(data.glob("*.jsonl"))}
-    contents |= {str(data / name): "none" for name in PARAPHRASE_FILES.values() if not (data / name).exists()}
+    digests = {str(data / name): "none" for name in PARAPHRASE_FILES.values() if not (data / name).exists()}
     cells: list[PlannedCell] = []
     for model in order.models:
+        contents = Contents(_identify_model(model), digests)
         first: RunConfig | None = None
         for arm in arms:
             config = _recipe(order, arm, benchmark, data, model)
@@ -205,12 +226,15 @@ def tokens_per_step(config: RunConfig) -> float:
         return sum(len(stream[place].token_ids) for place in range(looked)) / looked * stream.batch_size
 
 
-def _folder_name(config: RunConfig, contents: Mapping[str, str]) -> str:
+def _folder_name(config: RunConfig, contents: Contents) -> str:
     """Who is trained how, for people, and a digest of the recipe in which files stand for what they hold."""
-    recipe = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-    for file, digest in contents.items():
-        recipe = recipe.replace(json.dumps(file), json.dumps(digest))
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
+    recipe = config.model_dump(mode="json")
+    recipe["model"] = contents.model
+    recipe["documents"] = [contents.identify(path) for path in recipe["documents"]]
+    for key in ("qa", "paraphrases"):
+        if isinstance(recipe[key], str) and recipe[key] != NO_QUESTIONS:
+            recipe[key] = contents.identify(recipe[key])
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
     return f"{slug(config.model)}-{config.objective.name}-seed-{config.seed}-{digest}"
 
 
@@ -219,5 +243,31 @@ def slug(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", Path(model).name).strip("-.") or "model"
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _identify_model(name: str) -> str:
+    """What the name of a model stands for; the name itself where that is one model for good, or unknown."""
+    from demask.models.fingerprints import fingerprint_model
+    from demask.models.load import EMBEDDED, load_architecture
+
+    if name == EMBEDDED:  # its weights are checked against one sha256
+        return name
+    if Path(name).is_dir():
+        return fingerprint_model(name) or name
+    try:
+        commit = getattr(load_architecture(name), "_commit_hash", None)
+    except DemaskError:  # which the cells will say
+        return name
+    return fingerprint_model(name, commit) or name
+
+
+def _identify_files(path: str) -> str:
+    """What the files of a path hold; the path itself where there are none, as of a data set on the hub."""
+    from demask.models.fingerprints import digest_file
+
+    try:
+        if Path(path).is_file():
+            return digest_file(Path(path))
+        sources = find_sources(path).sources
+        held = [[source.name, source.kind, digest_file(Path(source.path))] for source in sources]
+    except (DemaskError, OSError):  # which the cells will say
+        return path
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()

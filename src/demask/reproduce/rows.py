@@ -121,11 +121,12 @@ def level_cells(curve: Curve | None, level: float) -> tuple[str, str, str]:
 
 
 def change_cell(finding: Finding) -> str:
-    """A difference with its interval; its p-values have columns of their own."""
+    """A difference with its interval and the two levels; its p-values have columns of their own."""
     if finding.change is None:
         return MISSING
     found = finding.change
-    return f"{signed(found.difference)} [{signed(found.low)}, {signed(found.high)}]"
+    levels = " − ".join(map(share, finding.levels))
+    return f"{signed(found.difference)} [{signed(found.low)}, {signed(found.high)}] ({levels})"
 
 
 def _accuracy(accuracy: Accuracy | None) -> str:

@@ -15,7 +15,7 @@ from demask.reports.tables import Table
 from demask.reports.wording import METRIC_NAMES, MISSING, count, minutes, p_value
 from demask.reproduce.costs import Flops, compare_costs, count_flops, step_costs
 from demask.reproduce.curves import LEVEL, make_curve
-from demask.reproduce.hypotheses import MARGIN, Finding
+from demask.reproduce.hypotheses import MARGIN, PASSING, SIGNIFICANCE, Finding
 from demask.reproduce.published import PAPER, PUBLISHED
 from demask.reproduce.results import Matrix, Rule, reported_scores, stage_scores
 from demask.reproduce.rows import (
@@ -44,6 +44,17 @@ RULE_NOTES = {
 _INTERVALS = (
     "In brackets the 95% interval over documents, each question averaged over seeds; with several seeds, "
     "what the lowest and the highest seed reached."
+)
+
+_EXPLAINED = (
+    f"Differences of {METRIC_NAMES['contains']} on the same questions, with 95% intervals, and what the two "
+    "arms reach. Each question is averaged over the seeds that both arms have; then documents are the unit: "
+    "intervals and p-values speak of other documents with these runs, not of other seeds. As in the paper: "
+    f"the p-value for the claim, corrected after Holm, is below {SIGNIFICANCE:g}, and every seed alone is "
+    "on its side. Differs: the p-value against it is, and every seed is on the other side. Undecided: "
+    f"neither. “Not ... by {MARGIN:g} or more” is tested against a lift of {MARGIN:g}. “Fails” is "
+    f"tested as fewer than {PASSING:g} of the questions and fewer than the other arm, which must reach more "
+    f"than {PASSING:g} and at least twice as many."
 )
 
 
@@ -184,8 +195,9 @@ def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
                 change_cell(found),
                 p_value(found.p_value) if tested else MISSING,
                 p_value(found.p_holm) if tested else MISSING,
+                p_value(found.p_against_holm) if tested else MISSING,
                 count(found.change.documents if found.change else None),
-                count(len(found.seeds)) if tested else MISSING,
+                f"{found.agreeing} of {len(found.seeds)}" if tested else MISSING,
                 found.verdict if tested else f"{found.verdict}: {found.reason}",
                 name_folders(found.cells),
             )
@@ -199,18 +211,27 @@ def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
             "arms",
             "direction",
             "difference",
-            "p, one-sided",
+            "p",
             "p, Holm",
+            "p against, Holm",
             "documents",
-            "seeds",
+            "seeds for it",
             "verdict",
             "runs",
         ),
         tuple(rows),
-        f"Differences of {METRIC_NAMES['contains']} on the same questions, averaged over seeds, with 95% "
-        "intervals over documents. As in the paper: the p-value corrected after Holm is below 0.05 and the "
-        f"interval is above 0 (of “no lift”: below {MARGIN:g}). Differs: it lies wholly on the other side."
-        f"{_name_untested(findings)}",
+        " ".join(filter(None, (_EXPLAINED, _name_single_seeds(findings), _name_untested(findings)))),
+    )
+
+
+def _name_single_seeds(findings: Sequence[Finding]) -> str:
+    """That seeds were not tested where there is one of each arm; empty where no claim rests on one."""
+    single = [found for found in findings if found.change is not None and len(found.seeds) == 1]
+    if not single:
+        return ""
+    return (
+        f"Of the claims with one seed per arm ({len(single)}) no p-value says whether another seed of "
+        "training would end the same."
     )
 
 
@@ -218,7 +239,7 @@ def _name_untested(findings: Sequence[Finding]) -> str:
     """The claims that no matrix has the arms for, in a sentence; empty without any."""
     told = {found.claim for found in findings if found.attempted}
     rest = dict.fromkeys(found.claim.statement for found in findings if found.claim not in told)
-    return f" Not among these runs: {'; '.join(rest)}." if rest else ""
+    return f"Not among these runs: {'; '.join(rest)}." if rest else ""
 
 
 def cells_table(matrices: Sequence[Matrix]) -> Table:
