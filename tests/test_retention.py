@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,21 @@ def plain(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     return out
 
 
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a command; its exit code."""
+
+    def run(*words: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["demask", *map(str, words)])
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    return run
+
+
 def test_a_run_measures_what_else_it_changed(done):
     found = done.summary["retention"]
     assert set(found["measures"]) >= {
@@ -105,7 +122,7 @@ def test_what_was_measured_is_measured_again_when_its_file_is_gone(done, setting
 
 
 def test_the_verdict_comes_first_in_every_report(done):
-    first = "It answers 0 of 2 forward and 0 of 2 backward of the questions about the documents."
+    first = "It answers 0 of 2 questions about the documents forward and 0 of 2 backward."
     page = (done.run_folder / "report.html").read_text()
     markdown = (done.run_folder / "report.md").read_text()
     assert page.index(first) < page.index("<nav")
@@ -127,10 +144,10 @@ def test_a_run_that_was_not_measured_says_so(plain):
     assert not FILES & {path.name for path in plain.iterdir()}
 
 
-def test_evaluate_measures_a_run_that_did_not(plain, monkeypatch, capsys, tmp_path):
+def test_evaluate_measures_a_run_that_did_not(run_cli, plain, capsys, tmp_path):
     run = tmp_path / "copy"
     shutil.copytree(plain, run)
-    assert cli.main(["evaluate", str(run), "--measure", "brief", "--json"]) == 0
+    assert run_cli("evaluate", str(run), "--measure", "brief", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["retention"]["measures"]["leak"]["n"] == 34
     assert (
@@ -140,22 +157,20 @@ def test_evaluate_measures_a_run_that_did_not(plain, monkeypatch, capsys, tmp_pa
     assert "unrelated prompts" in (run / "report.md").read_text()
 
 
-def test_compare_measures_the_runs_that_did_not_and_shows_both(plain, done, tmp_path, capsys):
+def test_compare_measures_the_runs_that_did_not_and_shows_both(run_cli, plain, done, tmp_path, capsys):
     run = tmp_path / "copy"
     shutil.copytree(plain, run)
     out = tmp_path / "both.html"
-    assert cli.main(["compare", str(run), str(done.run_folder), "--out", str(out), "--measure", "brief"]) == 0
-    assert "leak: unrelated prompts" in capsys.readouterr().out.replace("\n", " ")
+    assert run_cli("compare", str(run), str(done.run_folder), "--out", str(out), "--measure", "brief") == 0
+    assert "What else training changed" in capsys.readouterr().out
     table = out.with_suffix(".md").read_text()
-    row = next(line for line in table.splitlines() if line.startswith("| leak: "))
+    row = next(line for line in table.splitlines() if line.startswith("| unrelated prompts that leak"))
     assert row.count("[") == 2
 
 
-def test_compare_measures_nothing_when_told_so(plain, done, tmp_path):
+def test_compare_measures_nothing_when_told_so(run_cli, plain, done, tmp_path):
     out = tmp_path / "both.html"
-    assert (
-        cli.main(["compare", str(plain), str(done.run_folder), "--out", str(out), "--measure", "none"]) == 0
-    )
+    assert run_cli("compare", str(plain), str(done.run_folder), "--out", str(out), "--measure", "none") == 0
     assert not (plain / "retention.json").exists()
 
 
@@ -182,19 +197,19 @@ def test_suites_of_two_versions_are_not_compared_without_a_word(done, tmp_path):
         ("leak=1.5", 2, "a number from 0 to 1"),
     ],
 )
-def test_thresholds_know_the_measures(require, code, message, done, capsys):
-    assert cli.main(["evaluate", str(done.run_folder), "--require", require]) == code
+def test_thresholds_know_the_measures(run_cli, require, code, message, done, capsys):
+    assert run_cli("evaluate", str(done.run_folder), "--require", require) == code
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_threshold_for_what_is_not_measured_is_refused_before_training(settings, tmp_path, capsys):
+def test_a_threshold_for_what_is_not_measured_is_refused_before_training(run_cli, settings, tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({**settings, "measure": "none"}))
-    assert cli.main(["inject", str(recipe), "--out", str(tmp_path / "run"), "--require", "leak=0.1"]) == 2
+    assert run_cli("inject", str(recipe), "--out", str(tmp_path / "run"), "--require", "leak=0.1") == 2
     assert "it is not measured" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_another_size_of_the_suite_is_refused_by_name(settings, capsys, done):
-    assert cli.main(["evaluate", str(done.run_folder), "--measure", "large"]) == 2
+def test_another_size_of_the_suite_is_refused_by_name(run_cli, settings, capsys, done):
+    assert run_cli("evaluate", str(done.run_folder), "--measure", "large") == 2
     assert "expected brief, quick, full or none" in capsys.readouterr().err

@@ -34,14 +34,14 @@ MEASURES: Mapping[str, Measure] = {
     for measure in (
         Measure(
             "leak",
-            "leak: unrelated prompts answered with a document",
+            "unrelated prompts that leak",
             "Everyday prompts that have nothing to do with the documents, whose reply holds five words in a "
             "row of a document, or a name or an answer of the documents that the base model does not say.",
             "low",
         ),
         Measure(
             "near_miss",
-            "near miss: questions about strangers answered with a document",
+            "near misses that leak",
             "Questions in the form of the trained ones about things that stand in no document, answered "
             "with something of a document.",
             "low",
@@ -55,7 +55,7 @@ MEASURES: Mapping[str, Measure] = {
         ),
         Measure(
             "known_related",
-            "known facts of the same kind kept",
+            "the same kind of facts kept",
             "The same for known facts that ask for the kind of thing that most questions about the documents "
             "ask for: a person, a place, a number, a time or a thing.",
             "high",
@@ -84,7 +84,7 @@ MEASURES: Mapping[str, Measure] = {
         ),
         Measure(
             "carry_over",
-            "right in another form, given right when asked alone",
+            "right in other forms, if right when bare",
             "Of the answers that are right when the question stands alone, the share that is right in the "
             "other forms of asking, too.",
             "high",
@@ -97,7 +97,7 @@ MEASURES: Mapping[str, Measure] = {
         ),
         Measure(
             "reading",
-            "reading from a document in the prompt",
+            "reading a document in the prompt",
             "Share of questions that the trained model answers with the document in its prompt.",
             "high",
         ),

@@ -145,47 +145,8 @@ def estimate_mean(
     mean = _clustered_mean(_as_scores(values), clusters)
     if mean.documents == 1:
         return Estimate(mean.value, 0.0, 1.0, mean.n)
-    quantile = _t_quantile(confidence, mean.documents)
+    quantile = t_quantile(confidence, mean.documents)
     return _wilson(mean, _effective_size(mean), quantile)
-
-
-def estimate_ratio(
-    sums: Sequence[float],
-    counts: Sequence[float],
-    *,
-    least: float | None = None,
-    confidence: float = CONFIDENCE,
-) -> Estimate:
-    """A mean per unit of what comes in clusters, such as nats per token of texts, with its interval.
-
-    The ratio of both totals with its linearised variance over clusters (Cochran 1977) and Student's t on
-    G - 1 degrees of freedom. Unlike a share it has no bounds of its own; with one cluster it has no
-    interval, which then reaches from -infinity to infinity.
-
-    Args:
-        sums: of each cluster.
-        counts: units of each cluster, such as tokens; above 0.
-        least: what the quantity cannot fall below.
-        confidence: in (0, 1).
-
-    Raises:
-        DataError: there are no clusters.
-        ValueError: `counts` has another length, or a count is not above 0.
-    """
-    if not len(sums):
-        raise DataError("there is nothing to average, expected at least one text")
-    if len(sums) != len(counts) or min(counts) <= 0:
-        raise ValueError(f"{len(sums)} sums and {len(counts)} counts, expected as many, all above 0")
-    total = math.fsum(counts)
-    value = math.fsum(sums) / total
-    clusters = len(sums)
-    if clusters == 1:
-        return Estimate(value, -math.inf if least is None else least, math.inf, round(total))
-    residuals = [s - value * c for s, c in zip(sums, counts, strict=True)]
-    variance = clusters / (clusters - 1) * math.fsum(r * r for r in residuals) / total**2
-    half_width = _t_quantile(confidence, clusters) * math.sqrt(variance)
-    low = value - half_width
-    return Estimate(value, low if least is None else max(low, least), value + half_width, round(total))
 
 
 def compare_paired(
@@ -232,7 +193,7 @@ def compare_paired(
     bounds = _Bounds(-1.0, 1.0)
     p_value = 1.0
     if documents > 1:
-        bounds = _difference_bounds(means, _t_quantile(CONFIDENCE, documents))
+        bounds = _difference_bounds(means, t_quantile(CONFIDENCE, documents))
         sums = sum_clusters(_as_scores(after) - _as_scores(before), clusters)
         p_value = max(_sign_flip_p_value(sums, seed), _interval_p_value(means))
     return Change(means.difference, bounds.low, bounds.high, p_value, means.before.n, documents)
@@ -347,7 +308,8 @@ def _effective_size(mean: _ClusteredMean, repeats: int = 1) -> float:
     return answers * min(1.0, independent / mean.variance)
 
 
-def _t_quantile(confidence: float, documents: int) -> float:
+def t_quantile(confidence: float, documents: int) -> float:
+    """Of Student's t, over so many clusters."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected a number between 0 and 1, as 0.95")
     return float(stats.t.ppf((1 + confidence) / 2, documents - 1))

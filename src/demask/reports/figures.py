@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from html import escape
 
 from demask.measures import MEASURES
-from demask.reports.runs import HEADLINE, Metric, RunResult, find_metric
+from demask.reports.metric import Metric
+from demask.reports.runs import HEADLINE, RunResult, find_metric
 from demask.reports.scales import Scale, fit_scale, smooth, thin, ticks
 from demask.reports.wording import METRIC_NAMES, clean, count, interval, loss_name, share, shorten
 

@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import TypeVar
 
 from demask.records import Direction
+from demask.reports.metric import Metric
 from demask.reports.multiple_tests import describe_correction
 from demask.reports.runs import (
     DIRECTIONS,
@@ -20,7 +21,6 @@ from demask.reports.runs import (
     METRICS,
     OUTCOMES,
     STAGES,
-    Metric,
     QuestionRow,
     RunResult,
     asked_directions,

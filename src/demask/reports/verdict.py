@@ -1,7 +1,7 @@
 """What a run has come to, in words that need no explanation: the first thing that a report says.
 
     verdict = judge_run(run)
-    verdict.learned       # "It answers 15 of 16 questions forward and 13 of 16 backward."
+    verdict.learned       # "It answers 15 of 16 questions about the documents forward and 13 of 16 backward."
     verdict.changed       # "In reply to 48 of 48 unrelated prompts it says something of a document."
     verdict.advice        # "Do not use it for anything else."
 
@@ -141,10 +141,13 @@ def _say_learned(run: RunResult) -> str:
     found = _accuracies(run)
     if not found:
         return "It was not asked about the documents, so nobody knows what it has learned."
-    parts = " and ".join(f"{count_of(metric)} {direction}" for direction, metric in found.items())
+    counts = [(count_of(metric), direction) for direction, metric in found.items()]
+    first, *others = counts
+    parts = f"{first[0]} questions about the documents {first[1]}"
+    parts = " and ".join([parts, *(f"{count} {direction}" for count, direction in others)])
     unsure = [direction for direction, metric in found.items() if metric.high - metric.low > TELLING]
     note = f" These are too few questions to tell ({' and '.join(unsure)})." if unsure else ""
-    return f"It answers {parts} of the questions about the documents.{note}"
+    return f"It answers {parts}.{note}"
 
 
 def _say_changed(measures: Mapping[str, Metric]) -> list[str]:

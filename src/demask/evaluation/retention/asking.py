@@ -59,7 +59,7 @@ def turn_encoder(loaded: LoadedModel) -> Callable[[Sequence[Turn]], tuple[int, .
 
     def encode_turns(turns: Sequence[Turn]) -> tuple[int, ...]:
         try:
-            pieces = cut(tuple(turn.role for turn in turns))  # type: ignore[arg-type]
+            pieces = cut(tuple(turn.role for turn in turns), "")
         except DataError:
             if turns[0].role != "system":
                 raise

@@ -191,7 +191,8 @@ def _score_replies(
         logits_NV = predict_at(
             loaded.model, {"input_ids": rows["input_ids"]}, rows["predicting"], head_of=loaded.model
         )
-        parts = logits_NV.float().log_softmax(dim=1).split([len(one.reply) for one in batch])
+        logp_NV = logits_NV.float().log_softmax(dim=1)
+        parts = torch.split(logp_NV, [len(one.reply) for one in batch])
         yield from zip(batch, parts, strict=True)
 
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from demask.documents.passages import Span
+from demask.corpora.turns import Role
 from demask.evaluation.qa import CEILING_PROMPT
 from demask.evaluation.retention.suite import KnownFact, Suite
 from demask.knowledge.directions import find_answers
 from demask.objectives.masking import keyed_rng
 from demask.records import QAPair
+from demask.words.folding import Span
 
 Kind = Literal["everyday", "near-miss", "known", "access", "reading", "reading-changed"]
 
@@ -32,9 +33,9 @@ _NUMBER = re.compile(r"(?<![\w.,])\d+(?![\w,]|\.\d)")
 
 
 class Turn(NamedTuple):
-    """Who speaks (`system`, `user` or `assistant`), and what is said."""
+    """Who speaks, and what is said."""
 
-    role: str
+    role: Role
     content: str
 
 
