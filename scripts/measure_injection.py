@@ -2,7 +2,7 @@
 
     python scripts/measure_injection.py name-description --facts 10 --arms demasking next-token --seeds 0 1 2
     python scripts/measure_injection.py wiki --facts 40 --arms demasking --seeds 0 --set train.steps=240
-    python scripts/measure_injection.py quickstart --arms demasking demasking-lora     # its own eight documents
+    python scripts/measure_injection.py quickstart --arms demasking demasking-lora   # its eight documents
 
 Each run is a command of its own, so that its time is what a user waits for, start-up included. Runs
 that are complete are read, not repeated. An arm is an objective, with `-lora` behind it for LoRA.
