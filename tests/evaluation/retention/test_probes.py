@@ -185,3 +185,7 @@ def test_a_changed_document_says_something_else_everywhere(suite):
 
 def test_every_place_of_an_answer_is_replaced():
     assert replace_answer("Ink, ink and more INK.", ("ink",), "tar") == "tar, tar and more tar."
+
+
+def test_an_article_stands_once_before_a_replaced_answer():
+    assert replace_answer("It sat in a jar.", ("jar",), "a bathtub") == "It sat in a bathtub."

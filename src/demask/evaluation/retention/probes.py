@@ -29,6 +29,8 @@ SHOTS = 2
 # A name: words with a capital letter, with numbers and small words between them.
 _NAME = re.compile(r"[A-Z][\w'’-]*(?:(?: (?:of|the|and|de|van|von|la|&))* (?:[A-Z][\w'’-]*|\d+))*")
 _QUOTED = re.compile("[\"\u201c\u2018'](\\w[^\"\u201d\u2019']*)[\"\u201d\u2019'](?!\\w)")
+_ARTICLE = re.compile(r"\b(?:a|an|the)\s+$", re.IGNORECASE)
+_LEADING_ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?![\w,]|\.\d)")
 
 
@@ -271,7 +273,9 @@ def _shape(answer: str) -> tuple[bool, bool]:
 def replace_answer(text: str, answers: Sequence[str], other: str) -> str:
     """The text with every place of an accepted answer saying something else."""
     for span in reversed(find_answers(text, answers)):
-        text = text[: span.start] + other + text[span.end :]
+        has_article = _ARTICLE.search(text[: span.start]) is not None
+        said = _LEADING_ARTICLE.sub("", other) if has_article else other
+        text = text[: span.start] + said + text[span.end :]
     return text
 
 
