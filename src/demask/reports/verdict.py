@@ -163,7 +163,7 @@ def _say_changed(measures: Mapping[str, Metric]) -> list[str]:
         said.append(f"In other conversations its words have {_say_drift(drift.value)}.")
     if access is not None:
         said.append(
-            f"Asked in another form, in the worst case, it answers {count_of(access)} of these questions."
+            f"Asked in other forms, it answers {count_of(access)} of these questions in the worst one."
         )
     return said
 
