@@ -242,3 +242,9 @@ def test_memory_that_is_out_keeps_its_error(folder, monkeypatch):
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
     with pytest.raises(torch.OutOfMemoryError):
         load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "h.0.attn.masked_bias"])
+def test_constants_of_older_checkpoints_are_no_weights(folder, name):
+    change_weights(folder, lambda weights: {**weights, name: torch.ones(4)})
+    assert load_model(str(folder), device="cpu").chat.end

@@ -176,3 +176,21 @@ def test_counters_among_the_weights_stay_whole(tiny_loaded, tmp_path):
     tiny_loaded.model.register_buffer("seen", torch.tensor([16777217]))
     save_model(dataclasses.replace(tiny_loaded, stored_dtype=torch.bfloat16), tmp_path / "model")
     assert load_file(tmp_path / "model" / "model.safetensors")["seen"].tolist() == [16777217]
+
+
+def test_an_output_layer_that_differs_from_the_embedding_is_told_to_be_apart(make_model, store, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    store(make_model(tie_word_embeddings=True))
+    path = tmp_path / "base" / "model.safetensors"
+    weights = load_file(path)
+    head = weights["model.embed_tokens.weight"] + 1
+    save_file({**weights, "lm_head.weight": head}, path, metadata={"format": "pt"})
+    save_model(load_model(str(tmp_path / "base"), device="cpu"), tmp_path / "model")
+    assert read(tmp_path / "model", "config.json")["tie_word_embeddings"] is False
+    assert torch.equal(load_file(tmp_path / "model" / "model.safetensors")["lm_head.weight"], head)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_is_tied_stays_tied(make_model, store, tied):
+    assert read(store(make_model(tie_word_embeddings=tied)), "config.json")["tie_word_embeddings"] is tied

@@ -16,11 +16,15 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from jinja2 import TemplateError
-
 from demask.corpora.conversations import Conversation, Role
 from demask.errors import DataError, ModelError
-from demask.objectives.prompts import ChatFormat, encode_all, render_turns, template_ids
+from demask.objectives.prompts import (
+    TEMPLATE_ERRORS,
+    ChatFormat,
+    encode_all,
+    render_turns,
+    template_ids,
+)
 from demask.records import Sample
 
 if TYPE_CHECKING:
@@ -130,7 +134,7 @@ def _letters(number: int) -> str:
 def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]]) -> str:
     try:
         return render_turns(tokenizer, turns, ask=True)
-    except TemplateError as error:
+    except TEMPLATE_ERRORS as error:
         raise DataError(
             f"the chat template cannot write the turns {_list([turn['role'] for turn in turns])} ({error}); "
             "mend the turns, or set another template in the tokenizer"

@@ -8,6 +8,7 @@ check_numbers(model, name)
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 _LARGE_FILES = ("*.safetensors", "tokenizer.json", "tokenizer.model", "vocab.json")
 _VOCABULARIES = ("*.model", "*.model.v*", "*.tiktoken")
+# Constants that older checkpoints hold, of GPT-2's kind for example, and that models compute now.
+_COMPUTED = re.compile(r"(^|\.)(masked_bias|inv_freq|position_ids|attn\.bias|attn\.attention\.bias)$")
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors
 # Numbers that can be trained as they are, by their names in a safetensors header.
 _FORMATS = ("F64", "F32", "F16", "BF16")
@@ -167,11 +170,11 @@ def check_report(report: Mapping[str, Any], name: str) -> None:
             f"{name}: {len(report['missing_keys'])} of its weights are missing, such as "
             f"{min(report['missing_keys'])}; expected a whole causal language model"
         )
-    if report["unexpected_keys"]:
+    lost = [key for key in report["unexpected_keys"] if not _COMPUTED.search(key)]
+    if lost:
         raise ModelError(
-            f"{name}: {len(report['unexpected_keys'])} of its weights have no place in the model, such as "
-            f"{min(report['unexpected_keys'])}; expected those of its config.json only, since others would "
-            "be lost when it is stored"
+            f"{name}: {len(lost)} of its weights have no place in the model, such as {min(lost)}; expected "
+            "those of its config.json only, since others would be lost when it is stored"
         )
 
 
@@ -202,7 +205,7 @@ def check_numbers(model: "PreTrainedModel", name: str) -> None:
     Raises:
         ModelError: one is not.
     """
-    for key, weights in model.named_parameters():
+    for key, weights in ((key, weights) for key, weights in model.named_parameters() if weights.numel()):
         low, high = weights.detach().aminmax()
         if not (low.isfinite() and high.isfinite()):
             raise ModelError(

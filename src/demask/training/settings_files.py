@@ -40,10 +40,22 @@ def complete_settings(folder: Path, loaded: "LoadedModel") -> None:
         folder: with weights, configuration and tokenizer.
         loaded: the model that is stored there.
     """
-    _change_json(folder / "config.json", lambda config: _stored_config(config, loaded.stored_dtype))
+    untied = {"tie_word_embeddings": False} if _is_apart(loaded.model) else {}
+    _change_json(
+        folder / "config.json", lambda config: {**_stored_config(config, loaded.stored_dtype), **untied}
+    )
     _add_older_names(folder / "config.json")
     date_tokenizer(folder / "tokenizer_config.json", TOKENIZER_CLASS, loaded.tokenizer.model_input_names)
     _change_json(folder / "generation_config.json", lambda habits: _with_ends(habits, loaded))
+
+
+def _is_apart(model: Any) -> bool:
+    """Whether the output layer has other weights than the embedding.
+
+    Two that differ are left apart by transformers 5, whatever config.json says, and not by transformers 4.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    return head is not None and not torch.equal(head.weight, embedding.weight)
 
 
 def date_tokenizer(path: Path, kind: str, inputs: list[str]) -> None:
