@@ -52,3 +52,18 @@ def test_a_choice_that_is_the_unknown_token_is_refused(make_tokenizer):
 def test_a_tokenizer_without_any_names_the_way_out(make_tokenizer):
     with pytest.raises(ModelError, match=r"no usable mask token .* objective\.mask_token"):
         choose_mask_id(make_tokenizer(special=END))
+
+
+def test_a_mask_token_without_a_row_in_the_embedding_is_passed_over(make_tokenizer):
+    tokenizer = make_tokenizer(special=(*END, "<empty_output>"))
+    tokenizer.add_special_tokens({"mask_token": "[NEW]"})
+    rows = tokenizer.convert_tokens_to_ids("[NEW]")
+    assert choose_mask_id(tokenizer, rows=rows) == tokenizer.convert_tokens_to_ids("<empty_output>")
+
+
+def test_a_chosen_mask_token_without_a_row_in_the_embedding_is_refused(make_tokenizer):
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"mask_token": "[NEW]"})
+    rows = tokenizer.convert_tokens_to_ids("[NEW]")
+    with pytest.raises(ModelError, match=r"'\[NEW\]' is not one token of this model's vocabulary"):
+        choose_mask_id(tokenizer, "[NEW]", rows=rows)

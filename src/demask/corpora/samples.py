@@ -17,11 +17,15 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from jinja2 import TemplateError
-
 from demask.corpora.turns import Conversation, Role
 from demask.errors import DataError, ModelError
-from demask.objectives.prompts import ChatFormat, encode_all, render_turns, template_ids
+from demask.objectives.prompts import (
+    TEMPLATE_ERRORS,
+    ChatFormat,
+    encode_all,
+    render_turns,
+    template_ids,
+)
 from demask.records import Sample
 
 if TYPE_CHECKING:
@@ -131,17 +135,18 @@ def _letters(number: int) -> str:
 def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], tools: str) -> str:
     try:
         text = render_turns(tokenizer, turns, ask=True, tools=json.loads(tools) if tools else None)
-        if tools and text == render_turns(tokenizer, turns, ask=True):
-            raise DataError(
-                "the chat template writes no tools; leave them out with columns.ignore=[tools], or set "
-                "another template in the tokenizer"
-            )
-        return text
-    except TemplateError as error:
+        toolless = render_turns(tokenizer, turns, ask=True) if tools else ""
+    except TEMPLATE_ERRORS as error:
         raise DataError(
             f"the chat template cannot write the turns {_list([turn['role'] for turn in turns])} ({error}); "
             "mend the turns, or set another template in the tokenizer"
         ) from error
+    if tools and text == toolless:
+        raise DataError(
+            "the chat template writes no tools; leave them out with columns.ignore=[tools], or set "
+            "another template in the tokenizer"
+        )
+    return text
 
 
 def _list(roles: Sequence[str]) -> str:

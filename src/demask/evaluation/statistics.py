@@ -5,8 +5,7 @@
     change = compare_paired(before, after, clusters=document_ids)
 
 Questions on one document are learned or missed together, so documents, not questions, are the
-unit: every interval and every p-value clusters by document. Forward and backward are never merged.
-
+unit: every interval and p-value clusters by document. Forward and backward are never merged.
 Letters: n questions, G documents (clusters), p a mean score. Values and bounds are shares in
 [0, 1], differences in [-1, 1], never percent.
 

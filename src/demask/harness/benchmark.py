@@ -29,8 +29,8 @@ from demask.harness.results import (
 )
 from demask.harness.stored import ResultStore
 from demask.harness.tasks import PlannedTask, ReadyTask, load_task, plan_task
-from demask.models.embedded import fetch_embedded_model
-from demask.models.load import EMBEDDED, load_architecture
+from demask.models.embedded import EMBEDDED, fetch_embedded_model
+from demask.models.load import load_architecture
 from demask.progress import Progress, Silent
 from demask.rundir import trained_model
 

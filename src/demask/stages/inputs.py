@@ -224,7 +224,7 @@ def find_mask_id(
         ConfigError: the objective cannot train this kind of model.
         ModelError: there is no usable mask token.
     """
-    from demask.models.diffusion import diffusion_form
+    from demask.models.diffusion import diffusion_form, vocabulary_size
     from demask.models.families import choose_mask_id
 
     form, objective = diffusion_form(architecture), config.objective
@@ -242,7 +242,7 @@ def find_mask_id(
         )
     if not isinstance(objective, Demasking) or objective.mask_token == RANDOM_TOKEN:
         return None
-    return choose_mask_id(tokenizer, objective.mask_token)
+    return choose_mask_id(tokenizer, objective.mask_token, rows=vocabulary_size(architecture))
 
 
 def _count_overhead(objective: Objective, tokenizer: "PreTrainedTokenizerBase") -> int:

@@ -93,7 +93,7 @@ def choose_mask(
         ConfigError: the model is a masked-diffusion one.
         ModelError: there is no usable mask token.
     """
-    from demask.models.diffusion import diffusion_form
+    from demask.models.diffusion import diffusion_form, vocabulary_size
     from demask.models.families import choose_mask_id
 
     if diffusion_form(architecture) is not None:
@@ -102,7 +102,9 @@ def choose_mask(
             "teach it documents with 'demask inject --objective diffusion'"
         )
     wanted = getattr(config.objective, "mask_token", None)
-    return choose_mask_id(tokenizer, wanted) if hasattr(config.objective, "mask_ratio") else None
+    if not hasattr(config.objective, "mask_ratio"):
+        return None
+    return choose_mask_id(tokenizer, wanted, rows=vocabulary_size(architecture))
 
 
 def longest_example(config: SftConfig, architecture: "PretrainedConfig") -> int:

@@ -5,7 +5,6 @@ save_model(loaded, run.file("model"))
 """
 
 import copy
-import json
 import os
 import shutil
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from safetensors import SafetensorError
 
-from demask.errors import RunError
+from demask.errors import ModelError, RunError
+from demask.models.adapter_layers import find_adapter_layers
 from demask.models.diffusion import Layout
 from demask.models.layouts import makers_settings
 from demask.models.load import LoadedModel
 from demask.models.weights import write_weights
+from demask.training.settings_files import complete_settings, date_tokenizer, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +30,7 @@ _TOKENIZER_CLASSES = {"llada": "PreTrainedTokenizerFast", "dream": "Qwen2Tokeniz
 
 
 def add_adapter(model: "PreTrainedModel", *, rank: int, seed: int, trained_token: int | None = None) -> Any:
-    """A low-rank adapter on all linear layers but the output layer, in float32.
+    """A low-rank adapter on all linear layers that read text but the output layer, in float32.
 
     Scaled by alpha = rank, hence by one, so that the learning rate means the same at every rank.
 
@@ -39,21 +40,32 @@ def add_adapter(model: "PreTrainedModel", *, rank: int, seed: int, trained_token
         seed: of its first weights.
         trained_token: whose row of the embedding is trained, too: the mask token of a model that was
             just converted, since no linear layer reaches it.
+
+    Raises:
+        ModelError: no adapter can be put on this architecture.
     """
     from peft import LoraConfig, get_peft_model
 
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        target_modules=find_adapter_layers(model),
+        task_type="CAUSAL_LM",
+        trainable_token_indices=None if trained_token is None else [trained_token],
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(
-            model,
-            LoraConfig(
-                r=rank,
-                lora_alpha=rank,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-                trainable_token_indices=None if trained_token is None else [trained_token],
-            ),
-        )
+        try:
+            adapter = get_peft_model(model, config)
+        except ValueError as error:
+            raise ModelError(
+                f"{type(model).__name__}: peft puts no adapter on it ({error}); use train.method=full"
+            ) from error
+    # As the loader of peft will look for it, from whatever folder that is called.
+    base = model.name_or_path or ""
+    config.base_model_name_or_path = str(Path(base).resolve()) if base and Path(base).is_dir() else base
+    config.revision = getattr(model.config, "_commit_hash", None)
+    return adapter
 
 
 @torch.no_grad()
@@ -98,13 +110,14 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 def _write_native(loaded: LoadedModel, place: Path) -> None:
     loaded.model.save_pretrained(place, state_dict=_stored_weights(loaded))
-    # Transformers writes the format that is in memory, from which servers choose theirs.
-    config = cast("Any", copy.deepcopy(loaded.model.config))
-    config.dtype = loaded.stored_dtype
     if loaded.diffusion is not None:
+        config = cast("Any", copy.deepcopy(loaded.model.config))
         config.diffusion = {**config.diffusion, "layout": "native"}
-    config.save_pretrained(place)
+        config.save_pretrained(place)
     loaded.tokenizer.save_pretrained(place)
+    complete_settings(place, loaded)
+    for path in loaded.processor_files:
+        shutil.copyfile(path, place / path.name)
 
 
 def _write_makers(loaded: LoadedModel, place: Path, layout: Layout, settings: dict[str, Any]) -> None:
@@ -115,28 +128,21 @@ def _write_makers(loaded: LoadedModel, place: Path, layout: Layout, settings: di
     write_weights(weights, place, layout=layout)
     name = "dtype" if "dtype" in settings else "torch_dtype"
     settings = {**settings, name: str(loaded.stored_dtype).removeprefix("torch.")}
-    _write_json(settings, place / "config.json")
+    write_json(settings, place / "config.json")
     loaded.tokenizer.save_pretrained(place, save_jinja_files=False)
-    _date_back(place / "tokenizer_config.json", layout)
+    # As the transformers that their makers' code was written for reads it.
+    inputs = loaded.tokenizer.model_input_names
+    date_tokenizer(place / "tokenizer_config.json", _TOKENIZER_CLASSES[layout], inputs)
     for code in Path(loaded.source).glob("*.py"):
         shutil.copyfile(code, place / code.name)
 
 
 def _stored_weights(loaded: LoadedModel) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(loaded.stored_dtype) for name, tensor in loaded.model.state_dict().items()}
-
-
-def _date_back(path: Path, layout: Layout) -> None:
-    """Let transformers 4, for which the makers' code was written, read a tokenizer of transformers 5."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    settings["tokenizer_class"] = _TOKENIZER_CLASSES[layout]
-    if isinstance(settings.get("extra_special_tokens"), list):
-        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
-    _write_json(settings, path)
-
-
-def _write_json(settings: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Numbers in the format that the model came in; counters and indices stay whole."""
+    return {
+        name: tensor.to(loaded.stored_dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in loaded.model.state_dict().items()
+    }
 
 
 def _save_whole(folder: Path, write: Any) -> None:
