@@ -55,6 +55,8 @@ def fine_tune(
 
 def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: Launch = ALONE) -> Injected:
     """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
+    from demask.training.plan import check_ranks
+
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
     if not Path(out).exists():  # before there is a folder that belongs to a recipe which cannot be run
@@ -68,6 +70,9 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
     untouched = partial(load_once, config.model, device=config.device, progress=progress)
     base = untouched()
     samples = prepare_stage(config, run, progress)
+    if samples:
+        train = config.train
+        check_ranks(train, batch_size=min(train.batch_size, len(samples.trained)), ranks=launch.ranks)
     held_out = samples.held_out if samples else ()
     if held_out and not run.has(rundir.HELD_OUT):
         HeldOut(config, run, base(), held_out).measure(0, progress)

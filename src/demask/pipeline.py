@@ -30,10 +30,11 @@ from demask.reports.wording import model_name
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, load_once, split_stage
+from demask.stages.lessons import Lessons, check_share
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
-from demask.stages.training import Lessons, only_helped, train_stage
+from demask.stages.training import only_helped, train_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -123,10 +124,12 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
+    lessons = Lessons(passages, paraphrases, pairs)
+    check_share(config, lessons, launch)
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
-    tuned = train_stage(config, run, base, Lessons(passages, paraphrases, pairs), progress, launch)
+    tuned = train_stage(config, run, base, lessons, progress, launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
 
     scores = score_stage(run, pairs, answers)

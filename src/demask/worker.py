@@ -115,7 +115,8 @@ def _train_lessons(
     """Of `demask inject`."""
     from demask.config import make_config
     from demask.models.load import load_model
-    from demask.stages.training import read_lessons, train_lessons
+    from demask.stages.lessons import read_lessons
+    from demask.stages.training import train_lessons
 
     config = make_config(values, source=source)
     loaded = load_model(config.model, device=config.device)

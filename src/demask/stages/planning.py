@@ -18,6 +18,7 @@ from demask.progress import Progress, Silent, advancing
 from demask.records import IGNORE_INDEX, Example, Passage
 from demask.rundir import RunFolder
 from demask.stages.inputs import add_paraphrases, find_mask_id, split_documents
+from demask.stages.lessons import make_stream
 from demask.stages.reading import (
     Coverage,
     Knowledge,
@@ -25,7 +26,6 @@ from demask.stages.reading import (
     measure_coverage,
     read_knowledge,
 )
-from demask.stages.training import make_stream
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -145,7 +145,9 @@ def _plan(config: RunConfig, setting: Setting, progress: Progress) -> Plan:
         batch_size=stream.batch_size,
         accumulation=accumulation,
         exposures=stream.exposures,
-        learning_rate=plan.choose_learning_rate(config.train, parameters=parameters),
+        learning_rate=plan.choose_learning_rate(
+            config.train, parameters=parameters, batch_size=stream.batch_size
+        ),
         tokens=tokens,
         padding=1 - tokens / positions,
         parameters=parameters,

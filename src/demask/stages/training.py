@@ -7,11 +7,11 @@ With several processes this one starts them (`launching`), and each comes here a
 
 import gc
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demask import rundir
 from demask.config import RunConfig, Train
@@ -22,73 +22,18 @@ from demask.launching.places import find_node
 from demask.launching.processes import run_workers
 from demask.launching.strategies import check_launch
 from demask.progress import Progress
-from demask.records import Paraphrase, Passage, QAPair
 from demask.rundir import RunFolder
-from demask.stages.inputs import add_paraphrases, find_mask_id
+from demask.stages.inputs import add_paraphrases
+from demask.stages.lessons import Lessons, make_stream
 from demask.stages.watching import Nobody, Onlooker, Watch
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
     from demask.corpora.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.training.sampler import ExposureStream
     from demask.training.trainer import StepMetrics, TrainSettings
 
     Stream: TypeAlias = ExposureStream[Any] | StreamedSamples
-
-
-def make_stream(
-    config: RunConfig,
-    tokenizer: "PreTrainedTokenizerBase",
-    architecture: "PretrainedConfig",
-    passages: Sequence[Passage],
-) -> "ExposureStream[Passage]":
-    """Every exposure of the run, in order."""
-    from demask.objectives.examples import count_copies, count_variants, example_maker
-    from demask.objectives.prompts import count_tokens, load_chat_format
-    from demask.training.plan import make_schedule
-    from demask.training.sampler import ExposureStream
-
-    copies = count_copies(config.objective)
-    schedule = make_schedule(config.train, passages=len(passages), copies=copies)
-    return ExposureStream(
-        passages,
-        count_tokens(tokenizer, (passage.training_text for passage in passages)),
-        example_maker(
-            config.objective,
-            tokenizer=tokenizer,
-            chat=load_chat_format(tokenizer),
-            mask_id=find_mask_id(config, tokenizer, architecture),
-            seed=config.seed,
-        ),
-        variants=count_variants(config.objective),
-        batch_size=schedule.batch_size,
-        steps=schedule.steps,
-        seed=config.seed,
-        copies=copies,
-    )
-
-
-class Lessons(NamedTuple):
-    """What is trained, and what is asked on the way."""
-
-    passages: Sequence[Passage]
-    paraphrases: Sequence[Paraphrase]
-    pairs: Sequence[QAPair]
-
-
-def read_lessons(config: RunConfig, run: RunFolder) -> Lessons:
-    """The lessons of a run whose earlier stages are done, for a process that joins it.
-
-    Raises:
-        RunError: a file is missing.
-    """
-    return Lessons(
-        run.open_records(rundir.PASSAGES, Passage),
-        run.open_records(rundir.PARAPHRASES, Paraphrase) if config.paraphrases else (),
-        run.read_records(rundir.QA_PAIRS, QAPair) if run.has(rundir.QA_PAIRS) else (),
-    )
 
 
 def train_stage(
@@ -272,7 +217,7 @@ def make_settings(train: Train, loaded: "LoadedModel", stream: "Stream", launch:
     from demask.training.trainer import TrainSettings
 
     return TrainSettings(
-        learning_rate=choose_learning_rate(train, parameters=loaded.parameters),
+        learning_rate=choose_learning_rate(train, parameters=loaded.parameters, batch_size=stream.batch_size),
         accumulation=choose_accumulation(
             train,
             batch_size=stream.batch_size,
