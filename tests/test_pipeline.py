@@ -204,6 +204,19 @@ def test_the_log_has_every_step_once_and_both_losses(finished: demask.Injected) 
     assert log[-1]["tokens"] == finished.summary["tokens"]
 
 
+def test_a_killed_and_resumed_run_keeps_the_largest_memory_of_its_processes(
+    settings: dict[str, Any], copied: Path
+) -> None:
+    log = rows(copied / "metrics.jsonl")
+    assert all(0 < row["peak_memory_bytes"] < 10**12 for row in log)
+    log[-1]["peak_memory_bytes"] = 10**15  # of a step after the last checkpoint, which is made again
+    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    (copied / "training.json").unlink()
+    shutil.rmtree(copied / "model")
+    assert demask.inject(**settings, out=copied).summary["peak_memory_bytes"] == 10**15
+    assert [row["step"] for row in rows(copied / "metrics.jsonl")] == [1, 2, 3]
+
+
 def test_the_learning_rate_falls_over_the_last_half_of_the_steps(
     settings: dict[str, Any], finished: demask.Injected, tmp_path: Path
 ) -> None:

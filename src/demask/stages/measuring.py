@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from demask.config import Train
 from demask.launch_config import Launch
 from demask.progress import Progress
-from demask.stages.training import add_adapter_if_any, make_settings, peak_memory_of
+from demask.stages.training import add_adapter_if_any, make_settings
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
@@ -57,6 +57,7 @@ def measure_steps(
     Raises:
         ModelError: the model cannot be trained.
     """
+    from demask.training.peak_memory import PeakMemory
     from demask.training.trainer import train_model
 
     progress.begin("Timing a few steps", _STEPS + 1)
@@ -71,6 +72,7 @@ def measure_steps(
     settings = replace(make_settings(train, loaded, stream, launch), log_every=1)
     parameters = loaded.parameters
     trained = add_adapter_if_any(train, loaded, seed=stream.seed)
+    peak = PeakMemory(loaded.device)
     with TemporaryDirectory(prefix="demask-") as folder, suppress(_SeenEnoughError):
         train_model(trained.model, stream, settings, folder=Path(folder), on_step=look)
     first, last = seen[0], seen[-1]
@@ -80,7 +82,7 @@ def measure_steps(
         steps=max(1, len(seen) - 1),
         tokens_per_step=last.tokens / len(seen),
         tokens_per_second=(last.tokens if single else last.tokens - first.tokens) / max(seconds, 1e-9),
-        memory_bytes=peak_memory_of(loaded),
+        memory_bytes=peak.note(),
         learning_rate=settings.learning_rate,
         precision="bf16" if settings.bf16 else "fp32",
         parameters=parameters,

@@ -7,15 +7,15 @@ With several processes this one starts them (`launching`), and each comes here a
 
 import gc
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from demask import rundir
 from demask.config import RunConfig, Train
-from demask.environment import peak_memory
 from demask.launch_config import Launch
 from demask.launching.meeting import open_meeting, wait_for_first_node
 from demask.launching.places import find_node
@@ -246,22 +246,32 @@ def _train(
 ) -> dict[str, Any]:
     """Train, and what `training.json` says of it; of several processes the first alone has it."""
     from demask.training.checkpoints import checkpoint_step
-    from demask.training.ranks import count_ranks, is_first, wait_for_all
+    from demask.training.peak_memory import PeakMemory
+    from demask.training.ranks import ask_largest, count_ranks, is_first, wait_for_all
     from demask.training.trainer import train_model
 
     folder = run.file(rundir.CHECKPOINTS)
+    # Of steps that are made again, too: that process did hold so much.
+    earlier = _logged_peak(run) if is_first() else 0
+    peak = PeakMemory(loaded.device, earlier=earlier)
+
+    def after_step(step: int) -> None:
+        with peak.paused():
+            watch.after_step(step)
+
     train = partial(
         train_model,
         loaded.model,
         stream,
         settings,
         folder=folder,
-        after_step=watch.after_step,
+        after_step=after_step,
         is_enough=watch.is_enough,
     )
     if not is_first():
         wait_for_all()
         train(on_step=lambda step: None)
+        ask_largest(peak.note())
         return {}
     done = checkpoint_step(folder, processes=count_ranks(), say=progress.say)
     before = run.keep_rows(rundir.METRICS, until_step=done)
@@ -270,7 +280,8 @@ def _train(
     progress.begin("Training", stream.steps, done=done)
     wait_for_all()
     trained_parameters = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
-    train(on_step=partial(_log_step, run, progress, before[-1] if before else None))
+    log = _Log(run, progress, before[-1] if before else None, stream.steps, peak.note)
+    train(on_step=partial(_log_step, log))
     last = run.read_rows(rundir.METRICS)[-1]
     return {
         "steps": last["step"],  # fewer than planned where a probe stopped it
@@ -281,7 +292,7 @@ def _train(
         "precision": "bf16" if settings.bf16 else "fp32",
         "tokens": last["tokens"],
         "seconds": last["seconds"],
-        "peak_memory_bytes": peak_memory_of(loaded),
+        "peak_memory_bytes": ask_largest(peak.note()),
         "trained_parameters": trained_parameters,
         **_describe(stream, last["step"]),
     }
@@ -296,11 +307,34 @@ def _describe(stream: "Stream", step: int) -> dict[str, Any]:
     return {"exposures": stream.exposures * step / stream.steps, "document_tokens": sum(stream.lengths)}
 
 
-def _log_step(
-    run: RunFolder, progress: Progress, before: Mapping[str, Any] | None, metrics: "StepMetrics"
-) -> None:
+class _Log(NamedTuple):
+    """Where the steps of this process go, and what is told of them besides.
+
+    Attributes:
+        run: gets a line for each step.
+        progress: told of it.
+        before: the last line of an earlier, killed process; None without one.
+        planned_steps: of the whole run.
+        peak: gives the most memory that training has held, in bytes.
+    """
+
+    run: RunFolder
+    progress: Progress
+    before: Mapping[str, Any] | None
+    planned_steps: int
+    peak: Callable[[], int]
+
+
+def _logged_peak(run: RunFolder) -> int:
+    """The most memory that earlier, killed processes of this training have held; 0 without any."""
+    rows = run.keep_rows(rundir.METRICS, until_step=sys.maxsize)
+    return max((row.get("peak_memory_bytes", 0) for row in rows), default=0)
+
+
+def _log_step(log: _Log, metrics: "StepMetrics") -> None:
     """Keep one line of the log; time and tokens of an earlier, killed process are added."""
-    row = asdict(metrics)
+    run, progress, before, planned_steps, peak = log
+    row = {**asdict(metrics), "planned_steps": planned_steps, "peak_memory_bytes": peak()}
     if before is not None:
         row["seconds"] = round(row["seconds"] + before["seconds"], 3)
         row["tokens"] += before["tokens"]
@@ -321,12 +355,3 @@ def _free_gpu() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def peak_memory_of(loaded: "LoadedModel") -> int:
-    """Of the GPU where there is one, else of this process; bytes."""
-    if loaded.device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(loaded.device)
-    return peak_memory()
