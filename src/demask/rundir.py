@@ -14,12 +14,14 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar, overload
 
 from demask.errors import ConfigError, RunError
+from demask.locks import LOCK, holding
 
 R = TypeVar("R")
 
@@ -322,10 +324,9 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: st
         RunError: the folder cannot be written.
     """
     run = RunFolder(Path(path))
-    if run.path.exists() and not run.path.is_dir():
-        raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
+    refuse_other_folder(path, name=name)
     wanted = json.loads(json.dumps(config))
-    if _kind_of_run(path) if name == CONFIG else run.has(name):
+    if _is_begun(run, name):
         changed = _first_difference(run.read_json(name), wanted)
         if changed:
             raise ConfigError(
@@ -333,10 +334,44 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: st
             )
         _sweep(run)
         return run
-    if run.path.exists() and any(run.path.iterdir()):
-        raise ConfigError(f"{path}: not empty and not a run folder; choose another --out")
     run.write_json(name, wanted)
     return run
+
+
+@contextmanager
+def locked_run_folder(path: str | Path, *, name: str = CONFIG) -> Iterator[None]:
+    """Keep other processes out of a run folder, which need not be there yet, for a block.
+
+    Raises:
+        ConfigError: something else stands there.
+        RunError: another process is in it.
+    """
+    refuse_other_folder(path, name=name)
+    with holding(Path(path)):
+        yield
+
+
+def refuse_other_folder(path: str | Path, *, name: str = CONFIG) -> None:
+    """See that a run may be there: in a new folder, an empty one, or that of a run.
+
+    Args:
+        path: of the folder.
+        name: of the file that makes it the folder of a run.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    run = RunFolder(Path(path))
+    if not run.path.exists():
+        return
+    if not run.path.is_dir():
+        raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
+    if not _is_begun(run, name) and any(file.name != LOCK for file in run.path.iterdir()):
+        raise ConfigError(f"{path}: not empty and not a run folder; choose another --out")
+
+
+def _is_begun(run: RunFolder, name: str) -> bool:
+    return _kind_of_run(run.path) is not None if name == CONFIG else run.has(name)
 
 
 def _sweep(run: RunFolder) -> None:

@@ -21,6 +21,7 @@ from demask.errors import ConfigError, DemaskError, InterruptionError
 from demask.launch_config import Launch
 from demask.launching.strategies import strategy_variables
 from demask.launching.telling import Teller
+from demask.locks import holding
 from demask.progress import Progress, Silent
 from demask.rundir import RunFolder
 
@@ -68,8 +69,11 @@ def _follow(words: list[str]) -> None:
         )
     launch = Launch.model_validate_json(words[1]) if len(words) > 1 else Launch()
     os.environ |= strategy_variables(launch.strategy)  # accelerate looks there
-    with _open_progress(Path(words[2]) if len(words) > 2 else None) as progress:
-        work(RunFolder(Path(words[0])), launch, progress)
+    run, told = RunFolder(Path(words[0])), Path(words[2]) if len(words) > 2 else None
+    # A command that started this process holds the folder itself.
+    alone = told is None and os.environ.get("RANK", "0") == "0"
+    with holding(run.path) if alone else nullcontext(), _open_progress(told) as progress:
+        work(run, launch, progress)
 
 
 def _open_progress(file: Path | None) -> AbstractContextManager[Progress]:
