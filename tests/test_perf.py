@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 PERF = Path(__file__).parents[1] / "perf"
-NAMES = ("training", "generation", "preparation", "startup", "curves", "diffusion", "guard", "input_side")
+NAMES = (
+    "training",
+    "generation",
+    "preparation",
+    "startup",
+    "curves",
+    "diffusion",
+    "guard",
+    "input_side",
+    "busy",
+)
 SCRIPTS = tuple(f"{name}.py" for name in NAMES)
 
 

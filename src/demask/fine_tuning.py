@@ -64,9 +64,8 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
 def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
     from demask.training.plan import check_ranks
 
-    if not RunFolder(Path(out)).has(
-        rundir.CONFIG
-    ):  # before there is a folder that belongs to a recipe which cannot be run
+    # Before there is a folder that belongs to a recipe which cannot be run.
+    if not RunFolder(Path(out)).has(rundir.CONFIG):
         check_sft(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
     if not run.has(rundir.TRAINING):

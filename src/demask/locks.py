@@ -28,7 +28,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 # Tries and seconds between: who only looks (`find_holder`) has the lock for a moment, and who has just got it
 # has not yet written who it is.
@@ -56,10 +55,10 @@ class Holder(NamedTuple):
 def holding(folder: Path) -> Iterator[None]:
     """Keep others out of a folder for a block; it is made, and removed where nothing was put into it.
 
-    A folder that cannot be written is not locked: whoever would change it fails anyway.
+    A folder that cannot be made or written is not locked: whoever would change it fails anyway, and says why.
 
     Raises:
-        RunError: another process is in it, or the folder cannot be written.
+        RunError: another process is in it.
     """
     made = _make(folder)
     try:
@@ -72,7 +71,7 @@ def holding(folder: Path) -> Iterator[None]:
                 (folder / LOCK).unlink(missing_ok=True)
                 os.close(handle)
     finally:
-        with contextlib.suppress(OSError):  # not empty
+        with contextlib.suppress(OSError):  # not empty, or never made
             for empty in reversed(made):
                 empty.rmdir()
 
@@ -92,12 +91,8 @@ def find_holder(folder: Path) -> Holder | None:
 def _make(folder: Path) -> list[Path]:
     """Make a folder with those above it; returns the new ones, the highest first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"{folder}: cannot be written ({error.strerror}); free some space or choose another --out"
-        ) from error
     return missing
 
 
@@ -107,10 +102,8 @@ def _acquire(folder: Path) -> int | None:
     for _ in range(_TRIES):
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            if error.errno in _READ_ONLY:
-                return None
-            raise RunError(f"{path}: cannot be written ({error.strerror}); free some space") from error
+        except OSError:
+            return None
         if _lock(handle) and _is_at(path, handle):
             _write(handle)
             return handle

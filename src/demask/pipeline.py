@@ -223,6 +223,8 @@ def evaluate(
     if qa is None and not is_run_folder(model):
         raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
     how = _evaluation_settings(model, settings or {})
+    if server is None or canary:
+        trained_model(model)  # what an unfinished run lacks is said before what its files lack
     pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
     load = partial(_load_trained, model, device)
     if server is None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from demask.commands.app import app, guard, print_json, show_progress
+from demask.commands.app import app, guard, print_guarded_json, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json, Require
 from demask.thresholds import read_thresholds
@@ -68,7 +68,9 @@ def evaluate(
         write_whole(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
     if as_json:
         served = {"server": asdict(result.server)} if result.server else {}
-        print_json({"model": result.model, "metrics": result.metrics, **served})
+        print_guarded_json(
+            {"model": result.model, "metrics": result.metrics, **served}, thresholds, result.metrics
+        )
     else:
         from demask.terminal import print_evaluation
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demask.commands.app import app, open_terminal, print_json
+from demask.commands.app import app, going_on, open_terminal, print_json
 from demask.errors import ConfigError
 from demask.options import Json
 
@@ -109,7 +109,7 @@ def reproduce(
             print_json([asdict(row) for row in planned])
         return
     watch = _Table(cells=len(unique))
-    with holding(out):
+    with going_on(out), holding(out):
         with watch:
             outcome = run_cells(unique, out / CELLS, slots=slots, watch=watch, keep_models=keep_models)
         report = report_comparisons(out, rule=chosen_rule)

@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from demask.commands.app import app, guard, open_terminal, print_json, show_progress
+from demask.commands.app import (
+    App,
+    app,
+    going_on,
+    guard,
+    open_terminal,
+    print_guarded_json,
+    print_json,
+    show_progress,
+)
 from demask.errors import ConfigError
 from demask.options import (
     QA,
@@ -27,7 +36,7 @@ from demask.options import (
 )
 from demask.thresholds import read_thresholds, require_questions
 
-data = typer.Typer(help="Look at what is trained.", no_args_is_help=True)
+data = App(help="Look at what is trained.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
@@ -43,7 +52,7 @@ def quickstart(
     """
     from demask import pipeline
 
-    with show_progress() as progress:
+    with going_on(out), show_progress() as progress:
         done = pipeline.quickstart(out, seed=seed, progress=progress)
     if as_json:
         print_json({arm: result.summary for arm, result in done.items()})
@@ -87,17 +96,18 @@ def inject(
         if config.qa is not None:
             asked = {pair.direction for pair in load_qa_pairs(config.qa, documents=None)}
             require_questions(thresholds, asked)
-    with show_progress() as progress:
+    with going_on(out), show_progress() as progress:
         result = pipeline.run_recipe(config, out, progress=progress, launch=launch)
     if not result.summary:  # a node other than the first has trained, and the first one has the rest
         return
+    metrics = result.summary["metrics"].get("after", {})
     if as_json:
-        print_json(result.summary)
+        print_guarded_json(result.summary, thresholds, metrics)
     else:
         from demask.terminal import print_run
 
         print_run(result.run_folder)
-    guard(thresholds, result.summary["metrics"].get("after", {}))
+    guard(thresholds, metrics)
 
 
 @app.command()
