@@ -11,9 +11,9 @@ busy over quiet, the aim is 0.6 on two cores, and quiet over quiet of the defaul
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +29,14 @@ from demask.openmp import SPIN_COUNT
 
 DEFAULT, POLICY = "default", "demask"
 WARM_UP = 2  # steps
-NEIGHBOUR = "while True: sum(number * number for number in range(10_000))"
+# It ends with whoever started it.
+NEIGHBOUR = """
+import os
+parent = os.getppid()
+print(flush=True)
+while os.getppid() == parent:
+    sum(number * number for number in range(10_000))
+"""
 OPENMP = ("OMP_", "GOMP_", "KMP_")
 
 
@@ -76,22 +83,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, dict[int, list[float]]] = {arm: {count: [] for count in counts} for arm in arms}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         command = prepare(options, Path(folder) / "samples.json", len(counts))
-        workers = [
-            stack.enter_context(
-                Worker.start(arm, [*command, "--worker", "demask"], make_environment(variables))
-            )
-            for arm, variables in arms.items()
-        ]
-        neighbours = stack.enter_context(start_neighbours(max(counts)))
+        started = [Worker.start(arm, command, make_environment(arms[arm])) for arm in arms]
+        workers = [stack.enter_context(worker) for worker in started]
         for worker in workers:
             worker.run(WARM_UP)
         for number in range(options.rounds):
-            # Each arm is first as often as any other.
-            for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
-                for count in counts:
-                    with at_work(neighbours[:count]):
-                        seconds[worker.name][count].append(worker.run(options.block_steps))
+            first = number % len(workers)  # so that each arm is first as often as any other
+            for worker, count in itertools.product(workers[first:] + workers[:first], counts):
+                seconds[worker.name][count].append(run_block(worker, count, options.block_steps))
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     return summarise(options, seconds)
+
+
+def run_block(worker: Worker, neighbours: int, steps: int) -> float:
+    """Seconds of a block beside so many neighbours."""
+    with busy(neighbours):
+        return worker.run(steps)
 
 
 def prepare(options: argparse.Namespace, samples: Path, states: int) -> list[str]:
@@ -117,28 +124,19 @@ def make_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def start_neighbours(count: int) -> Iterator["list[subprocess.Popen[bytes]]"]:
-    """Processes that compute without end, stopped for now."""
-    started = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(count)]
+def busy(count: int) -> Iterator[None]:
+    """As many neighbours compute while the block lasts."""
+    command = [sys.executable, "-c", NEIGHBOUR]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(count)]
     try:
         for process in started:
-            process.send_signal(signal.SIGSTOP)
-        yield started
+            assert process.stdout is not None
+            process.stdout.readline()
+        yield
     finally:
         for process in started:
             process.kill()
-
-
-@contextlib.contextmanager
-def at_work(neighbours: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
-    """These compute while the block lasts."""
-    for process in neighbours:
-        process.send_signal(signal.SIGCONT)
-    try:
-        yield
-    finally:
-        for process in neighbours:
-            process.send_signal(signal.SIGSTOP)
+            process.communicate()
 
 
 def summarise(options: argparse.Namespace, seconds: dict[str, dict[int, list[float]]]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _acquire(folder: Path) -> int | None:
 
 def _lock(handle: int, *, shared: bool = False) -> bool:
     """Whether the lock was to be had."""
-    if fcntl is None:
+    if not hasattr(fcntl, "flock"):
         return not _is_alive(_read(handle))
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

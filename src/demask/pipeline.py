@@ -27,14 +27,7 @@ from demask.reports.page import ReportFiles, render_html, render_markdown, write
 from demask.reports.runs import FEW_SHOT, STAGES, RunResult, load_runs
 from demask.reports.tables import Table, difference_table
 from demask.reports.wording import model_name
-from demask.rundir import (
-    RunFolder,
-    claim_run_folder,
-    is_run_folder,
-    locked_run_folder,
-    open_run_folder,
-    trained_model,
-)
+from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder, trained_model
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, load_once, split_stage
 from demask.stages.lessons import Lessons, check_share
@@ -112,7 +105,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
-    with locked_run_folder(out):
+    with rundir.locked_run_folder(out):
         return _run_here(config, out, progress, launch)
 
 

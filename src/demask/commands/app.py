@@ -24,7 +24,8 @@ class _Announced(TyperCommand):
     """A command that says at once that it has begun, as libraries take seconds to load."""
 
     def invoke(self, ctx: Any) -> Any:
-        names, context = [], ctx
+        names: list[str] = []
+        context = ctx
         while context.parent is not None:
             names.insert(0, str(context.info_name))
             context = context.parent

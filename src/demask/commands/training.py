@@ -121,9 +121,9 @@ def plan(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """What a run would train and cost, without training.
+    """What a run would train and cost; a few of its steps are made to see.
 
-    Tokens, steps, exposures per passage, padding, time and memory.
+    Tokens, steps, exposures per passage, questions, padding, time and memory.
     """
     from demask.stages.planning import make_plan
 
@@ -132,9 +132,9 @@ def plan(
 
         print_sft_plan(*read_sft_config(recipe, model, None, objective, overrides), as_json=as_json)
         return
-    config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
     with show_progress() as progress:
-        made = make_plan(config, progress=progress)
+        made = make_plan(config, launch=launch, progress=progress)
     if as_json:
         print_json(asdict(made))
         return

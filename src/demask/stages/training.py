@@ -209,8 +209,18 @@ def _remove_checkpoints(run: RunFolder) -> None:
     shutil.rmtree(run.file(rundir.CHECKPOINTS), ignore_errors=True)
 
 
-def make_settings(train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch) -> "TrainSettings":
-    """The numbers of the trainer; nothing is left to choose."""
+def make_settings(
+    train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch, *, ranks: int | None = None
+) -> "TrainSettings":
+    """The numbers of the trainer; nothing is left to choose.
+
+    Args:
+        train: the recipe's section.
+        loaded: what is trained.
+        stream: every exposure of the run.
+        launch: the recipe's section.
+        ranks: processes that train together; None: those that are there.
+    """
     from demask.models.precision import choose_bf16
     from demask.training.plan import choose_accumulation, choose_learning_rate
     from demask.training.ranks import count_ranks
@@ -223,7 +233,7 @@ def make_settings(train: Train, loaded: "LoadedModel", stream: "Stream", launch:
             batch_size=stream.batch_size,
             longest=stream.longest_example(),
             device=loaded.device,
-            ranks=count_ranks(),
+            ranks=ranks or count_ranks(),
         ),
         save_every=train.save_every,
         decay=train.decay,

@@ -142,8 +142,13 @@ def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -
         micro_batch_tokens: positions of the largest micro-batch.
     """
     per_weight = 16 if train.method == "full" else 4
-    activations = micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6)
+    activations = estimate_activations(parameters=parameters, micro_batch_tokens=micro_batch_tokens)
     return round(per_weight * parameters + activations + _PROCESS_BYTES)
+
+
+def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:
+    """Bytes that a micro-batch of so many positions holds for the backward pass."""
+    return round(micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6))
 
 
 def estimate_seconds(
