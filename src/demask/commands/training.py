@@ -121,9 +121,10 @@ def plan(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """What a run would train and cost; a few of its steps are made to see.
+    """What a run would train and cost, before it starts.
 
-    Tokens, steps, exposures per passage, questions, padding, time and memory.
+    Tokens, steps, exposures per passage, questions, padding, time and memory. A few steps are made
+    to see, and thrown away.
     """
     from demask.stages.planning import make_plan
 
