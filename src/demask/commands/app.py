@@ -24,15 +24,20 @@ class _Announced(TyperCommand):
     """A command that says at once that it has begun, as libraries take seconds to load."""
 
     def invoke(self, ctx: Any) -> Any:
-        names: list[str] = []
-        context = ctx
-        while context.parent is not None:
-            names.insert(0, str(context.info_name))
-            context = context.parent
-        with suppress(OSError):
-            sys.stderr.write(f"demask {' '.join(names)}: starting\n")
-            sys.stderr.flush()
+        """As typer's."""
+        if "torch" not in sys.modules:  # else nothing is left to wait for
+            _announce(ctx)
         return super().invoke(ctx)
+
+
+def _announce(context: Any) -> None:
+    names: list[str] = []
+    while context.parent is not None:
+        names.insert(0, str(context.info_name))
+        context = context.parent
+    with suppress(OSError):
+        sys.stderr.write(f"demask {' '.join(names)}: starting\n")
+        sys.stderr.flush()
 
 
 class App(typer.Typer):
