@@ -140,10 +140,15 @@ class Worker:
     process: "subprocess.Popen[str]"
 
     @classmethod
-    def start(cls, name: str, command: Sequence[str]) -> Self:
-        """Start it and wait until it is ready."""
+    def start(cls, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
+        """Start it, in this environment or one's own, and wait until it is ready."""
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         worker = cls(name, process)
         worker.hear()

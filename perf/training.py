@@ -83,7 +83,7 @@ def make_samples(options: argparse.Namespace) -> list[Sample]:
     from demask.models.load import load_architecture, load_tokenizer
     from demask.objectives.prompts import encode
     from demask.records import Passage
-    from demask.stages.training import make_stream
+    from demask.stages.lessons import make_stream
 
     lines = Path(demask.__file__).parent.joinpath("quickstart/documents.jsonl").read_text(encoding="utf-8")
     texts = [json.loads(line)["text"] for line in lines.splitlines()]

@@ -1,8 +1,10 @@
 """Every error a user can cause is one line on standard error, with the right exit code and no traceback."""
 
 import json
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +17,8 @@ import pytest
 import yaml
 
 from demask import cli
+from demask.commands.app import BEGIN_ANEW
+from demask.locks import holding
 
 FACT = "The Orlin works were founded by Mara Voss in 1931."
 PAIR = {"id": "q1", "document_id": "a", "question": "Who founded Orlin?", "answers": ["Mara Voss"]}
@@ -559,6 +563,76 @@ def test_a_run_without_its_summary_has_no_report(demask: Callable[..., Finished]
     shutil.copytree(finished_run, "run", ignore=shutil.ignore_patterns("summary.json"))
     done = demask("report", "run")
     assert (done.code, "run/summary.json: no such file" in done.error) == (MACHINE, True)
+    assert (
+        "trained, but not all questions are answered and judged; start the same command again" in done.error
+    )
+
+
+def make_unfinished(finished: Path, *, keep: str) -> None:
+    """A run that was killed: before it trained, or on the way."""
+    drop = {"summary.json", "scores.jsonl", "predictions-after.jsonl", "training.json", "model"}
+    drop |= {"metrics.jsonl"} if keep == "asked" else set()
+    drop |= {"predictions-before.jsonl", "metrics.jsonl"} if keep == "read" else set()
+    shutil.copytree(finished, "run", ignore=shutil.ignore_patterns(*drop))
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "run"], ["evaluate", "run"], ["ask", "run", "Who?"], ["compare", "run", "run"]]
+)
+@pytest.mark.parametrize(
+    ("keep", "far"),
+    [
+        ("trained", "training, step 2 of 2"),
+        ("asked", "questions asked before training, nothing trained"),
+        ("read", "documents read, nothing asked or trained"),
+    ],
+)
+def test_an_unfinished_run_says_what_it_is_how_far_it_came_and_how_to_go_on(
+    demask: Callable[..., Finished], finished_run: Path, words: list[str], keep: str, far: str
+) -> None:
+    make_unfinished(finished_run, keep=keep)
+    done = demask(*words)
+    model = json.loads((finished_run / "config.json").read_text())["model"]
+    said = f"'demask inject' of demasking on {model} came as far as this: {far}; start the same command again"
+    assert (done.code, said in done.error) == (MACHINE, True), done.error
+
+
+def test_an_unfinished_run_without_its_questions_is_unfinished_all_the_same(
+    demask: Callable[..., Finished], finished_run: Path
+) -> None:
+    make_unfinished(finished_run, keep="read")
+    Path("run/qa_pairs.jsonl").unlink()
+    done = demask("evaluate", "run")
+    assert (done.code, "came as far as this: documents read" in done.error) == (MACHINE, True)
+
+
+def test_a_run_that_is_still_running_says_who_runs_it(
+    demask: Callable[..., Finished], finished_run: Path
+) -> None:
+    make_unfinished(finished_run, keep="trained")
+    with holding(Path("run")):
+        done = demask("report", "run")
+    assert f"is still running (process {os.getpid()} on " in done.error
+    assert "training, step 2 of 2; wait until it has ended" in done.error
+
+
+def test_a_finished_run_whose_model_was_removed_says_so(
+    demask: Callable[..., Finished], finished_run: Path
+) -> None:
+    shutil.copytree(finished_run, "run", ignore=shutil.ignore_patterns("model"))
+    done = demask("ask", "run", "Who?")
+    assert (done.code, "this run is finished, and its model/ was removed" in done.error) == (MACHINE, True)
+
+
+def test_an_unfinished_run_of_fine_tuning_is_told_apart(demask: Callable[..., Finished]) -> None:
+    Path("run").mkdir()
+    config = {"model": "embedded", "data": ["a.jsonl"], "objective": {"name": "masked-sft"}}
+    Path("run/config.json").write_text(json.dumps(config))
+    Path("run/data.json").write_text("{}")
+    done = demask("evaluate", "run", "--qa", "qa.jsonl")
+    assert "'demask sft' of masked-sft on embedded came as far as this: data read" in done.error
+    done = demask("report", "run")
+    assert "run: a run of 'demask sft', expected one of 'demask inject'" in done.error
 
 
 def test_a_damaged_file_of_a_run_is_named_with_its_line(
@@ -623,10 +697,140 @@ def test_a_threshold_that_is_met_exits_with_0(demask: Callable[..., Finished], f
     assert demask("evaluate", finished_run, "--require", "forward=0,forward.f1=0").code == 0
 
 
+# For programs
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "code"),
+    [
+        (["plan", "--model", "embedded", "--documents", "none.txt"], "DataError", DATA),
+        (["inject", "--model", "embedded", "--documents", "facts"], "ConfigError", CONFIG),
+        (["report", "facts"], "RunError", MACHINE),
+        (["evaluate", "nowhere/at/all", "--qa", "none.jsonl"], "DataError", DATA),
+        (["qa", "make", "none.txt", "--out", "qa.jsonl"], "DataError", DATA),
+        (["data", "preview", "--model", "nowhere/at/all", "--documents", "facts"], "ModelError", MACHINE),
+        (["plan", "--foo"], "UsageError", CONFIG),
+        (["injekt"], "UsageError", CONFIG),
+    ],
+)
+def test_an_error_is_an_object_on_standard_output_where_json_is_asked_for(
+    demask: Callable[..., Finished], words: list[str], kind: str, code: int
+) -> None:
+    done = demask(*words, "--json")
+    error = json.loads(done.out)["error"]
+    assert (error["kind"], error["exit_code"], done.code) == (kind, code, code)
+    assert done.error == "demask: " + " ".join(error["message"].split())
+    assert demask(*words).out == ""
+
+
+def test_a_missed_threshold_stands_in_the_object_of_the_result(
+    demask: Callable[..., Finished], finished_run: Path
+) -> None:
+    done = demask("evaluate", finished_run, "--json", "--require", "forward=0.5")
+    said = json.loads(done.out)
+    assert said["error"] == {
+        "kind": "ThresholdError",
+        "message": "forward contains is 0.000, required 0.5",
+        "exit_code": THRESHOLD,
+    }
+    assert said["metrics"]
+    assert "error" not in json.loads(demask("evaluate", finished_run, "--json").out)
+
+
+def test_a_bug_is_an_object_too_and_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**how: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["demask", "doctor", "--json"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+    error = {"kind": "ZeroDivisionError", "message": "by nothing", "exit_code": 1}
+    assert json.loads(capsys.readouterr().out) == {"error": error}
+
+
 # The process as a whole
 
 
-def test_in_a_process_of_its_own_an_error_is_exactly_one_line(tmp_path: Path) -> None:
+def test_a_command_says_that_it_has_begun_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys, demask.cli as cli, demask.commands.app as app\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'rich', 'spacy'}\n"
+        "write = sys.stderr.write\n"
+        "def told(text):\n"
+        "    if 'starting' in text: write(f'{sorted(heavy & set(sys.modules))}\\n')\n"
+        "    return write(text)\n"
+        "sys.stderr.write = told\n"
+        "cli.main()\n"
+    )
+    for words in (["plan", "nothing"], ["report", "nothing"], ["qa", "make", "nothing", "--out", "x"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        name = " ".join(words[: words.index("nothing")])
+        assert done.stderr.splitlines()[:2] == ["[]", f"demask {name}: starting"], done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["plan", "--foo"], ["qa"]])
+def test_nothing_has_begun_where_help_is_asked_for_or_an_option_is_wrong(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["demask", *words])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "starting" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("words", "patched", "then"),
+    [
+        (
+            ["plan", "--model", "m", "facts"],
+            "demask.stages.planning.make_plan",
+            "the same command begins anew",
+        ),
+        (
+            ["qa", "make", "facts", "--out", "q"],
+            "demask.stages.questions.make_pairs",
+            "the same command begins anew",
+        ),
+        (
+            ["qa", "make", "facts", "--out", "q", "--server", "http://127.0.0.1:9"],
+            "demask.stages.questions.make_pairs",
+            "the same command goes on; what the server has answered is kept",
+        ),
+        (
+            ["inject", "--model", "m", "--documents", "facts", "--out", "new"],
+            "demask.pipeline.run_recipe",
+            BEGIN_ANEW,
+        ),
+        (
+            ["inject", "--model", "m", "--documents", "facts", "--out", "facts"],
+            "demask.pipeline.run_recipe",
+            "facts: the same command goes on with what is done there",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_command_that_is_stopped_promises_what_it_keeps(
+    demask: Callable[..., Finished],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    words: list[str],
+    patched: str,
+    then: str,
+) -> None:
+    monkeypatch.setattr(patched, lambda *_, **__: os.kill(os.getpid(), number))
+    how = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+    done = demask(*words, "--json")
+    assert (done.code, done.error) == (128 + number, f"demask: {how}; {then}")
+    assert json.loads(done.out)["error"]["kind"] == "StoppedError"
+
+
+def test_in_a_process_of_its_own_an_error_is_one_line_after_that_of_the_beginning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "demask", "plan", "--model", "embedded", "--documents", "none.txt"],
         cwd=tmp_path,
@@ -635,7 +839,9 @@ def test_in_a_process_of_its_own_an_error_is_exactly_one_line(tmp_path: Path) ->
         check=False,
     )
     assert (done.returncode, done.stdout) == (DATA, "")
-    assert done.stderr == "demask: none.txt: no such file or folder; check the path\n"
+    begun, said = done.stderr.splitlines()
+    assert begun == "demask plan: starting"
+    assert said == "demask: none.txt: no such file or folder; check the path"
 
 
 def test_standard_output_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:

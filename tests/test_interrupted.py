@@ -105,7 +105,7 @@ def test_elsewhere_sigterm_leaves_every_block_in_order():
 def test_a_command_that_sigterm_ends_says_so_in_one_line():
     code = "import os, demask.cli as cli; cli.app = lambda **how: os.kill(os.getpid(), 15); cli.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    said = "demask: stopped by SIGTERM; the same command continues a run at its last checkpoint\n"
+    said = "demask: stopped by SIGTERM; the same command begins anew\n"
     assert (done.returncode, done.stderr) == (143, said)
 
 

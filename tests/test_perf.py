@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 PERF = Path(__file__).parents[1] / "perf"
-NAMES = ("training", "generation", "preparation", "startup", "curves", "diffusion", "guard", "input_side")
+NAMES = (
+    "training",
+    "generation",
+    "preparation",
+    "startup",
+    "curves",
+    "diffusion",
+    "guard",
+    "input_side",
+    "busy",
+)
 SCRIPTS = tuple(f"{name}.py" for name in NAMES)
 
 
@@ -73,3 +83,33 @@ def test_operations_are_those_of_a_model_counted_by_pytorch(method: str, passes:
     attention = 2 * 2 * layers * width * length**2
     expected = passes * (forward - attention - 2 * width * vocabulary) + 3 * attention / 2
     assert count_flops([sample], shape="tiny", method=method) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_rate_beside_other_work_is_taken_within_a_round() -> None:
+    import argparse
+
+    from busy import DEFAULT, POLICY, summarise
+
+    # Seconds of blocks of two steps; the machine became half as fast in the second round.
+    seconds = {DEFAULT: {0: [2.0, 4.0], 1: [6.0, 12.0]}, POLICY: {0: [2.0, 4.0], 1: [3.0, 6.0]}}
+    found = summarise(argparse.Namespace(block_steps=2, method="full", batch=8), seconds)
+    assert found["ratios"] == {
+        f"{DEFAULT}: quiet over default quiet": 1.0,
+        f"{POLICY}: quiet over default quiet": 1.0,
+        f"{DEFAULT}: 1 busy over quiet": pytest.approx(1 / 3),
+        f"{POLICY}: 1 busy over quiet": pytest.approx(2 / 3),
+    }
+    assert found["step_seconds"][DEFAULT][0] == [1.0, 2.0]
+
+
+def test_neighbours_are_gone_after_their_block() -> None:
+    from busy import busy
+
+    def children() -> set[int]:
+        numbers = Path("/proc/self/task").glob("*/children")
+        return {int(number) for file in numbers for number in file.read_text().split()}
+
+    before = children()
+    with busy(2):
+        assert len(children() - before) == 2
+    assert children() == before

@@ -13,6 +13,7 @@ import pytest
 import demask
 from demask import cli, pipeline
 from demask.config import make_config
+from demask.errors import ConfigError
 from demask.progress import Silent
 from demask.stages.planning import make_plan, preview_examples
 from demask.terminal import TerminalProgress
@@ -201,6 +202,19 @@ def test_the_log_has_every_step_once_and_both_losses(finished: demask.Injected) 
     assert [row["step"] for row in log] == [1, 2, 3]
     assert all(row["loss_masked"] > 0 and row["loss_copied"] > 0 for row in log)
     assert log[-1]["tokens"] == finished.summary["tokens"]
+
+
+def test_a_killed_and_resumed_run_keeps_the_largest_memory_of_its_processes(
+    settings: dict[str, Any], copied: Path
+) -> None:
+    log = rows(copied / "metrics.jsonl")
+    assert all(0 < row["peak_memory_bytes"] < 10**12 for row in log)
+    log[-1]["peak_memory_bytes"] = 10**15  # of a step after the last checkpoint, which is made again
+    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    (copied / "training.json").unlink()
+    shutil.rmtree(copied / "model")
+    assert demask.inject(**settings, out=copied).summary["peak_memory_bytes"] == 10**15
+    assert [row["step"] for row in rows(copied / "metrics.jsonl")] == [1, 2, 3]
 
 
 def test_the_learning_rate_falls_over_the_last_half_of_the_steps(
@@ -397,6 +411,29 @@ def test_the_plan_counts_the_tokens_that_training_then_logs(
         assert getattr(made, key) == summary[key], key
 
 
+def test_the_default_rate_is_that_of_the_examples_a_step_has_not_of_those_asked_for(
+    settings: dict[str, Any], home: Path, tmp_path: Path
+) -> None:
+    from demask.training.plan import choose_learning_rate
+
+    values = {**settings, "documents": str(home / "facts" / "orlin.txt"), "qa": "no"}
+    values["train"] = {"steps": 2, "batch_size": 5}  # of one document
+    config = make_config(values)
+    made = make_plan(config)
+    wanted = choose_learning_rate(config.train, parameters=made.parameters, batch_size=1)
+    assert (made.batch_size, made.learning_rate) == (1, wanted)
+    assert demask.inject(**values, out=tmp_path / "run").summary["learning_rate"] == wanted
+
+
+def test_more_processes_than_examples_in_a_step_are_refused_before_anything_is_asked(
+    settings: dict[str, Any], home: Path, tmp_path: Path
+) -> None:
+    values = {**settings, "documents": str(home / "facts" / "orlin.txt"), "qa": "no"}
+    with pytest.raises(ConfigError, match="a step has 1 examples, expected one at least for each of 2"):
+        demask.inject(**values, launch={"processes": 2}, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "predictions-before.jsonl").exists()
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_preview_shows_the_whole_text_and_counts_what_the_trainer_scores(
     settings: dict[str, Any], objective: str
@@ -404,7 +441,7 @@ def test_the_preview_shows_the_whole_text_and_counts_what_the_trainer_scores(
     from demask.models.load import load_architecture, load_tokenizer
     from demask.objectives.batches import pad
     from demask.records import IGNORE_INDEX, Passage
-    from demask.stages.training import make_stream
+    from demask.stages.lessons import make_stream
 
     config = make_config({**settings, "objective": objective})
     tokenizer = load_tokenizer(config.model)

@@ -16,6 +16,7 @@ from demask.progress import Silent
 from demask.sft_config import Cpt, MaskedCpt, MaskedSft, Sft, make_sft_config
 from demask.stages.samples import prepare
 from demask.stages.sft_planning import make_sft_plan, preview_samples
+from demask.training.plan import choose_learning_rate
 
 SUMS = [
     {"question": f"How much is {a} and {b}?", "answer": f"{a} and {b} make {a + b}."}
@@ -134,6 +135,25 @@ def test_a_plan_counts_the_tokens_that_the_run_then_takes(
     summary = run(values, tmp_path / "run")
     assert (plan.tokens, plan.steps) == (summary["tokens"], summary["steps"])
     assert plan.seconds == pytest.approx(plan.tokens / plan.tokens_per_second)
+
+
+def test_fewer_samples_than_a_step_asks_for_take_the_rate_of_those_that_there_are(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    values = recipe(tiny_model_folder, sums, held_out=len(SUMS) - 3, train={"learning_rate": None})
+    config = make_sft_config(values)
+    plan = make_sft_plan(config, Launch(), progress=Silent())
+    wanted = choose_learning_rate(config.train, parameters=plan.parameters, batch_size=3)
+    assert (plan.batch_size, plan.learning_rate) == (3, wanted)
+    assert run(values, tmp_path / "run")["learning_rate"] == wanted
+
+
+def test_more_processes_than_samples_are_refused_before_they_are_started(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    config = make_sft_config(recipe(tiny_model_folder, sums, held_out=len(SUMS) - 1))
+    with pytest.raises(ConfigError, match="a step has 1 examples, expected one at least for each of 2"):
+        run_sft(config, tmp_path / "run", launch=Launch(processes=2), progress=Silent())
 
 
 def test_a_plan_of_a_stream_takes_as_many_tokens_a_step_as_it_has_seen(

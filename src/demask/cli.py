@@ -1,10 +1,14 @@
 """`demask`: run a command, and turn what goes wrong into one line; the only place that catches errors."""
 
 import errno
+import itertools
 import os
+import signal
 import sys
 import warnings
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import typer
 
@@ -12,35 +16,71 @@ from demask.commands import training  # first, as `demask --help` lists commands
 
 # isort: split
 from demask.commands import asking, benchmarking, fine_tuning, knowledge, models, reproducing
-from demask.commands.app import app
-from demask.errors import DemaskError
+from demask.commands.app import BEGIN_ANEW, app, describe_error, print_json
+from demask.errors import DemaskError, StoppedError, ThresholdError
+from demask.openmp import wait_briefly
 from demask.training.interruption import ending_on_sigterm
 
 # Importing them makes them known.
 _COMMANDS = (training, fine_tuning, asking, benchmarking, reproducing, knowledge, models)
 # What typer's parser raises at wrong options; not exported, and older versions take it from click.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
-_INTERRUPTED = 130
 # Exit codes of signals, as shells have them: 128 and the signal's number.
-_STOPPED = {_INTERRUPTED: "interrupted", 143: "stopped by SIGTERM"}
+_STOPPED = {128 + number: number for number in (signal.SIGINT, signal.SIGTERM)}
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+class _Stopped(NamedTuple):
+    """Why a command has ended before its time.
+
+    Attributes:
+        kind: of error, for programs.
+        line: for people.
+        code: of the exit.
+        told: whether what was printed on standard output has it already.
+    """
+
+    kind: str
+    line: str
+    code: int
+    told: bool = False
+
+
 def main() -> None:
-    """Run a command; turn errors that a user can mend into one line and an exit code."""
+    """Run a command; turn errors that a user can mend into one line and an exit code.
+
+    With `--json` they are also an object on standard output: `{"error": {"kind", "message", "exit_code"}}`.
+    """
+    wait_briefly()  # before anything imports torch
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what matters is said in our own words
     if not sys.warnoptions:  # `python -W default -m demask` shows what libraries say to programmers
         warnings.simplefilter("ignore")
+    try:
+        ended = _run()
+    except Exception as error:  # a bug, which keeps its traceback
+        _tell_program(_Stopped(type(error).__name__, str(error), 1))
+        raise
+    if isinstance(ended, _Stopped):
+        _tell_program(ended)
+        print(f"demask: {' '.join(ended.line.split())}", file=sys.stderr)
+        sys.exit(ended.code)
+    sys.exit(ended)
+
+
+def _run() -> _Stopped | int:
+    """Run a command; its exit code, or why it has ended before its time."""
     try:
         with ending_on_sigterm():
             code = app(standalone_mode=False)
             sys.stdout.flush()
     except DemaskError as error:
-        _stop(str(error), error.exit_code)
+        # A missed threshold comes after the result, which holds it.
+        told = isinstance(error, ThresholdError)
+        return _Stopped(type(error).__name__, str(error), error.exit_code, told)
     except _ParserError as error:
-        _stop_at_usage(error)
+        return _describe_usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
+        code = 128 + signal.SIGINT
     except SystemExit as ended:
         code = ended.code
     except BrokenPipeError:  # `demask ... | head` has read enough
@@ -50,10 +90,11 @@ def main() -> None:
         trouble = _machine_trouble(error)
         if not trouble:
             raise
-        _stop(trouble, 4)
+        return _Stopped("RunError", trouble, 4)
     if code in _STOPPED:
-        _stop(f"{_STOPPED[code]}; the same command continues a run at its last checkpoint", code)
-    sys.exit(code or 0)
+        stopped = StoppedError(_STOPPED[code], BEGIN_ANEW)
+        return _Stopped("StoppedError", str(stopped), code)
+    return code or 0
 
 
 def _machine_trouble(error: OSError | RuntimeError) -> str:
@@ -65,17 +106,27 @@ def _machine_trouble(error: OSError | RuntimeError) -> str:
     return ""
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    """One line on standard error, whatever the message was made of."""
-    print(f"demask: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+def _tell_program(stopped: _Stopped) -> None:
+    """Where JSON is asked for, the error as an object."""
+    if stopped.told or not _asks_for_json(sys.argv[1:]):
+        return
+    with suppress(OSError):  # standard output itself may be what failed
+        print_json(describe_error(*stopped[:3]))
+        sys.stdout.flush()
 
 
-def _stop_at_usage(error: Any) -> NoReturn:
+def _asks_for_json(words: Sequence[str]) -> bool:
+    """Whether the option stands there; the words could not be parsed, perhaps."""
+    return "--json" in itertools.takewhile(lambda word: word != "--", words)
+
+
+def _describe_usage(error: Any) -> _Stopped | int:
     """A wrong option or argument; a group without a command shows its help."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "demask"
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
-        sys.exit(error.exit_code)
-    _stop(f"{error.format_message().rstrip('.?')}; try '{path} --help'", error.exit_code)
+        return int(error.exit_code)
+    return _Stopped(
+        "UsageError", f"{error.format_message().rstrip('.?')}; try '{path} --help'", error.exit_code
+    )

@@ -43,6 +43,24 @@ class ThresholdError(DemaskError):
     exit_code = 5
 
 
+class StoppedError(DemaskError):
+    """A signal ended a command, of which something is kept.
+
+    Args:
+        number: of the signal; the exit code is 128 more, as shells have it.
+        then: what the same command does when it is started again.
+    """
+
+    def __init__(self, number: int, then: str) -> None:
+        super().__init__(f"{describe_stop(number)}; {then}")
+        self.exit_code = 128 + number
+
+
+def describe_stop(number: int) -> str:
+    """How a signal is called here."""
+    return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+
+
 class InterruptionError(DemaskError):
     """A signal ended training in good order, at the end of a step.
 

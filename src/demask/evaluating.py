@@ -95,6 +95,8 @@ def evaluate(
         raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
     run = open_run_folder(model) if qa is None else None
     how = _evaluation_settings(model, settings or {})
+    if server is None or canary:
+        trained_model(model)  # what an unfinished run lacks is said before what its files lack
     pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
     load = partial(load_trained_model, model, "auto")
     if server is None:

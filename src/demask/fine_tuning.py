@@ -16,7 +16,7 @@ from demask import rundir
 from demask.launch_config import ALONE, Launch
 from demask.pipeline import Injected
 from demask.progress import Progress, Silent
-from demask.rundir import claim_run_folder
+from demask.rundir import RunFolder, claim_run_folder, locked_run_folder
 from demask.sft_config import SftConfig, make_sft_config
 from demask.stages.inputs import load_once
 from demask.stages.sft import HeldOut, check_sft, prepare_stage, sft_stage, summarise_sft
@@ -57,7 +57,15 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
     """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
-    if not Path(out).exists():  # before there is a folder that belongs to a recipe which cannot be run
+    with locked_run_folder(out):
+        return _run_here(config, out, progress, launch)
+
+
+def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
+    from demask.training.plan import check_ranks
+
+    # Before there is a folder that belongs to a recipe which cannot be run.
+    if not RunFolder(Path(out)).has(rundir.CONFIG):
         check_sft(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
     if not run.has(rundir.TRAINING):
@@ -68,6 +76,9 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
     untouched = partial(load_once, config.model, device=config.device, progress=progress)
     base = untouched()
     samples = prepare_stage(config, run, progress)
+    if samples:
+        train = config.train
+        check_ranks(train, batch_size=min(train.batch_size, len(samples.trained)), ranks=launch.ranks)
     held_out = samples.held_out if samples else ()
     if held_out and not run.has(rundir.HELD_OUT):
         HeldOut(config, run, base(), held_out).measure(0, progress)

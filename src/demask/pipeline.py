@@ -36,6 +36,7 @@ from demask.reports.tables import Table, difference_table
 from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, load_once, split_stage
+from demask.stages.lessons import Lessons, check_share
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
@@ -47,7 +48,7 @@ from demask.stages.retention import (
     measure_base,
     measure_tuned,
 )
-from demask.stages.training import Lessons, only_helped, train_stage
+from demask.stages.training import only_helped, train_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -131,6 +132,11 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
+    with rundir.locked_run_folder(out):
+        return _run_here(config, out, progress, launch)
+
+
+def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
     with TemporaryDirectory(prefix="demask-") as folder:
         progress.begin("Reading documents", 1)
         knowledge = read_knowledge(config, RunFolder(Path(folder)))
@@ -150,12 +156,14 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
+    lessons = Lessons(passages, paraphrases, pairs)
+    check_share(config, lessons, launch)
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
     measure_base(config, run, material, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
-    tuned = train_stage(config, run, base, Lessons(passages, paraphrases, pairs), progress, launch)
+    tuned = train_stage(config, run, base, lessons, progress, launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
     measure_tuned(config, run, material, lambda: tuned, progress)
     ask_field_tasks(config, run, progress)

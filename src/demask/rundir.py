@@ -12,14 +12,17 @@ import os
 import re
 import shutil
 import tempfile
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar, overload
+from typing import Any, Literal, TextIO, TypeVar
 
 from demask.errors import ConfigError, RunError
+from demask.locks import LOCK, find_holder, holding
+from demask.recipe_file import first_difference
+from demask.record_files import RecordFile, make_record
 
 R = TypeVar("R")
 
@@ -117,48 +120,6 @@ def as_line(record: object) -> str:
     """A record (a dataclass or a mapping) as a line of a JSON Lines file."""
     row = asdict(record) if is_dataclass(record) and not isinstance(record, type) else record
     return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-class RecordFile(Sequence[R]):
-    """Records of a JSON Lines file, read when they are asked for; only where each line starts is kept."""
-
-    def __init__(self, path: Path, kind: type[R]) -> None:
-        """Read the file once, for its lines."""
-        self.path = path
-        self._kind = kind
-        self._starts = array("Q", [0])
-        with path.open("rb") as file:
-            for line in file:
-                self._starts.append(self._starts[-1] + len(line))
-
-    def __len__(self) -> int:
-        """How many records there are."""
-        return len(self._starts) - 1
-
-    def __iter__(self) -> Iterator[R]:
-        """All of them, in order."""
-        with self.path.open("rb") as file:
-            for line in file:
-                yield _make_record(self._kind, json.loads(line))
-
-    @overload
-    def __getitem__(self, place: int) -> R: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[R]: ...
-    def __getitem__(self, place: int | slice) -> R | list[R]:
-        """One of them, or some."""
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        start, end = self._starts[range(len(self))[place]], self._starts[range(1, len(self) + 1)[place]]
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return _make_record(self._kind, json.loads(file.read(end - start)))
-
-
-def _make_record(kind: type[R], row: Mapping[str, Any]) -> R:
-    """Unknown keys are left out, lists become tuples."""
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in known})
 
 
 @dataclass(frozen=True)
@@ -259,7 +220,7 @@ class RunFolder:
 
     def read_records(self, name: str, kind: type[R]) -> list[R]:
         """Read JSON Lines as records of one kind; unknown keys are left out, lists become tuples."""
-        return [_make_record(kind, row) for row in self.iter_rows(name)]
+        return [make_record(kind, row) for row in self.iter_rows(name)]
 
     def open_records(self, name: str, kind: type[R]) -> RecordFile[R]:
         """The same without holding them, for files that may be larger than memory."""
@@ -283,13 +244,18 @@ class RunFolder:
 
 
 def open_run_folder(path: str | Path) -> RunFolder:
-    """An existing run folder.
+    """An existing run folder of `demask inject`.
 
     Raises:
         RunError: there is none at this place.
     """
     run = RunFolder(Path(path))
-    if not is_run_folder(path):
+    kind = _kind_of_run(path)
+    if kind == "data":
+        raise RunError(
+            f"{path}: a run of 'demask sft', expected one of 'demask inject'; what it did stands in {SUMMARY}"
+        )
+    if kind is None:
         raise RunError(f"{path}: not a run folder; expected one made by 'demask inject'")
     return run
 
@@ -319,13 +285,45 @@ def trained_model(name: str) -> str:
     kind = _kind_of_run(name)
     if kind is None:
         return name
-    folder = Path(name) / MODEL
-    if not folder.exists():
-        command = "inject" if kind == "documents" else "sft"
+    run = RunFolder(Path(name))
+    if run.has(MODEL):
+        return str(run.file(MODEL))
+    if run.has(SUMMARY):
         raise RunError(
-            f"{name}: this run has no trained model yet; start its 'demask {command}' again to finish it"
+            f"{name}: this run is finished, and its {MODEL}/ was removed (as 'demask reproduce' does without "
+            "--keep-models); start its command again to train it anew"
         )
-    return str(folder)
+    raise RunError(f"{name}: this run has no trained model yet: {describe_unfinished(run)}")
+
+
+def describe_unfinished(run: RunFolder) -> str:
+    """What an unfinished run is, how far it came, and how to go on; for the end of a line."""
+    config, holder = run.read_json(CONFIG), find_holder(run.path)
+    command = "inject" if "documents" in config else "sft"
+    what = f"'demask {command}' of {config['objective']['name']} on {config['model']}"
+    if holder is not None:
+        return f"{what} is still running ({holder}), {_how_far(run)}; wait until it has ended"
+    return f"{what} came as far as this: {_how_far(run)}; start the same command again to go on"
+
+
+def _how_far(run: RunFolder) -> str:
+    """The last stage that has left something."""
+    if run.has(TRAINING) and run.has(MODEL):
+        return "trained, but not all questions are answered and judged"
+    last: dict[str, Any] = {}
+    for line in run.file(METRICS).read_text(encoding="utf-8").splitlines() if run.has(METRICS) else ():
+        with suppress(json.JSONDecodeError):  # cut short by a crash
+            last = json.loads(line)
+    if last:
+        planned = f" of {last['planned_steps']}" if "planned_steps" in last else ""
+        return f"training, step {last['step']}{planned}"
+    if run.has(predictions_file("before")):
+        return "questions asked before training, nothing trained"
+    if run.has(PASSAGES) or run.has(DATA):
+        return (
+            "documents read, nothing asked or trained" if run.has(PASSAGES) else "data read, nothing trained"
+        )
+    return "begun, nothing read"
 
 
 def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: str = CONFIG) -> RunFolder:
@@ -341,21 +339,54 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: st
         RunError: the folder cannot be written.
     """
     run = RunFolder(Path(path))
-    if run.path.exists() and not run.path.is_dir():
-        raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
+    refuse_other_folder(path, name=name)
     wanted = json.loads(json.dumps(config))
-    if _kind_of_run(path) if name == CONFIG else run.has(name):
-        changed = _first_difference(run.read_json(name), wanted)
+    if _is_begun(run, name):
+        changed = first_difference(run.read_json(name), wanted)
         if changed:
             raise ConfigError(
                 f"{path}: holds the run of another recipe ({changed}); choose another --out or delete it"
             )
         _sweep(run)
         return run
-    if run.path.exists() and any(run.path.iterdir()):
-        raise ConfigError(f"{path}: not empty and not a run folder; choose another --out")
     run.write_json(name, wanted)
     return run
+
+
+@contextmanager
+def locked_run_folder(path: str | Path, *, name: str = CONFIG) -> Iterator[None]:
+    """Keep other processes out of a run folder, which need not be there yet, for a block.
+
+    Raises:
+        ConfigError: something else stands there.
+        RunError: another process is in it.
+    """
+    refuse_other_folder(path, name=name)
+    with holding(Path(path)):
+        yield
+
+
+def refuse_other_folder(path: str | Path, *, name: str = CONFIG) -> None:
+    """See that a run may be there: in a new folder, an empty one, or that of a run.
+
+    Args:
+        path: of the folder.
+        name: of the file that makes it the folder of a run.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    run = RunFolder(Path(path))
+    if not run.path.exists():
+        return
+    if not run.path.is_dir():
+        raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
+    if not _is_begun(run, name) and any(file.name != LOCK for file in run.path.iterdir()):
+        raise ConfigError(f"{path}: not empty and not a run folder; choose another --out")
+
+
+def _is_begun(run: RunFolder, name: str) -> bool:
+    return _kind_of_run(run.path) is not None if name == CONFIG else run.has(name)
 
 
 def _sweep(run: RunFolder) -> None:
@@ -363,15 +394,3 @@ def _sweep(run: RunFolder) -> None:
     for path in run.path.glob(".*"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
-
-
-def _first_difference(there: object, here: object, key: str = "") -> str:
-    """Names the first setting that differs, empty when none does."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        # What kind of thing it is says more than its options.
-        for name in sorted({*there, *here}, key=lambda name: (name != "name", name)):
-            inner = _first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
-            if inner:
-                return inner
-        return ""
-    return "" if there == here else f"{key} is {there!r} there and {here!r} here"

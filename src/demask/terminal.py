@@ -182,8 +182,12 @@ def _print_lines(*lines: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """`40 s` or `12 min`; never less than a second, as the stage is not over."""
-    return f"{max(seconds, 1):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    """`40 s`, `12 min`, `5.3 hours` or `3.1 days`; never less than a second, as the stage is not over."""
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def render_table(table: Table, *, width: int) -> RichTable:
@@ -308,6 +312,30 @@ def _count_or_made(count: int | None, remark: str = "") -> str:
     return str(count) if count is not None else f"{made}, {remark}" if remark else made
 
 
+def _questions(plan: Plan) -> str:
+    if plan.questions is None:
+        return f"not known: {plan.questions_how}"
+    if not plan.questions:
+        return "none" if plan.questions_how == "given" else "none can be made; give some with --qa"
+    bound = "" if plan.questions_bound == "exactly" else f"{plan.questions_bound} "
+    return f"{bound}{plan.questions}, {plan.questions_how}"
+
+
+def _costs(plan: "Plan | SftPlan") -> list[tuple[str, str]]:
+    """Speed, time and memory, and what helps where it is long."""
+    share = f" in each of {plan.processes} processes" if plan.processes > 1 else ""
+    machine = ("machine", f"{plan.device}, {plan.precision} matrix products{share}")
+    if plan.seconds is None:
+        return [machine, ("time to train", f"not measured: it {plan.problem}")]
+    return [
+        machine,
+        ("speed", f"{plan.tokens_per_second:,.0f} tokens/s, from {plan.measured_steps} real steps"),
+        ("time to train", f"about {duration(plan.seconds)}"),
+        ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB{share}"),
+        *([("what helps", "\n".join(plan.savings))] if plan.savings else []),
+    ]
+
+
 def render_plan(plan: Plan) -> RichTable:
     """What a run will train and cost."""
     parts = f" in {plan.accumulation} micro-batches" if plan.accumulation > 1 else ""
@@ -318,15 +346,13 @@ def render_plan(plan: Plan) -> RichTable:
             ("objective", plan.objective),
             ("documents", f"{plan.documents} in {plan.passages} passages, {plan.document_tokens} tokens"),
             ("coverage", f"{plan.coverage:.0%} of the text stands in passages"),
-            ("questions", _count_or_made(plan.questions)),
+            ("questions", _questions(plan)),
             ("paraphrases", _count_or_made(plan.paraphrases, "not counted here")),
             ("steps", f"{plan.steps} of {plan.batch_size} examples{parts}"),
             ("exposures per passage", f"{plan.exposures:.0f}"),
             ("learning rate", f"{plan.learning_rate:g}"),
             ("tokens", f"{plan.tokens:,}, and {plan.padding:.0%} padding"),
-            ("machine", f"{plan.device}, {plan.precision} matrix products"),
-            ("time to train", f"about {duration(plan.seconds)} (estimate)"),
-            ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB (estimate)"),
+            *_costs(plan),
         ],
     )
 
@@ -336,7 +362,6 @@ def render_sft_plan(plan: "SftPlan") -> RichTable:
     left = f", {plan.left_out:,} left out as too long" if plan.left_out else ""
     held = f", {plan.held_out:,} held out" if plan.held_out else ""
     epochs = f", {plan.epochs:.3g} epochs" if plan.epochs else ""
-    share = f" in each of {plan.processes} processes" if plan.processes > 1 else ""
     return render_rows(
         "Plan",
         [
@@ -346,10 +371,7 @@ def render_sft_plan(plan: "SftPlan") -> RichTable:
             ("steps", f"{plan.steps:,} of {plan.batch_size} samples{epochs}"),
             ("learning rate", f"{plan.learning_rate:g}"),
             ("tokens", f"{plan.tokens:,}"),
-            ("machine", f"{plan.device}, {plan.precision} matrix products{share}"),
-            ("speed", f"{plan.tokens_per_second:,.0f} tokens/s, from {plan.measured_steps} real steps"),
-            ("time to train", f"about {duration(plan.seconds)}"),
-            ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB{share}"),
+            *_costs(plan),
         ],
     )
 

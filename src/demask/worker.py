@@ -21,6 +21,8 @@ from demask.errors import ConfigError, DemaskError, InterruptionError
 from demask.launch_config import Launch
 from demask.launching.strategies import strategy_variables
 from demask.launching.telling import Teller
+from demask.locks import holding
+from demask.openmp import wait_briefly
 from demask.progress import Progress, Silent
 from demask.rundir import RunFolder
 
@@ -33,6 +35,7 @@ _PATIENCE = timedelta(minutes=60)
 
 def main(words: list[str]) -> int:
     """Train; the exit code."""
+    wait_briefly()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // here)))  # read as torch is imported
@@ -68,8 +71,11 @@ def _follow(words: list[str]) -> None:
         )
     launch = Launch.model_validate_json(words[1]) if len(words) > 1 else Launch()
     os.environ |= strategy_variables(launch.strategy)  # accelerate looks there
-    with _open_progress(Path(words[2]) if len(words) > 2 else None) as progress:
-        work(RunFolder(Path(words[0])), launch, progress)
+    run, told = RunFolder(Path(words[0])), Path(words[2]) if len(words) > 2 else None
+    # A command that started this process holds the folder itself.
+    alone = told is None and os.environ.get("RANK", "0") == "0"
+    with holding(run.path) if alone else nullcontext(), _open_progress(told) as progress:
+        work(run, launch, progress)
 
 
 def _open_progress(file: Path | None) -> AbstractContextManager[Progress]:
@@ -115,7 +121,8 @@ def _train_lessons(
     """Of `demask inject`."""
     from demask.config import make_config
     from demask.models.load import load_model
-    from demask.stages.training import read_lessons, train_lessons
+    from demask.stages.lessons import read_lessons
+    from demask.stages.training import train_lessons
 
     config = make_config(values, source=source)
     loaded = load_model(config.model, device=config.device)

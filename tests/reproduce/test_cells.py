@@ -169,6 +169,15 @@ def test_learning_rates_are_multiples_of_the_default(order: Order, tmp_path: Pat
     assert rates["rate x 1"] is None
 
 
+def test_they_are_multiples_of_the_rate_for_as_many_examples_as_a_step_has(
+    order: Order, tmp_path: Path
+) -> None:
+    settings = {"train": {"steps": 3, "batch_size": 64}}  # of four texts
+    cells = plan(replace(order, settings=settings), tmp_path, ABLATIONS["learning-rate"])
+    rates = {cell.arm: cell.config.train.learning_rate for cell in cells}
+    assert rates["rate x 0.5"] == pytest.approx(2.5e-4 * 0.4 ** (1 / 3))
+
+
 def test_copies_keep_the_exposures(order: Order, tmp_path: Path) -> None:
     for cell in plan(order, tmp_path, ABLATIONS["copies"]):
         assert isinstance(cell.config.objective, Demasking)

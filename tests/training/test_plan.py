@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from demask.config import Train
+from demask.errors import ConfigError
 from demask.sft_config import SftTrain
 from demask.training.plan import (
     DEFAULT_EPOCHS,
@@ -14,6 +15,7 @@ from demask.training.plan import (
     LEAST_STEPS,
     LORA_FACTOR,
     MICRO_BATCH_TOKENS,
+    check_ranks,
     choose_accumulation,
     choose_learning_rate,
     estimate_memory,
@@ -64,25 +66,37 @@ def test_epochs_count_exposures_however_many_copies_stand_in_a_step(passages, co
 
 def test_learning_rate_is_the_recipes_where_it_names_one():
     for method in ("full", "lora"):
-        assert choose_learning_rate(Train(learning_rate=0.123, method=method), parameters=1e9) == 0.123
+        train = Train(learning_rate=0.123, method=method)
+        assert choose_learning_rate(train, parameters=1e9, batch_size=5) == 0.123
 
 
 def test_larger_models_never_get_larger_rates():
-    train = Train(batch_size=10)
-    rates = [choose_learning_rate(train, parameters=size) for size in (1e8, 5e8, 1e9, 3e9, 8e9, 7e10)]
+    sizes = (1e8, 5e8, 1e9, 3e9, 8e9, 7e10)
+    rates = [choose_learning_rate(Train(), parameters=size, batch_size=10) for size in sizes]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == LEARNING_RATES[0][1]
     assert rates[-1] == 5e-6  # the paper's
 
 
 def test_small_batches_take_smaller_steps():
-    rates = {size: choose_learning_rate(Train(batch_size=size), parameters=1e8) for size in (1, 5, 10, 64)}
+    sizes = (1, 5, 10, 64)
+    rates = {size: choose_learning_rate(Train(), parameters=1e8, batch_size=size) for size in sizes}
     assert rates[5] == pytest.approx(4e-4, rel=0.01)  # measured
     assert rates[1] < rates[5] < rates[10] == rates[64] == 5e-4
 
 
+def test_a_step_with_too_few_examples_for_its_processes_is_refused_and_says_what_would_help():
+    check_ranks(Train(batch_size=5), batch_size=2, ranks=2)
+    with pytest.raises(ConfigError, match=r"a step has 1 examples.*2 processes; lower launch.processes"):
+        check_ranks(Train(batch_size=5), batch_size=1, ranks=2)
+    with pytest.raises(ConfigError, match=r"raise train.batch_size or lower launch.processes"):
+        check_ranks(Train(batch_size=2), batch_size=2, ranks=3)
+
+
 def test_adapters_get_a_larger_rate():
-    full, lora = (choose_learning_rate(Train(method=m), parameters=1e9) for m in ("full", "lora"))
+    full, lora = (
+        choose_learning_rate(Train(method=m), parameters=1e9, batch_size=5) for m in ("full", "lora")
+    )
     assert lora == full * LORA_FACTOR
 
 
@@ -137,7 +151,9 @@ def test_no_micro_batch_has_more_tokens_than_the_budget_whatever_it_is_made_of(b
 
 
 def test_fine_tuning_takes_a_fifth_of_the_rate() -> None:
-    documents, samples = Train(batch_size=32), SftTrain(batch_size=32)
-    rate = choose_learning_rate(samples, parameters=135e6)
-    assert rate == pytest.approx(choose_learning_rate(documents, parameters=135e6) / 5) == pytest.approx(1e-4)
-    assert choose_learning_rate(SftTrain(learning_rate=3e-4), parameters=135e6) == 3e-4
+    documents, samples, given = (
+        choose_learning_rate(train, parameters=135e6, batch_size=32)
+        for train in (Train(), SftTrain(), SftTrain(learning_rate=3e-4))
+    )
+    assert samples == pytest.approx(documents / 5) == pytest.approx(1e-4)
+    assert given == 3e-4

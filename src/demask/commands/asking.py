@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from demask.commands.app import app, guard, print_json, show_progress
+from demask.commands.app import app, guard, print_guarded_json, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json, Measure, Require, read_measure
 from demask.thresholds import read_thresholds
@@ -74,7 +74,12 @@ def evaluate(
     if as_json:
         served = {"server": asdict(result.server)} if result.server else {}
         retention = {"retention": result.retention} if result.retention else {}
-        print_json({"model": result.model, "metrics": result.metrics, **retention, **served})
+        print_guarded_json(
+            {"model": result.model, "metrics": result.metrics, **retention, **served},
+            thresholds,
+            result.metrics,
+            result.retention,
+        )
     else:
         from demask.terminal import print_evaluation
 

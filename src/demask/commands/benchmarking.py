@@ -3,13 +3,14 @@
 Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
 """
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from demask.commands.app import app, print_json, show_progress
+from demask.commands.app import app, going_on, print_json, show_progress
 from demask.options import Json
 
 
@@ -52,7 +53,9 @@ def benchmark(
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     asking = Asking(limit, seed, batch_size, max_new_tokens, raw, shots)
-    with show_progress() as progress:
+    # Without a folder the answers are lost.
+    keeping = nullcontext() if out is None else going_on(out)
+    with keeping, show_progress() as progress:
         found = run_benchmark(
             models, names, data=parse_data(data or [], names), asking=asking, out=out, progress=progress
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demask.commands.app import app, open_terminal, print_json, show_progress
+from demask.commands.app import app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Data, Json, Model, Recipe, Set, read_sft_config
 
@@ -43,7 +43,7 @@ def sft(
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/sft")
     from demask.fine_tuning import run_sft
 
-    with show_progress() as progress:
+    with going_on(out), show_progress() as progress:
         result = run_sft(config, out, launch=launch, progress=progress)
     if not result.summary:  # a node other than the first has trained, and the first one has the rest
         return

@@ -5,13 +5,14 @@ Imports stand inside the functions, so that `demask --help` answers before torch
 
 import json
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demask.commands.app import app, open_terminal, print_json, show_progress
+from demask.commands.app import App, app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json
 from demask.rundir import as_line, write_lines, write_whole
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from demask.progress import Progress
     from demask.records import Order
 
-qa = typer.Typer(help="Make questions of documents, and check them.", no_args_is_help=True)
+qa = App(help="Make questions of documents, and check them.", no_args_is_help=True)
 app.add_typer(qa, name="qa")
 
 Sources = Annotated[
@@ -76,11 +77,12 @@ def make(
 
     rejects = name_rejects(out)
     refuse_existing(out, rejects)
-    with show_progress() as progress:
+    writer = _find_server(server, server_model)
+    with _keeping_replies(writer), show_progress() as progress:
         loaded = _load(documents, text_column, keep_going, progress)
         made = make_pairs(
             loaded.documents,
-            server=_find_server(server, server_model),
+            server=writer,
             facts=facts,
             prices=read_prices(price),
             dry_run=dry_run,
@@ -217,13 +219,14 @@ def paraphrase(
         raise ConfigError(f"--order: {order!r}, expected 'same-order' or 'reversed'")
     rejects = name_rejects(out)
     refuse_existing(out, rejects)
-    with show_progress() as progress:
+    writer = _find_server(server, server_model)
+    with _keeping_replies(writer), show_progress() as progress:
         loaded = _load(documents, text_column, keep_going, progress)
         ids = {document.id for document in loaded.documents}
         made = make_paraphrases(
             loaded.documents,
             Wanted(count, orders[order], seed),
-            server=_find_server(server, server_model),
+            server=writer,
             pairs=load_qa_pairs(qa, documents=ids) if qa else (),
             prices=read_prices(price),
             dry_run=dry_run,
@@ -263,6 +266,13 @@ def _load(
         if report.problem:
             progress.say(f"left out: {report.problem}")
     return loaded
+
+
+def _keeping_replies(writer: "Server | None") -> AbstractContextManager[None]:
+    """Where a signal ends the block: replies of a server are kept, what rules have made is not."""
+    if writer is None:
+        return nullcontext()
+    return going_on(None, "the same command goes on; what the server has answered is kept")
 
 
 def _find_server(url: str | None, model: str | None) -> "Server | None":

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from demask.commands.app import app, open_terminal, print_json, show_progress
+from demask.commands.app import app, going_on, open_terminal, print_json, show_progress
 from demask.options import Json
 
 
@@ -72,7 +72,7 @@ def lab(
     from demask.lab.settings import read_sizes
     from demask.recipe_file import apply_overrides
 
-    with show_progress() as progress:
+    with going_on(out), show_progress() as progress:
         results = run_lab(
             out,
             seeds=seeds or (0, 1, 2),

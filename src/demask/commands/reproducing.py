@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demask.commands.app import app, open_terminal, print_json
+from demask.commands.app import app, going_on, open_terminal, print_json
 from demask.errors import ConfigError
 from demask.options import Json
 
@@ -75,6 +75,7 @@ def reproduce(
     killed goes on with the same command, and a cell that fails does not stop the others.
     """
     from demask.benchmarks.sets import load_benchmark, write_benchmark
+    from demask.locks import holding
     from demask.recipe_file import apply_overrides
     from demask.reproduce.comparison import check_rule, make_comparisons, report_comparisons
     from demask.reproduce.matrix import CELLS, DATA, Order
@@ -108,9 +109,10 @@ def reproduce(
             print_json([asdict(row) for row in planned])
         return
     watch = _Table(cells=len(unique))
-    with watch:
-        outcome = run_cells(unique, out / CELLS, slots=slots, watch=watch, keep_models=keep_models)
-    report = report_comparisons(out, rule=chosen_rule)
+    with going_on(out), holding(out):
+        with watch:
+            outcome = run_cells(unique, out / CELLS, slots=slots, watch=watch, keep_models=keep_models)
+        report = report_comparisons(out, rule=chosen_rule)
     if as_json:
         print_json({"done": outcome.done, "failed": outcome.failed, "report": str(report)})
         return

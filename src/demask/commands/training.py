@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from demask.commands.app import app, guard, open_terminal, print_json, show_progress
+from demask.commands.app import (
+    App,
+    app,
+    going_on,
+    guard,
+    open_terminal,
+    print_guarded_json,
+    print_json,
+    show_progress,
+)
 from demask.errors import ConfigError
 from demask.options import (
     QA,
@@ -27,7 +36,7 @@ from demask.options import (
 )
 from demask.thresholds import read_thresholds, require_measures, require_questions
 
-data = typer.Typer(help="Look at what is trained.", no_args_is_help=True)
+data = App(help="Look at what is trained.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
@@ -43,7 +52,7 @@ def quickstart(
     """
     from demask import pipeline
 
-    with show_progress() as progress:
+    with going_on(out), show_progress() as progress:
         done = pipeline.quickstart(out, seed=seed, progress=progress)
     if as_json:
         print_json({arm: result.summary for arm, result in done.items()})
@@ -88,17 +97,18 @@ def inject(
             asked = {pair.direction for pair in load_qa_pairs(config.qa, documents=None)}
             require_questions(thresholds, asked)
         require_measures(thresholds, measured=config.measure != "none")
-    with show_progress() as progress:
+    with going_on(out), show_progress() as progress:
         result = pipeline.run_recipe(config, out, progress=progress, launch=launch)
     if not result.summary:  # a node other than the first has trained, and the first one has the rest
         return
+    metrics = result.summary["metrics"].get("after", {})
     if as_json:
-        print_json(result.summary)
+        print_guarded_json(result.summary, thresholds, metrics, result.summary["retention"])
     else:
         from demask.terminal import print_run
 
         print_run(result.run_folder)
-    guard(thresholds, result.summary["metrics"].get("after", {}), result.summary["retention"])
+    guard(thresholds, metrics, result.summary["retention"])
 
 
 @app.command()
@@ -112,9 +122,10 @@ def plan(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """What a run would train and cost, without training.
+    """What a run would train and cost, before it starts.
 
-    Tokens, steps, exposures per passage, padding, time and memory.
+    Tokens, steps, exposures per passage, questions, padding, time and memory. A few steps are made
+    to see, and thrown away.
     """
     from demask.stages.planning import make_plan
 
@@ -123,9 +134,9 @@ def plan(
 
         print_sft_plan(*read_sft_config(recipe, model, None, objective, overrides), as_json=as_json)
         return
-    config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
     with show_progress() as progress:
-        made = make_plan(config, progress=progress)
+        made = make_plan(config, launch=launch, progress=progress)
     if as_json:
         print_json(asdict(made))
         return

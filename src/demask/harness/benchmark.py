@@ -29,6 +29,7 @@ from demask.harness.results import (
 )
 from demask.harness.stored import ResultStore
 from demask.harness.tasks import PlannedTask, ReadyTask, load_task, plan_task
+from demask.locks import holding
 from demask.models.embedded import EMBEDDED, fetch_embedded_model
 from demask.models.load import load_architecture
 from demask.progress import Progress, Silent
@@ -75,7 +76,7 @@ def run_benchmark(
         ConfigError: a name stands twice or is unknown, or a setting does not fit.
         DataError: the questions of a task cannot be had.
         ModelError: a model cannot be loaded.
-        RunError: a package is missing, or the folder cannot be written.
+        RunError: a package is missing, the folder cannot be written, or another process works in it.
     """
     progress, asking = progress or Silent(), asking or Asking()
     _require_harness()
@@ -84,6 +85,8 @@ def run_benchmark(
     states = {model: _model_state(model) for model in models}
     with ExitStack() as stack:
         stack.enter_context(hushed())
+        if out is not None and not out.is_file():  # which the store refuses
+            stack.enter_context(holding(out))
         planned = [plan_task(name, (data or {}).get(name, {})) for name in tasks]
         settings = {
             (model, task.name): _settings(states[model], task, asking) for model in models for task in planned

@@ -26,7 +26,7 @@ from demask.pipeline import evaluate, run_recipe
 from demask.progress import Progress
 from demask.records import Prediction, QAPair
 from demask.reports.tables import to_markdown
-from demask.rundir import RunFolder, claim_run_folder, write_whole
+from demask.rundir import RunFolder, claim_run_folder, locked_run_folder, write_whole
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,19 @@ def run_lab(
 
     Raises:
         ConfigError: an arm is unknown, or the folder holds a lab of other sizes.
+        RunError: another process works in the folder.
     """
     names = arms or list(ARMS)
     unknown = [arm for arm in names if arm not in ARMS]
     if unknown:
         raise ConfigError(f"--arm: {unknown[0]!r} is unknown, expected some of {', '.join(ARMS)}")
+    with locked_run_folder(out, name=SIZES):
+        return _run_arms(out, seeds, names, sizes, progress)
+
+
+def _run_arms(
+    out: Path, seeds: Sequence[int], names: Sequence[str], sizes: Sizes, progress: Progress
+) -> list[ArmResult]:
     claim_run_folder(out, sizes.model_dump(), name=SIZES)
     results = []
     for seed in seeds:

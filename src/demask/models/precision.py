@@ -57,6 +57,16 @@ def keep_freed_memory() -> None:
         return
 
 
+def give_back_freed_memory() -> None:
+    """Have glibc give back what it keeps, once; see `keep_freed_memory`."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library, which has other habits
+        return
+
+
 def own_forward(model: torch.nn.Module) -> Callable[..., Any] | None:
     """What a model computes by, if it is not the forward of its class."""
     forward: Callable[..., Any] | None = vars(model).get("forward")

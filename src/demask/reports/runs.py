@@ -142,6 +142,8 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
     Raises:
         RunError: `config.json` or `summary.json` is missing, or a file is not what it should be.
     """
+    if not folder.has(rundir.SUMMARY):
+        raise RunError(f"{folder.file(rundir.SUMMARY)}: no such file: {rundir.describe_unfinished(folder)}")
     config, summary = folder.read_json(rundir.CONFIG), folder.read_json(rundir.SUMMARY)
     try:
         return RunResult(

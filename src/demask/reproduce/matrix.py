@@ -12,10 +12,11 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
 from demask.config import DEFAULT_EPOCHS, NO_QUESTIONS, Demasking, RunConfig, make_config
@@ -24,6 +25,10 @@ from demask.errors import DemaskError
 from demask.recipe_file import merge_values
 from demask.reproduce.arms import Arm
 from demask.rundir import DOCUMENTS, QA_PAIRS, RunFolder
+
+if TYPE_CHECKING:
+    from demask.records import Passage
+    from demask.training.sampler import ExposureStream
 
 Budget = Literal["steps", "tokens"]
 
@@ -200,7 +205,11 @@ def _default_rate(config: RunConfig) -> float:
     from demask.models.load import count_parameters
     from demask.training.plan import choose_learning_rate
 
-    return choose_learning_rate(config.train, parameters=count_parameters(config.model))
+    with _reading(config) as stream:  # which may have fewer examples in a step than the recipe asks for
+        batch_size = stream.batch_size
+    return choose_learning_rate(
+        config.train, parameters=count_parameters(config.model), batch_size=batch_size
+    )
 
 
 def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
@@ -215,15 +224,21 @@ def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
 
 def tokens_per_step(config: RunConfig) -> float:
     """Mean over one pass through all texts; prompts included."""
+    with _reading(config) as stream:
+        looked = min(len(stream), max(len(stream.lengths), stream.batch_size))
+        return sum(len(stream[place].token_ids) for place in range(looked)) / looked * stream.batch_size
+
+
+@contextmanager
+def _reading(config: RunConfig) -> "Iterator[ExposureStream[Passage]]":
+    """Every exposure of a run, as long as the block lasts."""
     from tempfile import TemporaryDirectory
 
     from demask.progress import Silent
     from demask.stages.planning import read_setting
 
     with TemporaryDirectory(prefix="demask-") as folder:
-        stream = read_setting(config, RunFolder(Path(folder)), Silent()).stream
-        looked = min(len(stream), max(len(stream.lengths), stream.batch_size))
-        return sum(len(stream[place].token_ids) for place in range(looked)) / looked * stream.batch_size
+        yield read_setting(config, RunFolder(Path(folder)), Silent()).stream
 
 
 def _folder_name(config: RunConfig, contents: Contents) -> str:

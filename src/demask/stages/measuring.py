@@ -1,21 +1,32 @@
-"""What a step costs: a few are made, with the real model and the real data, and thrown away.
+"""What a run will cost: a few of its steps are made, with the real model and the real data, and thrown away.
 
-cost = measure_steps(config.train, loaded, stream, launch, progress)
+cost = measure_cost(config.train, "embedded", device="auto", stream=stream, launch=launch, progress=progress)
+cost.seconds_of(tokens)
+
+Steps are those that training makes: its trainer, its number format, its layers, as the section `launch` has
+them. Of several processes the share of one is made, on as many threads as it will have.
 """
 
-from contextlib import suppress
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from demask.config import Train
+from demask.environment import count_cores, total_memory
 from demask.launch_config import Launch
 from demask.progress import Progress
-from demask.stages.training import add_adapter_if_any, make_settings, peak_memory_of
+from demask.stages.training import add_adapter_if_any, make_settings
 
 if TYPE_CHECKING:
+    import torch
+
     from demask.models.load import LoadedModel
+    from demask.records import Example
     from demask.stages.training import Stream
     from demask.training.trainer import StepMetrics
 
@@ -26,37 +37,114 @@ _PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class StepCost:
-    """Of one process.
+class RunCost:
+    """Of all processes together, but for memory.
 
     Attributes:
-        steps: that were timed.
+        steps: that were timed; 0: none, see `problem`.
         tokens_per_step: on average, padding aside.
         tokens_per_second: the same.
-        memory_bytes: peak, of the GPU where there is one.
+        memory_bytes: peak of one process, of the GPU where there is one; estimated where no step was timed.
+        accumulation: micro-batches of a step in each process.
+        device: `cpu` or `cuda`.
+        problem: why no step could be timed; empty when it could.
     """
 
     steps: int
     tokens_per_step: float
     tokens_per_second: float
     memory_bytes: int
+    accumulation: int
     learning_rate: float
     precision: str
     parameters: int
+    device: str
+    problem: str = ""
+
+    def seconds_of(self, tokens: int) -> float | None:
+        """Time to train on so many tokens; None where it was not measured."""
+        return tokens / self.tokens_per_second if self.steps else None
 
 
 class _SeenEnoughError(Exception):
     """Ends the training from inside, as nothing of it is to be kept."""
 
 
+def measure_cost(
+    train: Train, model: str, *, device: str, stream: "Stream", launch: Launch, progress: Progress
+) -> RunCost:
+    """Load the model, train a few steps and time them; where it would not fit into memory, say so.
+
+    Args:
+        train: the recipe's section, with a length.
+        model: its name.
+        device: the recipe's.
+        stream: every exposure of the run.
+        launch: how the run is started.
+        progress: told how far it is.
+
+    Raises:
+        DemaskError: what would stop the run stops this, too.
+    """
+    from demask.models.load import load_model
+
+    unmeasured = _estimate(train, model, device, stream, launch)
+    if unmeasured.problem:
+        return unmeasured
+    progress.begin(f"Loading {model}", 1)
+    return measure_steps(train, load_model(model, device=device), stream, launch, progress)
+
+
+def _estimate(train: Train, model: str, device: str, stream: "Stream", launch: Launch) -> RunCost:
+    """What is known of the costs without the weights."""
+    from demask.models.load import choose_device, count_parameters
+    from demask.models.precision import choose_bf16
+    from demask.training import plan
+
+    place, parameters, longest = choose_device(device), count_parameters(model), stream.longest_example()
+    accumulation = plan.choose_accumulation(
+        train, batch_size=stream.batch_size, longest=longest, device=place, ranks=launch.ranks
+    )
+    examples = math.ceil(stream.batch_size / (accumulation * launch.ranks))
+    needed = plan.estimate_memory(train, parameters=parameters, micro_batch_tokens=examples * longest)
+    return RunCost(
+        steps=0,
+        tokens_per_step=0.0,
+        tokens_per_second=0.0,
+        memory_bytes=needed,
+        accumulation=accumulation,
+        learning_rate=plan.choose_learning_rate(train, parameters=parameters, batch_size=stream.batch_size),
+        precision="bf16" if choose_bf16(train.precision, place) else "fp32",
+        parameters=parameters,
+        device=str(place),
+        problem=_find_shortage(needed, place, launch),
+    )
+
+
+def _find_shortage(needed: int, place: "torch.device", launch: Launch) -> str:
+    """In a line, that the memory of this machine is too small; empty when it is not, or may be not."""
+    import torch
+
+    if launch.strategy != "ddp":  # of which each process holds a part of the weights
+        return ""
+    if place.type == "cuda":
+        there, where = torch.cuda.mem_get_info(place)[1], "this GPU"
+    else:
+        there, where, needed = total_memory(), "this machine", needed * launch.processes
+    if not there or needed <= there:
+        return ""
+    return f"takes about {needed / 1e9:.1f} GB, and {where} has {there / 1e9:.1f} GB"
+
+
 def measure_steps(
     train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch, progress: Progress
-) -> StepCost:
+) -> RunCost:
     """Train a few steps and time them; the model is not the same afterwards.
 
     Raises:
         ModelError: the model cannot be trained.
     """
+    from demask.training.peak_memory import PeakMemory
     from demask.training.trainer import train_model
 
     progress.begin("Timing a few steps", _STEPS + 1)
@@ -68,20 +156,77 @@ def measure_steps(
         if len(seen) > _STEPS or (len(seen) > 1 and step.seconds - seen[0].seconds > _PATIENCE):
             raise _SeenEnoughError
 
-    settings = replace(make_settings(train, loaded, stream, launch), log_every=1)
+    settings = replace(make_settings(train, loaded, stream, launch, ranks=launch.ranks), log_every=1)
     parameters = loaded.parameters
     trained = add_adapter_if_any(train, loaded, seed=stream.seed)
-    with TemporaryDirectory(prefix="demask-") as folder, suppress(_SeenEnoughError):
-        train_model(trained.model, stream, settings, folder=Path(folder), on_step=look)
+    peak, share = PeakMemory(loaded.device), ShareOfOne(stream, launch.ranks)
+    with TemporaryDirectory(prefix="demask-") as folder, _threads_of_one(launch), suppress(_SeenEnoughError):
+        train_model(trained.model, share, settings, folder=Path(folder), on_step=look)
     first, last = seen[0], seen[-1]
     single = len(seen) == 1  # a run of one step
     seconds = last.seconds if single else last.seconds - first.seconds
-    return StepCost(
+    tokens = last.tokens if single else last.tokens - first.tokens
+    shares = stream.batch_size / share.batch_size
+    return RunCost(
         steps=max(1, len(seen) - 1),
-        tokens_per_step=last.tokens / len(seen),
-        tokens_per_second=(last.tokens if single else last.tokens - first.tokens) / max(seconds, 1e-9),
-        memory_bytes=peak_memory_of(loaded),
+        tokens_per_step=shares * last.tokens / len(seen),
+        tokens_per_second=shares * tokens / max(seconds, 1e-9),
+        memory_bytes=peak.note(),
+        accumulation=settings.accumulation,
         learning_rate=settings.learning_rate,
         precision="bf16" if settings.bf16 else "fp32",
         parameters=parameters,
+        device=str(loaded.device),
     )
+
+
+@dataclass(frozen=True)
+class ShareOfOne:
+    """As many examples of each step as one of several processes trains.
+
+    Attributes:
+        stream: of all processes.
+        ranks: how many there are.
+    """
+
+    stream: "Stream"
+    ranks: int
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a step, of which some processes may have one fewer."""
+        return math.ceil(self.stream.batch_size / self.ranks)
+
+    @property
+    def steps(self) -> int:
+        """Of the run."""
+        return self.stream.steps
+
+    def __len__(self) -> int:
+        """Examples of the whole run."""
+        return self.steps * self.batch_size
+
+    def __getitem__(self, place: int) -> "Example":
+        """The first ones of each step."""
+        step, number = divmod(range(len(self))[place], self.batch_size)
+        return self.stream[step * self.stream.batch_size + number]
+
+    def longest_example(self) -> int:
+        """Of all of them."""
+        return self.stream.longest_example()
+
+
+@contextmanager
+def _threads_of_one(launch: Launch) -> Iterator[None]:
+    """Compute on as many threads as a worker does."""
+    import torch
+
+    if launch.processes == 1 or "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, count_cores() // launch.processes))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -3,7 +3,7 @@
     plan = make_plan(config)
     for example in preview_examples(config, count=2): ...
 
-Both need the tokenizer, not the weights.
+The plan makes a few steps with the real model; the preview needs its tokenizer alone.
 """
 
 from collections.abc import Iterable
@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from demask import rundir
 from demask.config import RunConfig
+from demask.launch_config import ALONE, Launch
 from demask.progress import Progress, Silent, advancing
 from demask.records import IGNORE_INDEX, Example, Passage
 from demask.rundir import RunFolder
+from demask.stages.expected_questions import expect_questions
 from demask.stages.inputs import add_paraphrases, find_mask_id, split_documents
+from demask.stages.lessons import make_stream
+from demask.stages.measuring import RunCost, measure_cost
 from demask.stages.reading import (
     Coverage,
     Knowledge,
@@ -25,7 +29,7 @@ from demask.stages.reading import (
     measure_coverage,
     read_knowledge,
 )
-from demask.stages.training import make_stream
+from demask.training.savings import find_savings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -35,17 +39,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in numbers; seconds and bytes are estimates.
+    """A run in numbers.
 
     Attributes:
-        questions: None: they are made when the run starts.
+        questions: given, or made when the run starts; None: not known.
+        questions_bound: what that number is: `exactly`, `about` or `at most`.
+        questions_how: where they come from; or why their number is not known.
         paraphrases: None: they are made when the run starts, and are not counted here.
         remarks: what of the documents is not trained, and what is nearly alike.
         exposures: how often each passage is seen.
         tokens: positions of all examples of the run.
         padding: share of positions that are computed besides and thrown away.
-        seconds: of training alone; questions come on top.
-        memory_bytes: peak.
+        tokens_per_second: of all processes.
+        seconds: of training alone, from `measured_steps` real steps; questions come on top. None: not
+            measured, see `problem`.
+        memory_bytes: peak of one process, measured in these steps, with what larger micro-batches will take.
+        problem: why no step could be timed; empty when some were.
+        savings: what would make it shorter, where it is long.
     """
 
     model: str
@@ -54,6 +64,8 @@ class Plan:
     documents: int
     passages: int
     questions: int | None
+    questions_bound: str
+    questions_how: str
     paraphrases: int | None
     document_tokens: int
     coverage: float
@@ -66,10 +78,15 @@ class Plan:
     tokens: int
     padding: float
     parameters: int
+    processes: int
     device: str
     precision: str
-    seconds: float
+    measured_steps: int
+    tokens_per_second: float
+    seconds: float | None
     memory_bytes: int
+    problem: str = ""
+    savings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,71 +118,96 @@ class Setting:
     stream: "ExposureStream[Passage]"
 
 
-def make_plan(config: RunConfig, *, progress: Progress | None = None) -> Plan:
-    """Count tokens exactly; estimate time and memory from a one-second probe of this machine."""
+def make_plan(config: RunConfig, *, launch: Launch = ALONE, progress: Progress | None = None) -> Plan:
+    """Count tokens exactly, and time a few steps with the real model, if that fits.
+
+    Raises:
+        DemaskError: what would stop the run stops the plan, too.
+    """
     with TemporaryDirectory(prefix="demask-") as folder:
         told = progress or Silent()
-        return _plan(config, read_setting(config, RunFolder(Path(folder)), told), told)
+        return _plan(config, read_setting(config, RunFolder(Path(folder)), told), launch, told)
 
 
-def _plan(config: RunConfig, setting: Setting, progress: Progress) -> Plan:
-    import torch
-
-    from demask.models.load import choose_device, outline_model
-    from demask.models.packing import can_pack
-    from demask.models.precision import choose_bf16
-    from demask.training import plan
-    from demask.training.sampler import cut_micro_batches
-
-    stream = setting.stream
-    outline = outline_model(setting.architecture)
-    parameters = sum(weights.numel() for weights in outline.parameters())
-    device = choose_device(config.device)
-    bf16 = choose_bf16(config.train.precision, device)
-    accumulation = plan.choose_accumulation(
-        config.train, batch_size=stream.batch_size, longest=stream.longest_example(), device=device
+def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progress) -> Plan:
+    stream, knowledge, train = setting.stream, setting.knowledge, config.train
+    questions = expect_questions(config, knowledge, progress)
+    cost = measure_cost(
+        train, config.model, device=config.device, stream=stream, launch=launch, progress=progress
     )
-    progress.begin("Counting tokens", stream.steps * accumulation)
-    micro_batches = advancing(cut_micro_batches(stream, accumulation=accumulation), progress)
-    tokens, positions, largest = _count_tokens(stream, micro_batches, packed=can_pack(outline))
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    rate = plan.measure_matrix_rate(device, dtype)
+    counted = _count(setting, cost, launch, progress)
+    seconds = cost.seconds_of(counted.real)
     return Plan(
         model=config.model,
         objective=config.objective.name,
-        method=config.train.method,
-        documents=len(setting.knowledge.documents),
+        method=train.method,
+        documents=len(knowledge.documents),
         passages=setting.coverage.passages,
-        questions=None if setting.knowledge.pairs is None else len(setting.knowledge.pairs),
-        paraphrases=None if setting.knowledge.paraphrases is None else len(setting.knowledge.paraphrases),
+        questions=questions.count,
+        questions_bound=questions.bound,
+        questions_how=questions.how,
+        paraphrases=None if knowledge.paraphrases is None else len(knowledge.paraphrases),
         document_tokens=sum(stream.lengths),
         coverage=setting.coverage.share,
-        remarks=tuple(coverage_remarks(config, setting.knowledge, setting.coverage)),
+        remarks=tuple(coverage_remarks(config, knowledge, setting.coverage)),
         steps=stream.steps,
         batch_size=stream.batch_size,
-        accumulation=accumulation,
+        accumulation=cost.accumulation,
         exposures=stream.exposures,
-        learning_rate=plan.choose_learning_rate(config.train, parameters=parameters),
-        tokens=tokens,
-        padding=1 - tokens / positions,
-        parameters=parameters,
-        device=str(device),
-        precision="bf16" if bf16 else "fp32",
-        seconds=plan.estimate_seconds(
-            tokens=tokens, parameters=parameters, flops_per_second=rate, dtype=dtype
+        learning_rate=cost.learning_rate,
+        tokens=counted.real,
+        padding=1 - counted.real / counted.positions,
+        parameters=cost.parameters,
+        processes=launch.ranks,
+        device=cost.device,
+        precision=cost.precision,
+        measured_steps=cost.steps,
+        tokens_per_second=cost.tokens_per_second,
+        seconds=seconds,
+        memory_bytes=cost.memory_bytes + _memory_beyond(cost, counted),
+        problem=cost.problem,
+        savings=find_savings(
+            train, seconds, device=cost.device, what="documents", exposures=stream.exposures
         ),
-        memory_bytes=plan.estimate_memory(config.train, parameters=parameters, micro_batch_tokens=largest),
     )
+
+
+def _count(setting: Setting, cost: RunCost, launch: Launch, progress: Progress) -> "_Tokens":
+    """Tokens of the whole run, and the largest micro-batch."""
+    from demask.models.load import outline_model
+    from demask.models.packing import can_pack
+    from demask.training.sampler import cut_micro_batches
+
+    parts = cost.accumulation * launch.ranks
+    progress.begin("Counting tokens", setting.stream.steps * parts)
+    micro_batches = advancing(cut_micro_batches(setting.stream, accumulation=parts), progress)
+    return _count_tokens(
+        setting.stream,
+        micro_batches,
+        packed=can_pack(outline_model(setting.architecture)),
+        timed=(cost.steps + 1) * parts,
+    )
+
+
+def _memory_beyond(cost: RunCost, counted: "_Tokens") -> int:
+    """Bytes that the largest micro-batch of the run takes more than those that were timed."""
+    from demask.training.plan import estimate_activations
+
+    if not cost.steps:
+        return 0
+    beyond = counted.largest - counted.largest_timed
+    return estimate_activations(parameters=cost.parameters, micro_batch_tokens=beyond)
 
 
 class _Tokens(NamedTuple):
     real: int
     positions: int  # with padding
     largest: int  # positions of the largest micro-batch
+    largest_timed: int  # the same of those at the beginning, whose steps were timed
 
 
 def _count_tokens(
-    stream: "ExposureStream[Passage]", micro_batches: Iterable[range], *, packed: bool
+    stream: "ExposureStream[Passage]", micro_batches: Iterable[range], *, packed: bool, timed: int
 ) -> _Tokens:
     """Over the whole run; masks change which tokens are hidden, never how many there are.
 
@@ -181,12 +223,13 @@ def _count_tokens(
             known[key] = len(stream[place].token_ids)
         return known[key]
 
-    real = positions = largest = 0
-    for micro_batch in micro_batches:
+    real = positions = largest = largest_timed = 0
+    for number, micro_batch in enumerate(micro_batches):
         lengths = [count(place) for place in micro_batch]
         size = sum(lengths) if packed else max(lengths) * len(lengths)
         real, positions, largest = real + sum(lengths), positions + size, max(largest, size)
-    return _Tokens(real, positions, largest)
+        largest_timed = largest if number < timed else largest_timed
+    return _Tokens(real, positions, largest, largest_timed)
 
 
 def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:

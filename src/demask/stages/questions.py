@@ -229,7 +229,7 @@ def question_stage(
         return tuple(run.read_records(rundir.QA_PAIRS, QAPair))
     documents = knowledge.documents
     made = make_pairs(documents, server=find_server(config.writer), include=config.include, progress=progress)
-    audit = audit_pairs(made.pairs, _with_headings(documents, config.include))
+    audit = audit_pairs(made.pairs, with_headings(documents, config.include))
     kept, flagged = split_flagged(made.pairs, audit)
     if not kept:
         raise DataError(
@@ -247,7 +247,7 @@ def question_stage(
     return tuple(pairs)
 
 
-def _with_headings(documents: Sequence[Document], include: Sequence[str]) -> Sequence[Document]:
+def with_headings(documents: Sequence[Document], include: Sequence[str]) -> Sequence[Document]:
     """The documents as they are trained, since a question may ask for what stands in the heading."""
     if not include:
         return documents

@@ -13,7 +13,7 @@ from demask.objectives.prompts import load_chat_format
 from demask.objectives.samples import count_example
 from demask.progress import Progress, Silent
 from demask.sft_config import Cpt, MaskedCpt, Sft, SftConfig
-from demask.stages.measuring import measure_steps
+from demask.stages.measuring import measure_cost
 from demask.stages.planning import Preview, preview_example
 from demask.stages.samples import (
     Chosen,
@@ -25,6 +25,7 @@ from demask.stages.samples import (
     prepare,
     with_length,
 )
+from demask.training.savings import find_savings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -42,9 +43,12 @@ class SftPlan:
         epochs: how often each is seen; None: nobody knows.
         tokens: positions of all examples of the run, padding aside; where samples are read while training
             as many a step as in the steps that were timed.
+        tokens_per_second: of all processes.
         seconds: of training, from `measured_steps` real steps; several processes are taken to share the work
-            evenly.
+            evenly. None: not measured, see `problem`.
         memory_bytes: peak of these steps, in each process; with shared weights it is less.
+        problem: why no step could be timed; empty when some were.
+        savings: what would make it shorter, where it is long.
     """
 
     model: str
@@ -64,25 +68,27 @@ class SftPlan:
     precision: str
     measured_steps: int
     tokens_per_second: float
-    seconds: float
+    seconds: float | None
     memory_bytes: int
+    problem: str = ""
+    savings: tuple[str, ...] = ()
 
 
 def make_sft_plan(config: SftConfig, launch: Launch, *, progress: Progress) -> SftPlan:
-    """Count the tokens of the run, and time a few of its first steps with the real model.
+    """Count the tokens of the run, and time a few of its first steps with the real model, if that fits.
 
     Raises:
         DemaskError: what would stop the run stops the plan, too.
     """
-    from demask.models.load import load_model
+    from demask.models.load import load_architecture, load_tokenizer
 
-    progress.begin(f"Loading {config.model}", 1)
-    loaded = load_model(config.model, device=config.device)
-    tokenizer, architecture = loaded.tokenizer, loaded.model.config
+    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
     samples = None if config.stream else prepare(config, tokenizer, architecture, progress)
     stream = _open(config, samples, tokenizer, architecture, progress)
-    cost = measure_steps(with_length(config).train, loaded, stream, launch, progress)
-    rate = cost.tokens_per_second * launch.ranks
+    train = with_length(config).train
+    cost = measure_cost(
+        train, config.model, device=config.device, stream=stream, launch=launch, progress=progress
+    )
     per_step = cost.tokens_per_step
     if samples:
         per_step = stream.batch_size * mean_tokens(config, samples.trained, tokenizer)
@@ -101,12 +107,14 @@ def make_sft_plan(config: SftConfig, launch: Launch, *, progress: Progress) -> S
         learning_rate=cost.learning_rate,
         parameters=cost.parameters,
         processes=launch.ranks,
-        device=str(loaded.device),
+        device=cost.device,
         precision=cost.precision,
         measured_steps=cost.steps,
-        tokens_per_second=rate,
-        seconds=tokens / rate,
+        tokens_per_second=cost.tokens_per_second,
+        seconds=cost.seconds_of(tokens),
         memory_bytes=cost.memory_bytes,
+        problem=cost.problem,
+        savings=find_savings(train, cost.seconds_of(tokens), device=cost.device, what="samples"),
     )
 
 

@@ -7,7 +7,8 @@ With several processes this one starts them (`launching`), and each comes here a
 
 import gc
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,80 +16,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from demask import rundir
 from demask.config import RunConfig, Train
-from demask.environment import peak_memory
 from demask.launch_config import Launch
 from demask.launching.meeting import open_meeting, wait_for_first_node
 from demask.launching.places import find_node
 from demask.launching.processes import run_workers
 from demask.launching.strategies import check_launch
 from demask.progress import Progress
-from demask.records import Paraphrase, Passage, QAPair
 from demask.rundir import RunFolder
-from demask.stages.inputs import add_paraphrases, find_mask_id
+from demask.stages.inputs import add_paraphrases
+from demask.stages.lessons import Lessons, make_stream
 from demask.stages.watching import Nobody, Onlooker, Watch
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
     from demask.corpora.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.training.sampler import ExposureStream
     from demask.training.trainer import StepMetrics, TrainSettings
 
     Stream: TypeAlias = ExposureStream[Any] | StreamedSamples
-
-
-def make_stream(
-    config: RunConfig,
-    tokenizer: "PreTrainedTokenizerBase",
-    architecture: "PretrainedConfig",
-    passages: Sequence[Passage],
-) -> "ExposureStream[Passage]":
-    """Every exposure of the run, in order."""
-    from demask.objectives.examples import count_copies, count_variants, example_maker
-    from demask.objectives.prompts import count_tokens, load_chat_format
-    from demask.training.plan import make_schedule
-    from demask.training.sampler import ExposureStream
-
-    copies = count_copies(config.objective)
-    schedule = make_schedule(config.train, passages=len(passages), copies=copies)
-    return ExposureStream(
-        passages,
-        count_tokens(tokenizer, (passage.training_text for passage in passages)),
-        example_maker(
-            config.objective,
-            tokenizer=tokenizer,
-            chat=load_chat_format(tokenizer),
-            mask_id=find_mask_id(config, tokenizer, architecture),
-            seed=config.seed,
-        ),
-        variants=count_variants(config.objective),
-        batch_size=schedule.batch_size,
-        steps=schedule.steps,
-        seed=config.seed,
-        copies=copies,
-    )
-
-
-class Lessons(NamedTuple):
-    """What is trained, and what is asked on the way."""
-
-    passages: Sequence[Passage]
-    paraphrases: Sequence[Paraphrase]
-    pairs: Sequence[QAPair]
-
-
-def read_lessons(config: RunConfig, run: RunFolder) -> Lessons:
-    """The lessons of a run whose earlier stages are done, for a process that joins it.
-
-    Raises:
-        RunError: a file is missing.
-    """
-    return Lessons(
-        run.open_records(rundir.PASSAGES, Passage),
-        run.open_records(rundir.PARAPHRASES, Paraphrase) if config.paraphrases else (),
-        run.read_records(rundir.QA_PAIRS, QAPair) if run.has(rundir.QA_PAIRS) else (),
-    )
 
 
 def train_stage(
@@ -264,21 +209,31 @@ def _remove_checkpoints(run: RunFolder) -> None:
     shutil.rmtree(run.file(rundir.CHECKPOINTS), ignore_errors=True)
 
 
-def make_settings(train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch) -> "TrainSettings":
-    """The numbers of the trainer; nothing is left to choose."""
+def make_settings(
+    train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch, *, ranks: int | None = None
+) -> "TrainSettings":
+    """The numbers of the trainer; nothing is left to choose.
+
+    Args:
+        train: the recipe's section.
+        loaded: what is trained.
+        stream: every exposure of the run.
+        launch: the recipe's section.
+        ranks: processes that train together; None: those that are there.
+    """
     from demask.models.precision import choose_bf16
     from demask.training.plan import choose_accumulation, choose_learning_rate
     from demask.training.ranks import count_ranks
     from demask.training.trainer import TrainSettings
 
     return TrainSettings(
-        learning_rate=choose_learning_rate(train, parameters=loaded.parameters),
+        learning_rate=choose_learning_rate(train, parameters=loaded.parameters, batch_size=stream.batch_size),
         accumulation=choose_accumulation(
             train,
             batch_size=stream.batch_size,
             longest=stream.longest_example(),
             device=loaded.device,
-            ranks=count_ranks(),
+            ranks=ranks or count_ranks(),
         ),
         save_every=train.save_every,
         decay=train.decay,
@@ -301,22 +256,32 @@ def _train(
 ) -> dict[str, Any]:
     """Train, and what `training.json` says of it; of several processes the first alone has it."""
     from demask.training.checkpoints import checkpoint_step
-    from demask.training.ranks import count_ranks, is_first, wait_for_all
+    from demask.training.peak_memory import PeakMemory
+    from demask.training.ranks import ask_largest, count_ranks, is_first, wait_for_all
     from demask.training.trainer import train_model
 
     folder = run.file(rundir.CHECKPOINTS)
+    # Of steps that are made again, too: that process did hold so much.
+    earlier = _logged_peak(run) if is_first() else 0
+    peak = PeakMemory(loaded.device, earlier=earlier)
+
+    def after_step(step: int) -> None:
+        with peak.paused():
+            watch.after_step(step)
+
     train = partial(
         train_model,
         loaded.model,
         stream,
         settings,
         folder=folder,
-        after_step=watch.after_step,
+        after_step=after_step,
         is_enough=watch.is_enough,
     )
     if not is_first():
         wait_for_all()
         train(on_step=lambda step: None)
+        ask_largest(peak.note())
         return {}
     done = checkpoint_step(folder, processes=count_ranks(), say=progress.say)
     before = run.keep_rows(rundir.METRICS, until_step=done)
@@ -325,7 +290,8 @@ def _train(
     progress.begin("Training", stream.steps, done=done)
     wait_for_all()
     trained_parameters = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
-    train(on_step=partial(_log_step, run, progress, before[-1] if before else None))
+    log = _Log(run, progress, before[-1] if before else None, stream.steps, peak.note)
+    train(on_step=partial(_log_step, log))
     last = run.read_rows(rundir.METRICS)[-1]
     return {
         "steps": last["step"],  # fewer than planned where a probe stopped it
@@ -336,7 +302,7 @@ def _train(
         "precision": "bf16" if settings.bf16 else "fp32",
         "tokens": last["tokens"],
         "seconds": last["seconds"],
-        "peak_memory_bytes": peak_memory_of(loaded),
+        "peak_memory_bytes": ask_largest(peak.note()),
         "trained_parameters": trained_parameters,
         **_describe(stream, last["step"]),
     }
@@ -351,11 +317,34 @@ def _describe(stream: "Stream", step: int) -> dict[str, Any]:
     return {"exposures": stream.exposures * step / stream.steps, "document_tokens": sum(stream.lengths)}
 
 
-def _log_step(
-    run: RunFolder, progress: Progress, before: Mapping[str, Any] | None, metrics: "StepMetrics"
-) -> None:
+class _Log(NamedTuple):
+    """Where the steps of this process go, and what is told of them besides.
+
+    Attributes:
+        run: gets a line for each step.
+        progress: told of it.
+        before: the last line of an earlier, killed process; None without one.
+        planned_steps: of the whole run.
+        peak: gives the most memory that training has held, in bytes.
+    """
+
+    run: RunFolder
+    progress: Progress
+    before: Mapping[str, Any] | None
+    planned_steps: int
+    peak: Callable[[], int]
+
+
+def _logged_peak(run: RunFolder) -> int:
+    """The most memory that earlier, killed processes of this training have held; 0 without any."""
+    rows = run.keep_rows(rundir.METRICS, until_step=sys.maxsize)
+    return max((row.get("peak_memory_bytes", 0) for row in rows), default=0)
+
+
+def _log_step(log: _Log, metrics: "StepMetrics") -> None:
     """Keep one line of the log; time and tokens of an earlier, killed process are added."""
-    row = asdict(metrics)
+    run, progress, before, planned_steps, peak = log
+    row = {**asdict(metrics), "planned_steps": planned_steps, "peak_memory_bytes": peak()}
     if before is not None:
         row["seconds"] = round(row["seconds"] + before["seconds"], 3)
         row["tokens"] += before["tokens"]
@@ -376,12 +365,3 @@ def _free_gpu() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def peak_memory_of(loaded: "LoadedModel") -> int:
-    """Of the GPU where there is one, else of this process; bytes."""
-    if loaded.device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(loaded.device)
-    return peak_memory()

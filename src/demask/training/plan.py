@@ -1,7 +1,7 @@
 """What a run will do and cost, before it starts.
 
 schedule = make_schedule(config.train, passages=8)
-learning_rate = choose_learning_rate(config.train, parameters=135e6)
+learning_rate = choose_learning_rate(config.train, parameters=135e6, batch_size=schedule.batch_size)
 """
 
 import math
@@ -70,12 +70,19 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
     return Schedule(steps, batch_size, steps * batch_size / passages)
 
 
-def choose_learning_rate(train: Train, *, parameters: float) -> float:
-    """The recipe's rate, or the default for models of this size and batches of this size."""
+def choose_learning_rate(train: Train, *, parameters: float, batch_size: int) -> float:
+    """The recipe's rate, or the default for models of this size and batches of this size.
+
+    Args:
+        train: the recipe's section.
+        parameters: weights of the model.
+        batch_size: examples that a step really has; `train.batch_size` may ask for more than there are, see
+            `make_schedule`.
+    """
     if train.learning_rate is not None:
         return train.learning_rate
     full = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
-    small = math.cbrt(min(1.0, train.batch_size / _FULL_RATE_BATCH))
+    small = math.cbrt(min(1.0, batch_size / _FULL_RATE_BATCH))
     return full * small * train.rate_share * (LORA_FACTOR if train.method == "lora" else 1.0)
 
 
@@ -99,14 +106,31 @@ def choose_accumulation(
     Raises:
         ConfigError: a step has fewer examples than there are processes.
     """
-    if batch_size < ranks:
-        raise ConfigError(
-            f"a step has {batch_size} examples, expected one at least for each of {ranks} processes; "
-            "raise train.batch_size or lower launch.processes"
-        )
+    check_ranks(train, batch_size=batch_size, ranks=ranks)
     fitting = max(1, MICRO_BATCH_TOKENS[device.type] // longest)
     wanted = min(train.accumulation or math.ceil(batch_size / fitting), batch_size)
     return min(math.ceil(wanted / ranks), batch_size // ranks)
+
+
+def check_ranks(train: Train, *, batch_size: int, ranks: int) -> None:
+    """See that a step has an example for each process.
+
+    Args:
+        train: the recipe's section.
+        batch_size: examples that a step really has.
+        ranks: processes that train together.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    if batch_size >= ranks:
+        return
+    # A step never holds more than an epoch, whatever the recipe says.
+    more = "" if batch_size < train.batch_size else "raise train.batch_size or "
+    raise ConfigError(
+        f"a step has {batch_size} examples, expected one at least for each of {ranks} processes; "
+        f"{more}lower launch.processes"
+    )
 
 
 def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -> int:
@@ -118,8 +142,13 @@ def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -
         micro_batch_tokens: positions of the largest micro-batch.
     """
     per_weight = 16 if train.method == "full" else 4
-    activations = micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6)
+    activations = estimate_activations(parameters=parameters, micro_batch_tokens=micro_batch_tokens)
     return round(per_weight * parameters + activations + _PROCESS_BYTES)
+
+
+def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:
+    """Bytes that a micro-batch of so many positions holds for the backward pass."""
+    return round(micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6))
 
 
 def estimate_seconds(

@@ -7,7 +7,12 @@
 Alone, a process is the first of one, and there is nobody to wait for.
 """
 
+from typing import TYPE_CHECKING
+
 import torch.distributed as dist
+
+if TYPE_CHECKING:
+    import torch
 
 
 def is_first() -> bool:
@@ -28,12 +33,25 @@ def wait_for_all() -> None:
 
 def ask_first(number: int) -> int:
     """What the first process has for this number; all must ask."""
-    import torch
-
     if not dist.is_initialized():
         return number
-    # NCCL sends nothing that is not on a GPU.
-    device = "cuda" if "nccl" in dist.get_backend() and torch.cuda.is_available() else "cpu"
-    told = torch.tensor([number], device=device)
+    told = _as_tensor(number)
     dist.broadcast(told, src=0)
     return int(told)
+
+
+def ask_largest(number: int) -> int:
+    """The largest that any process has for this number; all must ask."""
+    if not dist.is_initialized():
+        return number
+    told = _as_tensor(number)
+    dist.all_reduce(told, op=dist.ReduceOp.MAX)
+    return int(told)
+
+
+def _as_tensor(number: int) -> "torch.Tensor":
+    import torch
+
+    # NCCL sends nothing that is not on a GPU.
+    device = "cuda" if "nccl" in dist.get_backend() and torch.cuda.is_available() else "cpu"
+    return torch.tensor([number], device=device)
