@@ -260,8 +260,9 @@ def slug(model: str) -> str:
 
 def _identify_model(name: str) -> str:
     """What the name of a model stands for; the name itself where that is one model for good, or unknown."""
-    from demask.models.embedded import EMBEDDED, load_architecture
+    from demask.models.embedded import EMBEDDED
     from demask.models.fingerprints import fingerprint_model
+    from demask.models.load import load_architecture
 
     if name == EMBEDDED:  # its weights are checked against one sha256
         return name
