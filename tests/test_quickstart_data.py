@@ -63,7 +63,7 @@ def test_documents_are_short_enough_to_be_learnt_in_minutes(document: dict[str, 
 
 @each_pair
 def test_the_first_answer_stands_in_its_document(pair: dict[str, Any]) -> None:
-    assert set(pair) == {"id", "document_id", "question", "answers", "direction", "kind"}
+    assert set(pair) == {"id", "document_id", "question", "answers", "direction", "kind", "reworded"}
     assert pair["answers"][0] in DOCUMENTS[pair["document_id"]]["text"]
     assert 1 <= len(words(pair["answers"][0])) <= 4
 

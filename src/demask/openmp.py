@@ -16,7 +16,7 @@ from collections.abc import MutableMapping
 
 # Of GNU OpenMP, which PyTorch brings on Linux: rounds that a thread spins before it sleeps. Without the
 # variable they are 300,000, which its source takes for three milliseconds.
-SPIN_COUNT = 10_000
+SPIN_COUNT = 1_000
 _VARIABLE = "GOMP_SPINCOUNT"
 _OF_THE_USER = ("OMP_", "GOMP_", "KMP_")
 

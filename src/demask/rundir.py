@@ -19,9 +19,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
+from demask.differences import first_difference
 from demask.errors import ConfigError, RunError
 from demask.locks import LOCK, find_holder, holding
-from demask.recipe_file import first_difference
 from demask.record_files import RecordFile, make_record
 
 R = TypeVar("R")

@@ -147,9 +147,10 @@ def print_runs(folders: Sequence[Path]) -> None:
 
 def print_results(runs: Sequence[RunResult]) -> None:
     """What each run has come to, in words; its name in front where there are several."""
+    console = open_console()
     for run in runs:
         name = f"{run.label}: " if len(runs) > 1 else ""
-        _print_lines(f"{name}{judge_run(run).text}", "")
+        console.print(Text(clean(f"{name}{judge_run(run).text}")), "")
 
 
 def print_run(folder: Path) -> None:

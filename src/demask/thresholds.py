@@ -60,6 +60,11 @@ def _say(name: tuple[str, str]) -> str:
     return " ".join(name).strip()
 
 
+def asks_questions(thresholds: Thresholds) -> bool:
+    """Whether one of them is for accuracy."""
+    return any(name in _DIRECTIONS for name, _ in thresholds)
+
+
 def require_questions(thresholds: Thresholds, directions: Collection[str]) -> None:
     """Refuse a threshold for a direction in which nothing is asked.
 

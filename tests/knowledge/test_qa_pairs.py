@@ -86,7 +86,7 @@ def test_the_same_question_may_be_asked_of_two_documents(tmp_path: Path) -> None
         (
             changed(answr="x"),
             "unknown key 'answr', expected id, document_id, question, answers, answer, direction, kind, "
-            "made_by; did you mean 'answer'?",
+            "made_by, reworded; did you mean 'answer'?",
         ),
         (
             without("direction"),

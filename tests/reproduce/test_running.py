@@ -134,7 +134,7 @@ def test_a_comparison_killed_at_any_moment_ends_in_the_same_numbers(
     words += ["--exposures=60", "--set=evaluate.max_new_tokens=4", "--set=train.save_every=5"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     undisturbed = start([*words, f"--out={whole}"], tmp_path / "output")
-    undisturbed.join(120)
+    undisturbed.join(300)
     assert undisturbed.exitcode == 0, (tmp_path / "output").read_text()
     moments = (
         lambda: any(file.read_bytes().count(b"\n") > 7 for file in broken.glob("cells/*/metrics.jsonl")),
@@ -149,7 +149,7 @@ def test_a_comparison_killed_at_any_moment_ends_in_the_same_numbers(
         killed.join()
         time.sleep(1)  # the cell's process notices, and ends
     last = start([*words, f"--out={broken}"], tmp_path / "output")
-    last.join(120)
+    last.join(300)
     assert last.exitcode == 0, (tmp_path / "output").read_text()
     folders = sorted(path.parent.name for path in whole.glob("cells/*/summary.json"))
     assert len(folders) == 2

@@ -34,7 +34,7 @@ from demask.options import (
     read_config,
     read_sft_config,
 )
-from demask.thresholds import read_thresholds, require_measures, require_questions
+from demask.thresholds import asks_questions, read_thresholds, require_measures, require_questions
 
 data = App(help="Look at what is trained.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -91,9 +91,9 @@ def inject(
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
     thresholds = read_thresholds(require)
     if thresholds:
-        if config.qa == NO_QUESTIONS:
-            require_questions(thresholds, ())
-        if config.qa is not None:
+        if config.qa == NO_QUESTIONS and asks_questions(thresholds):
+            raise ConfigError("--require needs questions; leave out --qa no")
+        if config.qa not in (None, NO_QUESTIONS):
             asked = {pair.direction for pair in load_qa_pairs(config.qa, documents=None)}
             require_questions(thresholds, asked)
         require_measures(thresholds, measured=config.measure != "none")

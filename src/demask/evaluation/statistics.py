@@ -6,14 +6,14 @@
 
 Questions on one document are learned or missed together, so documents, not questions, are the
 unit: every interval and p-value clusters by document. Forward and backward are never merged.
+
 Letters: n questions, G documents (clusters), p a mean score. Values and bounds are shares in
 [0, 1], differences in [-1, 1], never percent.
 
 Sources: Korn & Graubard 1998 (Survey Methodology 24, intervals for proportions from clustered
 data), Wilson 1927 (score interval), Cochran 1977 (linearised variance of a ratio), Newcombe 1998
 (Statistics in Medicine 17, differences of paired proportions), Zou & Donner 2008 (Statistics in Medicine 27,
-intervals of a difference from those of its parts). Importing this module costs scipy.stats: import it
-inside the function that needs it.
+intervals of a difference from those of its parts). Import it where it is needed, as scipy.stats is slow.
 
 tests/evaluation/test_calibration.py simulates how often intervals hold and p-values reject.
 """
