@@ -205,7 +205,8 @@ def render_table(table: Table, *, width: int) -> RichTable:
         del columns[0]  # one run: the same word in every row
     gap = 2
     if _width(columns, gap) > width:
-        columns = [tuple(map(_in_lines, column)) for column in columns]
+        # The first column names the rows, and is wrapped between words.
+        columns = [columns[0], *(tuple(map(_in_lines, column)) for column in columns[1:])]
         gap = 2 if _width(columns, gap) <= width else 1
     rich = _frame(table.title, gap=gap)
     rich.caption, rich.caption_justify = table.note or None, "left"

@@ -38,10 +38,10 @@ def retention_table(runs: Sequence[RunResult]) -> Table:
         cells = [format_measure(name, metric) for metric in found]
         base = next((run.retention.base.get(name) for run in measured if run.retention), None)
         n = max(metric.n for metric in found if metric)
-        rows.append((measure.label, *cells, format_measure(name, base), f"{n:,}", measure.better))
+        rows.append((measure.label, *cells, format_measure(name, base), f"{n:,}"))
     return Table(
         "What else training changed",
-        ("measure", *(run.label for run in measured), "base model", "n", "better"),
+        ("measure", *(run.label for run in measured), "base model", "n"),
         tuple(rows),
         " ".join([_explain(measured), *_cautions(measured)]).strip(),
     )
@@ -53,7 +53,8 @@ def _explain(runs: Sequence[RunResult]) -> str:
         return ""
     kinds = sorted({run.retention.related for run in runs if run.retention})
     return (
-        "Shares with 95% intervals; drift in nats per token, whose n are tokens. "
+        "Shares with 95% intervals; drift in nats per token, whose n are tokens. Less is better for leaks, "
+        "near misses, drift and recital. "
         f"Known facts of the same kind ask for a {' or a '.join(kinds)}. "
         "Definitions stand below, under “How the numbers were made”."
     )
