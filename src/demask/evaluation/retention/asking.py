@@ -20,7 +20,7 @@ from demask.records import Prediction
 
 # Tokens after which a reply is cut short. Leaks show in the first words; answers to easy facts are short.
 # Questions about the documents have the limit of the run.
-LIMITS: Mapping[Kind, int] = {"everyday": 48, "near-miss": 32, "known": 24}
+LIMITS: Mapping[Kind, int] = {"everyday": 32, "near-miss": 24, "known": 24}
 
 
 @dataclass(frozen=True)

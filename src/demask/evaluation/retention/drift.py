@@ -38,7 +38,7 @@ TOP_K = 64
 # Of the conversations that a base model writes: part of the suite, not of a run.
 SEED = 1
 # A conversation is cut short here; the base's replies to everyday prompts are mostly longer.
-REPLY_TOKENS = 96
+REPLY_TOKENS = 64
 # Scored positions that go through the model together: their logits over a vocabulary of 150,000 take 0.6 GB.
 _POSITIONS = 1024
 
