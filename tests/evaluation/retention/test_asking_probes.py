@@ -1,3 +1,5 @@
+import pytest
+
 from demask.config import Evaluate
 from demask.evaluation.retention.asking import ask_probes, fitting_probes, turn_encoder
 from demask.evaluation.retention.probes import Probe, Turn
@@ -59,6 +61,22 @@ def test_what_a_base_model_says_is_kept(tiny_model_folder, monkeypatch):
     first = ask_probes(loaded, probes, Evaluate(), keep=True)
     monkeypatch.setattr(asking, "generate_answers", None)
     assert ask_probes(loaded, probes, Evaluate(), keep=True) == first
+
+
+def test_what_it_says_of_no_document_is_kept_for_other_documents(tiny_model_folder, monkeypatch):
+    from demask.evaluation.retention import asking
+    from demask.models.load import load_model
+
+    loaded = load_model(str(tiny_model_folder))
+    known = Probe("known", "a", QUESTION)
+    ask_probes(loaded, [known, Probe("near-miss", "b", QUESTION)], Evaluate(), keep=True)
+    asked = []
+    monkeypatch.setattr(
+        asking, "generate_answers", lambda loaded, prompts, *_, **__: asked.extend(prompts) or []
+    )
+    with pytest.raises(ValueError, match="shorter"):  # only the other near miss is asked
+        ask_probes(loaded, [known, Probe("near-miss", "c", WITH_SYSTEM)], Evaluate(), keep=True)
+    assert len(asked) == 1
 
 
 def test_prompts_that_do_not_fit_are_left_out(tiny_loaded):

@@ -23,6 +23,9 @@ from demask.records import Prediction
 LIMITS: Mapping[Kind, int] = {"everyday": 32, "near-miss": 24, "known": 24}
 
 
+_OF_NO_DOCUMENT = ("everyday", "known")
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a model said to a probe, or what a text of its own has become.
@@ -85,7 +88,10 @@ def ask_probes(
     keep: bool = False,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Reply]:
-    """One reply for each probe, in order; kinds with the same limit of tokens are decoded together.
+    """One reply for each probe, in order; those with the same limit of tokens are decoded together.
+
+    Apart are only those that have nothing to do with the documents: what a base model says to them is kept
+    for runs on other documents.
 
     Args:
         loaded: the model to ask.
@@ -96,8 +102,10 @@ def ask_probes(
     """
     encode_turns = turn_encoder(loaded)
     replies: dict[int, Reply] = {}
-    for limit in sorted({limit_of(probe, settings) for probe in probes}):
-        places = [place for place, probe in enumerate(probes) if limit_of(probe, settings) == limit]
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for place, probe in enumerate(probes):
+        groups.setdefault((limit_of(probe, settings), probe.kind in _OF_NO_DOCUMENT), []).append(place)
+    for (limit, _), places in sorted(groups.items()):
         said = _generate(
             loaded,
             [encode_turns(probes[place].turns) for place in places],

@@ -58,8 +58,8 @@ class Size:
     reading: int
 
 
-# quick: none of n is then below 4% (everyday) and 6% (near misses). The embedded model knows about 58% of the
-# candidates in both wordings, so that there are as many as are asked. brief: a third of it, for the quickstart.
+# quick: none of n is then below 4% (everyday) and 6% (near misses). The embedded model knows about 58% of
+# the candidates in both wordings, so there are as many as are asked. brief: a third, for the quickstart.
 SIZES: Mapping[SizeName, Size] = {
     "brief": Size(34, 20, 44, 20, 16, 6, 4, 4),
     "quick": Size(100, 60, 130, 60, 48, 16, 12, 8),
