@@ -38,7 +38,7 @@ TOP_K = 64
 # Of the conversations that a base model writes: part of the suite, not of a run.
 SEED = 1
 # A conversation is cut short here; the base's replies to everyday prompts are mostly longer.
-REPLY_TOKENS = 64
+REPLY_TOKENS = 96
 # Scored positions that go through the model together: their logits over a vocabulary of 150,000 take 0.6 GB.
 _POSITIONS = 1024
 
@@ -273,9 +273,10 @@ def make_targets(
 
 
 def targets_prompts(loaded: LoadedModel, openings: Sequence[Opening]) -> list[tuple[int, ...]]:
-    """What the conversations of a model begin with; names them in the user's cache."""
+    """What the conversations of a model depend on; names them in the user's cache."""
     encode_turns = turn_encoder(loaded)
     return [
+        (SEED, REPLY_TOKENS, TOP_K),
         (*encode_turns(_first_turns(opening)), -1, *encode(loaded.tokenizer, opening.follow_up or ""))
         for opening in openings
     ]
