@@ -275,11 +275,11 @@ def make_targets(
 def targets_prompts(loaded: LoadedModel, openings: Sequence[Opening]) -> list[tuple[int, ...]]:
     """What the conversations of a model depend on; names them in the user's cache."""
     encode_turns = turn_encoder(loaded)
-    return [
-        (SEED, REPLY_TOKENS, TOP_K),
+    begun = [
         (*encode_turns(_first_turns(opening)), -1, *encode(loaded.tokenizer, opening.follow_up or ""))
         for opening in openings
     ]
+    return [(SEED, REPLY_TOKENS, TOP_K), *begun]
 
 
 # Of a conversation, as its tensors are named in a file.
