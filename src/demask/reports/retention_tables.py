@@ -56,7 +56,7 @@ def _explain(runs: Sequence[RunResult]) -> str:
         "Shares with 95% intervals; drift in nats per token, whose n are tokens. Less is better for leaks, "
         "near misses, drift and recital. "
         f"Known facts of the same kind ask for a {' or a '.join(kinds)}. "
-        "Definitions stand below, under “How the numbers were made”."
+        "Definitions stand in the report, under “How the numbers were made”."
     )
 
 
