@@ -1,12 +1,13 @@
 """Training beside other work: how much of its speed is left, with OpenMP as it comes and as demask sets it.
 
     python perf/busy.py                           # the quiet machine, and one busy neighbour
-    python perf/busy.py --spin 1000 10000 100000 --passive --neighbours 1 2
+    python perf/busy.py --spin 1000 10000 100000 --passive --neighbours 1 2      # and fixed policies
 
 Every arm is `demask inject`'s training of the embedded model in a process of its own. Arms take their blocks
 of steps in turn, each block once on the quiet machine and once for each number of neighbours, so that all see
 the same weather. A neighbour is a process that computes without end. What counts are ratios within a round:
 busy over quiet, the aim is 0.6 on two cores, and quiet over quiet of the default, the aim is 0.97.
+A block begins some seconds after its neighbours, so that a policy that follows the load has seen them.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
@@ -25,7 +27,7 @@ from typing import Any
 from arms import work
 from measuring import Worker, describe_machine, make_parser, print_machine, print_table, spread
 
-from demask.openmp import SPIN_COUNT
+from demask.openmp import INTERVAL, share_cores
 
 DEFAULT, POLICY = "default", "demask"
 WARM_UP = 2  # steps
@@ -44,6 +46,8 @@ def main() -> None:
     """Measure and print, or be one of the arms."""
     options = parse()
     if options.worker:
+        if options.share:
+            share_cores()
         work(options)
         return
     result = measure(options)
@@ -63,6 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--neighbours", type=int, nargs="+", default=[1])
     parser.add_argument("--spin", type=int, nargs="*", default=[], help="other values of GOMP_SPINCOUNT")
     parser.add_argument("--passive", action="store_true", help="also OMP_WAIT_POLICY=PASSIVE")
+    parser.add_argument("--share", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--samples", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--precision", help=argparse.SUPPRESS)
@@ -72,7 +77,7 @@ def parse() -> argparse.Namespace:
 
 def choose_arms(options: argparse.Namespace) -> dict[str, dict[str, str]]:
     """The variables of OpenMP in each arm."""
-    arms = {DEFAULT: {}, POLICY: {"GOMP_SPINCOUNT": str(SPIN_COUNT)}}
+    arms: dict[str, dict[str, str]] = {DEFAULT: {}, POLICY: {}}
     arms |= {f"spin {count}": {"GOMP_SPINCOUNT": str(count)} for count in options.spin}
     return arms | ({"passive": {"OMP_WAIT_POLICY": "PASSIVE"}} if options.passive else {})
 
@@ -83,7 +88,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, dict[int, list[float]]] = {arm: {count: [] for count in counts} for arm in arms}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         command = prepare(options, Path(folder) / "samples.json", len(counts))
-        started = [Worker.start(arm, command, make_environment(arms[arm])) for arm in arms]
+        started = [
+            Worker.start(arm, [*command, *(["--share"] * (arm == POLICY))], make_environment(arms[arm]))
+            for arm in arms
+        ]
         workers = [stack.enter_context(worker) for worker in started]
         for worker in workers:
             worker.run(WARM_UP)
@@ -98,6 +106,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def run_block(worker: Worker, neighbours: int, steps: int) -> float:
     """Seconds of a block beside so many neighbours."""
     with busy(neighbours):
+        time.sleep(2 * INTERVAL)
         return worker.run(steps)
 
 

@@ -398,11 +398,8 @@ def test_asking_a_run_gives_the_answers_of_the_base_model_and_of_the_trained_one
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_plan_counts_the_tokens_that_training_then_logs(
-    settings: dict[str, Any], tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], tmp_path: Path, objective: str
 ) -> None:
-    from demask.training import plan
-
-    monkeypatch.setattr(plan, "measure_matrix_rate", lambda *_: 1e9)
     values = {**settings, "objective": objective, "qa": "no"}
     made = make_plan(make_config(values))
     done = demask.inject(**values, out=tmp_path / "run")
@@ -469,10 +466,6 @@ def test_json_is_all_that_stands_on_standard_output(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from demask.training import plan
-
-    monkeypatch.setattr(plan, "measure_matrix_rate", lambda *_: 1e9)
-
     def ask_for_json(*words: str | Path) -> Any:
         return json.loads(run_command(monkeypatch, capsys, *words, "--json"))
 

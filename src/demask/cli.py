@@ -18,7 +18,7 @@ from demask.commands import training  # first, as `demask --help` lists commands
 from demask.commands import asking, benchmarking, fine_tuning, knowledge, models, reproducing
 from demask.commands.app import BEGIN_ANEW, app, describe_error, print_json
 from demask.errors import DemaskError, StoppedError, ThresholdError
-from demask.openmp import wait_briefly
+from demask.openmp import share_cores
 from demask.training.interruption import ending_on_sigterm
 
 # Importing them makes them known.
@@ -51,7 +51,7 @@ def main() -> None:
 
     With `--json` they are also an object on standard output: `{"error": {"kind", "message", "exit_code"}}`.
     """
-    wait_briefly()  # before anything imports torch
+    share_cores()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what matters is said in our own words
     if not sys.warnoptions:  # `python -W default -m demask` shows what libraries say to programmers
         warnings.simplefilter("ignore")

@@ -22,7 +22,7 @@ from demask.launch_config import Launch
 from demask.launching.strategies import strategy_variables
 from demask.launching.telling import Teller
 from demask.locks import holding
-from demask.openmp import wait_briefly
+from demask.openmp import share_cores
 from demask.progress import Progress, Silent
 from demask.rundir import RunFolder
 
@@ -35,7 +35,7 @@ _PATIENCE = timedelta(minutes=60)
 
 def main(words: list[str]) -> int:
     """Train; the exit code."""
-    wait_briefly()
+    share_cores()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // here)))  # read as torch is imported

@@ -19,7 +19,6 @@ from demask.training.plan import (
     choose_accumulation,
     choose_learning_rate,
     estimate_memory,
-    estimate_seconds,
     make_schedule,
     measure_matrix_rate,
 )
@@ -113,14 +112,6 @@ def test_adapters_need_a_quarter_of_it_and_tokens_add_to_it():
 
     assert need("full", 0) - need("lora", 0) == 12 * 10**9
     assert need("full", 2000) > need("full", 1000)
-
-
-def test_seconds_are_operations_over_their_rate():
-    once = estimate_seconds(tokens=1000, parameters=10**8, flops_per_second=1e11)
-    assert once >= 6 * 1000 * 10**8 / 1e11
-    assert estimate_seconds(tokens=2000, parameters=10**8, flops_per_second=1e11) == pytest.approx(2 * once)
-    in_bf16 = estimate_seconds(tokens=1000, parameters=10**8, flops_per_second=4e11, dtype=torch.bfloat16)
-    assert once / 4 < in_bf16 < once
 
 
 def test_matrix_rate_is_measured_within_its_limit():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demask.commands.app import app, going_on, open_terminal, print_json
+from demask.commands.app import app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json
 
@@ -79,7 +79,7 @@ def reproduce(
     from demask.recipe_file import apply_overrides
     from demask.reproduce.comparison import check_rule, make_comparisons, report_comparisons
     from demask.reproduce.matrix import CELLS, DATA, Order
-    from demask.reproduce.planning import plan_cells
+    from demask.reproduce.planning import plan_cells, time_models
     from demask.reproduce.running import distinct_cells, find_slots, run_cells
 
     if budget not in _BUDGETS:
@@ -100,7 +100,8 @@ def reproduce(
     comparisons = make_comparisons(order, taught, data, out, arms=arms, ablations=ablations)
     cells = [cell for comparison in comparisons for cell in comparison.cells]
     unique = distinct_cells(cells)
-    planned = plan_cells(unique, out / CELLS)
+    with show_progress() as progress:  # a run tells on the way how long it takes
+        planned = plan_cells(unique, out / CELLS, rate=time_models(progress) if plan else None)
     slots = find_slots(cells[0].config.device, jobs)
     if not as_json:
         _print_plan(planned, taught, order, slots)
@@ -136,23 +137,31 @@ def _print_plan(
         title_justify="left",
         box=None,
     )
-    for name in ("model", "arm", "cells", "done", "steps", "tokens", "training each"):
+    problems: list[str] = []
+    timed = any(row.seconds is not None for row in planned)
+    names = ["model", "arm", "cells", "done", "steps", "tokens", *(["training each"] if timed else [])]
+    for name in names:
         table.add_column(name, justify="left" if name in ("model", "arm") else "right")
     for row in planned:
         if row.problem:
-            table.add_row(row.model, row.arm, str(row.cells), "", "", "", f"not run: {row.problem}")
+            problems.append(f"{row.model}, {row.arm}: not run: {row.problem}")
             continue
-        numbers = (row.cells, row.done, row.steps)
-        table.add_row(
-            row.model, row.arm, *map(str, numbers), f"{row.tokens:,}", f"about {duration(row.seconds)}"
-        )
+        seconds = "" if row.seconds is None else f"about {duration(row.seconds)}"
+        numbers = map(str, (row.cells, row.done, row.steps))
+        table.add_row(row.model, row.arm, *numbers, f"{row.tokens:,}", *([seconds] if timed else []))
     console = open_terminal()
     console.print(table)
-    left = duration(seconds_left(planned, slots))
+    for problem in problems:
+        console.print(problem, soft_wrap=True)
+    left = seconds_left(planned, slots)
+    told = (
+        "demask reproduce --plan times it."
+        if not left
+        else f"What is left to train takes about {duration(left)} with {len(slots)} at a time, from a few "
+        "real steps of each model; questions come on top."
+    )
     console.print(
-        f"Every arm gets as many {'optimizer steps' if order.budget == 'steps' else 'tokens'}. "
-        f"What is left to train takes about {left} with {len(slots)} at a time, "
-        "questions come on top.\n",
+        f"Every arm gets as many {'optimizer steps' if order.budget == 'steps' else 'tokens'}. {told}\n",
         soft_wrap=True,
     )
 

@@ -22,6 +22,8 @@ from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
 from demask.config import DEFAULT_EPOCHS, NO_QUESTIONS, Demasking, RunConfig, make_config
 from demask.documents.paths import find_sources
 from demask.errors import DemaskError
+from demask.launch_config import ALONE
+from demask.progress import Progress
 from demask.recipe_file import merge_values
 from demask.reproduce.arms import Arm
 from demask.rundir import DOCUMENTS, QA_PAIRS, RunFolder
@@ -227,6 +229,17 @@ def tokens_per_step(config: RunConfig) -> float:
     with _reading(config) as stream:
         looked = min(len(stream), max(len(stream.lengths), stream.batch_size))
         return sum(len(stream[place].token_ids) for place in range(looked)) / looked * stream.batch_size
+
+
+def time_steps(config: RunConfig, progress: Progress) -> float | None:
+    """Tokens per second of a few real steps, which are thrown away; None where the model does not fit."""
+    from demask.stages.measuring import measure_cost
+
+    with _reading(config) as stream:
+        cost = measure_cost(
+            config.train, config.model, device=config.device, stream=stream, launch=ALONE, progress=progress
+        )
+    return cost.tokens_per_second if cost.steps else None
 
 
 @contextmanager

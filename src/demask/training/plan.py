@@ -29,10 +29,6 @@ LORA_FACTOR = 10.0
 # in micro-batches of 1,488 tokens as of more, and a token takes 1.7 MB (docs/benchmarks.md, cost curves).
 # For CUDA ours, not measured.
 MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
-# Operations by the formula below, as a share of the measured rate of large matrix products; a smaller one in
-# bf16, where products take less of the time. The formula counts the output layer at every position; of the
-# operations really asked for it is 0.76 and 0.46 to 0.55 (docs/benchmarks.md).
-_EFFICIENCY = {torch.float32: 0.85, torch.bfloat16: 0.54}
 # Fitted to peaks of the embedded model on CPU in float32: batches of 360, 760 and 880 positions took 3.4, 4.0
 # and 4.3 GB (with LoRA it is low there: 2.7 GB for a run that took 3.5). In bfloat16, where layers are lean,
 # it is 9 to 22% high (528, 2,024 and 7,050 positions took 3.35, 5.22 and 13.1 GB), with LoRA 1 to 17% (528,
@@ -149,20 +145,6 @@ def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -
 def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:
     """Bytes that a micro-batch of so many positions holds for the backward pass."""
     return round(micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6))
-
-
-def estimate_seconds(
-    *, tokens: int, parameters: int, flops_per_second: float, dtype: torch.dtype = torch.float32
-) -> float:
-    """Time of training: six floating-point operations per weight and token.
-
-    Args:
-        tokens: of all steps.
-        parameters: of the model.
-        flops_per_second: of large matrix products.
-        dtype: float32 or bfloat16; what is multiplied in.
-    """
-    return 6 * parameters * tokens / (flops_per_second * _EFFICIENCY[dtype])
 
 
 def measure_matrix_rate(
