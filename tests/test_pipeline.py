@@ -12,7 +12,7 @@ import pytest
 
 import demask
 from demask import cli, pipeline
-from demask.config import make_config
+from demask.config import NextToken, make_config
 from demask.errors import ConfigError
 from demask.progress import Silent
 from demask.stages.planning import make_plan, preview_examples
@@ -422,6 +422,19 @@ def test_the_default_rate_is_that_of_the_examples_a_step_has_not_of_those_asked_
     assert demask.inject(**values, out=tmp_path / "run").summary["learning_rate"] == wanted
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_each_objective_takes_its_share_of_the_default_rate(
+    settings: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    rates = {}
+    for objective in ("demasking", "next-token"):
+        values = {**settings, "objective": objective, "qa": "no", "train": {"steps": 1, "method": method}}
+        rates[objective] = make_plan(make_config(values)).learning_rate
+        done = demask.inject(**values, out=tmp_path / objective)
+        assert done.summary["learning_rate"] == rates[objective]
+    assert rates["next-token"] == NextToken.rate_share * rates["demasking"] < rates["demasking"]
+
+
 def test_more_processes_than_examples_in_a_step_are_refused_before_anything_is_asked(
     settings: dict[str, Any], home: Path, tmp_path: Path
 ) -> None:
@@ -542,7 +555,7 @@ def test_the_quickstart_compares_two_objectives_and_asks_the_base_model_once(
     config.max_position_embeddings = 4096
     config.save_pretrained(stand_in)
     monkeypatch.setattr(load, "fetch_embedded_model", lambda: stand_in)
-    monkeypatch.setattr(pipeline, "QUICKSTART_TRAIN", {"steps": 1, "batch_size": 2, "learning_rate": 1e-3})
+    monkeypatch.setattr(pipeline, "QUICKSTART_TRAIN", {"steps": 1, "batch_size": 2})
     out = run_command(monkeypatch, capsys, "quickstart", "--out", tmp_path / "quick", "--json")
     assert set(json.loads(out)) == {"demasking", "next-token"}
     assert (tmp_path / "quick" / "report.html").exists()

@@ -10,9 +10,9 @@ Unknown keys are errors that name the nearest known key. Model and documents hav
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from demask.errors import ConfigError
 from demask.objective_config import (
@@ -86,7 +86,8 @@ def _default_measure() -> Any:
 class Train(Section):
     """How the weights are moved."""
 
-    rate_share: ClassVar[float] = 1.0  # of the default learning rate
+    usual_rate_share: ClassVar[float] = 1.0
+    _rate_share: float | None = PrivateAttr(None)
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
     epochs: float | None = Field(
@@ -123,6 +124,17 @@ class Train(Section):
         description="share of the texts of which either half must be written from the other, after which "
         "training stops; none: never",
     )
+
+    @property
+    def rate_share(self) -> float:
+        """Of the default learning rate."""
+        return self.usual_rate_share if self._rate_share is None else self._rate_share
+
+    def with_rate_share(self, share: float) -> Self:
+        """The same, with what an objective takes of the default learning rate."""
+        changed = self.model_copy()
+        changed._rate_share = share
+        return changed
 
     @field_validator("evaluate_every", mode="before")
     @classmethod

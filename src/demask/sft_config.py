@@ -95,7 +95,7 @@ class SftTrain(Train):
 
     # Facts of a few documents take large steps. On GSM8K at 135M the held-out loss after 20 steps was lower
     # at 1e-4 than at 3e-4 (docs/benchmarks.md), and the paper took 2e-6 at 4B.
-    rate_share: ClassVar[float] = 0.2
+    usual_rate_share: ClassVar[float] = 0.2
 
     epochs: float | None = Field(None, gt=0, description="none and no steps: 2, as the paper at 1.2M samples")
     learning_rate: float | None = Field(

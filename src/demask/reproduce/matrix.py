@@ -209,9 +209,8 @@ def _default_rate(config: RunConfig) -> float:
 
     with _reading(config) as stream:  # which may have fewer examples in a step than the recipe asks for
         batch_size = stream.batch_size
-    return choose_learning_rate(
-        config.train, parameters=count_parameters(config.model), batch_size=batch_size
-    )
+    train = config.train.with_rate_share(config.objective.rate_share)
+    return choose_learning_rate(train, parameters=count_parameters(config.model), batch_size=batch_size)
 
 
 def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:

@@ -130,7 +130,8 @@ def make_plan(config: RunConfig, *, launch: Launch = ALONE, progress: Progress |
 
 
 def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progress) -> Plan:
-    stream, knowledge, train = setting.stream, setting.knowledge, config.train
+    stream, knowledge = setting.stream, setting.knowledge
+    train = config.train.with_rate_share(config.objective.rate_share)
     questions = expect_questions(config, knowledge, progress)
     cost = measure_cost(
         train, config.model, device=config.device, stream=stream, launch=launch, progress=progress

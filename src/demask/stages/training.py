@@ -93,7 +93,7 @@ def train_lessons(
     texts = add_paraphrases(config, passages, paraphrases, loaded.tokenizer, loaded.model.config)
     stream = make_stream(config, loaded.tokenizer, loaded.model.config, texts)
     return train_stream(
-        config.train,
+        config.train.with_rate_share(config.objective.rate_share),
         run,
         loaded,
         stream,
