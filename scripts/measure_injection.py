@@ -51,8 +51,9 @@ def main() -> None:
         measured.append((arm, runs))
         for line in describe(arm, runs):
             print(line, flush=True)
-    for line in describe_retention(measured):
-        print(line)
+    if all("retention" in run for _, runs in measured for run in runs):  # not with measure=none
+        for line in describe_retention(measured):
+            print(line)
 
 
 def make_folder(options: argparse.Namespace) -> Path:
