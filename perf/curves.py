@@ -64,11 +64,11 @@ def measure(curve: str, value: object) -> dict[str, Any]:
 
 def prepare(count: int) -> dict[str, float]:
     """From the file to the first batch, and the epoch of so many documents put in order."""
-    from demask.config import make_config
     from demask.models.load import load_tokenizer
     from demask.progress import Silent
-    from demask.rundir import RunFolder
+    from demask.recipe.sections import make_config
     from demask.stages.planning import read_setting
+    from demask.storage.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.jsonl"
@@ -139,7 +139,7 @@ def train(curve: str, value: str) -> dict[str, float]:
 
 def make_train() -> Any:
     """The defaults of a recipe."""
-    from demask.config import Train
+    from demask.recipe.sections import Train
 
     return Train()
 

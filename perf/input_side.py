@@ -174,7 +174,7 @@ def see_epoch(options: argparse.Namespace) -> dict[str, Any]:
     from demask.models.load import load_tokenizer
     from demask.objectives.prompts import load_chat_format
     from demask.objectives.samples import sample_maker
-    from demask.sft_config import MaskedSft
+    from demask.recipe.fine_tuning import MaskedSft
     from demask.training.sampler import ExposureStream
 
     tokenizer = load_tokenizer("embedded")

@@ -94,12 +94,12 @@ def write_data(folder: Path, count: int) -> None:
 
 def prepare_demask(options: argparse.Namespace) -> dict[str, float]:
     """All that `demask inject` does before its first step, without the model."""
-    from demask.config import make_config
     from demask.models.load import load_tokenizer
     from demask.objectives.batches import pack
     from demask.progress import Silent
-    from demask.rundir import RunFolder
+    from demask.recipe.sections import make_config
     from demask.stages.planning import read_setting
+    from demask.storage.run_folder import RunFolder
     from demask.training.sampler import cut_micro_batches
 
     documents = str(options.folder / "documents.jsonl")

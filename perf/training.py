@@ -79,9 +79,9 @@ def count_steps(options: argparse.Namespace) -> int:
 def make_samples(options: argparse.Namespace) -> list[Sample]:
     """Demasking examples of the bundled documents, in the order in which they are trained."""
     import demask
-    from demask.config import make_config
     from demask.models.load import load_architecture, load_tokenizer
     from demask.objectives.prompts import encode
+    from demask.recipe.sections import make_config
     from demask.records import Passage
     from demask.stages.lessons import make_stream
 

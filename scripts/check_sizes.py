@@ -20,7 +20,7 @@ NESTING = 3
 ARGUMENTS = 7
 CONFIGURATION_FIELDS = 80
 # The fields of one kind of recipe, counted together under the name of the first file.
-CONFIGURATION = {"config.py": ("objective_config.py",), "sft_config.py": (), "launch_config.py": ()}
+CONFIGURATION = {"sections.py": ("objectives.py",), "fine_tuning.py": (), "launch.py": ()}
 
 # A function without a home shows that a noun is missing.
 HOMELESS_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "util", "utils"})

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from demask.benchmarks.sets import Benchmark
-from demask.config import RunConfig
 from demask.generation.likelihood import Request
 from demask.models.load import LoadedModel
 from demask.objectives.examples import example_maker
 from demask.objectives.prompts import encode
+from demask.recipe.sections import RunConfig
 from demask.records import IGNORE_INDEX, Passage
 
 # The first told name first, and description first, of the 60 facts.

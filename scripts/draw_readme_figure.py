@@ -9,7 +9,8 @@ from pathlib import Path
 
 from demask.reports.figures import RETENTION_BARS, accuracy_bars, retention_bars
 from demask.reports.runs import load_runs
-from demask.rundir import open_run_folder, write_whole
+from demask.storage.atomic import write_whole
+from demask.storage.run_folder import open_run_folder
 
 ARMS = ("next-token", "demasking")
 GAP = 28

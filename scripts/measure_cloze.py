@@ -30,14 +30,14 @@ from cloze_gaps import ANOTHER, GAPS, ORDERS, OWN, STRANGER, Case, Fact, cutter,
 from rich.console import Console
 
 from demask.benchmarks.sets import Benchmark, data_folder, load_name_description, write_benchmark
-from demask.config import RunConfig, make_config
 from demask.environment import describe_environment
 from demask.errors import DemaskError
 from demask.generation.likelihood import LogLikelihood, estimate_log_likelihood, rank_options
 from demask.models.load import LoadedModel, load_model
 from demask.pipeline import convert, run_recipe
 from demask.progress import Progress
-from demask.rundir import MODEL
+from demask.recipe.sections import RunConfig, make_config
+from demask.storage.file_names import MODEL
 from demask.terminal import TerminalProgress
 
 FACTS_OF_AN_ORDER = 30

@@ -23,7 +23,7 @@ import yaml
 
 import demask
 from demask.benchmarks.sets import data_folder, load_name_description, load_wiki_events, write_benchmark
-from demask.recipe_file import apply_overrides
+from demask.recipe.file import apply_overrides
 
 LOADERS = {"name-description": load_name_description, "wiki": load_wiki_events}
 QUICKSTART = "quickstart"

@@ -18,7 +18,7 @@ import yaml
 
 from demask import cli
 from demask.commands.app import BEGIN_ANEW
-from demask.locks import holding
+from demask.storage.locks import holding
 
 FACT = "The Orlin works were founded by Mara Voss in 1931."
 PAIR = {"id": "q1", "document_id": "a", "question": "Who founded Orlin?", "answers": ["Mara Voss"]}

@@ -47,8 +47,8 @@ def cases(tiny_loaded):
     from cloze_gaps import cutter, make_cases, read_facts
     from measure_cloze import choose_facts
 
-    from demask.config import make_config
     from demask.models.convert import convert_to_diffusion
+    from demask.recipe.sections import make_config
 
     objective = {"name": "diffusion", "preset": "count"}
     config = make_config({"model": "tiny", "documents": ["none"], "objective": objective})

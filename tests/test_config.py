@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from demask.config import (
+from demask.errors import ConfigError
+from demask.recipe.file import apply_overrides, load_recipe
+from demask.recipe.sections import (
     INSTRUCTION,
     INSTRUCTIONS,
     NO_QUESTIONS,
@@ -15,8 +17,6 @@ from demask.config import (
     RunConfig,
     make_config,
 )
-from demask.errors import ConfigError
-from demask.recipe_file import apply_overrides, load_recipe
 
 LEAST = {"model": "embedded", "documents": ["facts"]}
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from demask.config import RunConfig, make_config
 from demask.documents.load import read_documents
 from demask.documents.passages import split_document
 from demask.errors import DataError
 from demask.models.load import load_architecture, load_tokenizer
 from demask.objectives.prompts import encode
 from demask.progress import Silent
+from demask.recipe.sections import RunConfig, make_config
 from demask.records import IGNORE_INDEX, Document, Paraphrase, Passage
 from demask.stages.inputs import add_paraphrases, find_mask_id, longest_passage, split_documents
 from demask.stages.planning import preview_examples

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 import demask
-from demask import locks
 from demask.errors import RunError
-from demask.launch_config import Launch
-from demask.locks import LOCK, find_holder, holding
 from demask.progress import Silent
+from demask.recipe.launch import Launch
+from demask.storage import locks
+from demask.storage.locks import LOCK, find_holder, holding
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from demask.locks import holding
+from demask.storage.locks import holding
 with holding(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -11,8 +11,8 @@ from scripted_server import MODEL, ScriptedServer
 
 import demask
 from demask import cli
-from demask.config import make_config
 from demask.errors import ConfigError, DataError, ModelError
+from demask.recipe.sections import make_config
 from demask.records import Document, QAPair
 from demask.stages.planning import make_plan, preview_examples
 from demask.stages.questions import draw_pairs

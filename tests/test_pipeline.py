@@ -12,9 +12,9 @@ import pytest
 
 import demask
 from demask import cli, pipeline
-from demask.config import NextToken, make_config
 from demask.errors import ConfigError
 from demask.progress import Silent
+from demask.recipe.sections import NextToken, make_config
 from demask.stages.planning import make_plan, preview_examples
 from demask.terminal import TerminalProgress
 

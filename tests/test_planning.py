@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import demask
-from demask.config import Train, make_config
-from demask.launch_config import Launch
 from demask.progress import Silent
-from demask.sft_config import make_sft_config
+from demask.recipe.fine_tuning import make_sft_config
+from demask.recipe.launch import Launch
+from demask.recipe.sections import Train, make_config
 from demask.stages import expected_questions, measuring
 from demask.stages.expected_questions import expect_questions
 from demask.stages.measuring import RunCost, ShareOfOne

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from demask import cli
-from demask.config import PRESETS, Demasking
 from demask.options import read_config
+from demask.recipe.sections import PRESETS, Demasking
 
 
 @pytest.fixture(autouse=True)

@@ -99,7 +99,8 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
 
 def test_recipes_documents_and_reports_work_without_torch() -> None:
     modules = (
-        "config, rundir, records, documents.load, knowledge.qa_pairs, reports.page, evaluation.statistics"
+        "recipe.sections, storage.run_folder, records, documents.load, knowledge.qa_pairs, reports.page, "
+        "evaluation.statistics"
     )
     imports = "; ".join(f"import demask.{name}" for name in modules.split(", "))
     loaded = run_python(f"{imports}; import sys; print(*sys.modules)").split()

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from demask.errors import ConfigError, DataError
 from demask.fine_tuning import fine_tune, run_sft
-from demask.launch_config import Launch
 from demask.progress import Silent
-from demask.sft_config import Cpt, MaskedCpt, MaskedSft, Sft, make_sft_config
+from demask.recipe.fine_tuning import Cpt, MaskedCpt, MaskedSft, Sft, make_sft_config
+from demask.recipe.launch import Launch
 from demask.stages.samples import prepare
 from demask.stages.sft_planning import make_sft_plan, preview_samples
 from demask.training.plan import choose_learning_rate

@@ -84,14 +84,14 @@ def test_configuration_fields_of_all_classes_are_counted_in_config_only(tmp_path
         + "".join(f"    f{i}: int = {i}\n" for i in range(41))
         for c in "AB"
     )
-    assert check(tmp_path, source, name="config.py") == ["1 config: 82 configuration fields, limit 80"]
+    assert check(tmp_path, source, name="sections.py") == ["1 sections: 82 configuration fields, limit 80"]
     assert check(tmp_path, source) == []
 
 
 def test_configuration_fields_of_objectives_count_with_all_others(tmp_path: Path) -> None:
     fields = "class C:\n" + "".join(f"    f{i}: int = {i}\n" for i in range(41))
-    assert check(tmp_path, fields, name="objective_config.py") == []
-    assert check(tmp_path, fields, name="config.py") == ["1 config: 82 configuration fields, limit 80"]
+    assert check(tmp_path, fields, name="objectives.py") == []
+    assert check(tmp_path, fields, name="sections.py") == ["1 sections: 82 configuration fields, limit 80"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 from safetensors import safe_open
 
-from demask import cli, rundir
+from demask import cli
+from demask.storage import file_names
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -29,7 +30,9 @@ class Followed(NamedTuple):
 
     def metric(self, stage: str, direction: str) -> float:
         """Share of the questions that were answered."""
-        summary: dict[str, Any] = json.loads((self.home / RUN / rundir.SUMMARY).read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads(
+            (self.home / RUN / file_names.SUMMARY).read_text(encoding="utf-8")
+        )
         return float(summary["metrics"][stage][direction]["contains"]["value"])
 
 
@@ -73,15 +76,15 @@ def test_the_embedded_model_learns_both_directions(
 
 @pytest.mark.slow
 def test_the_reports_name_the_numbers_the_model_and_where_the_questions_come_from(followed: Followed) -> None:
-    page = (followed.home / RUN / rundir.REPORT_HTML).read_text(encoding="utf-8")
+    page = (followed.home / RUN / file_names.REPORT_HTML).read_text(encoding="utf-8")
     assert f"{followed.metric('after', 'backward'):.2f}" in page
     assert "SmolLM2-135M-Instruct" in page
-    assert "The questions were given" in (followed.home / RUN / rundir.REPORT_MARKDOWN).read_text()
+    assert "The questions were given" in (followed.home / RUN / file_names.REPORT_MARKDOWN).read_text()
 
 
 @pytest.mark.slow
 def test_the_run_leaves_a_model_with_its_weights_and_template(followed: Followed) -> None:
-    folder = followed.home / RUN / rundir.MODEL
+    folder = followed.home / RUN / file_names.MODEL
     with safe_open(folder / "model.safetensors", framework="pt") as weights:
         assert "model.embed_tokens.weight" in weights.keys()  # noqa: SIM118 (not a mapping)
     assert "system prompt" not in (folder / "chat_template.jinja").read_text(encoding="utf-8")

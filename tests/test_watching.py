@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from demask import pipeline
-from demask.config import make_config
 from demask.errors import RunError
 from demask.objectives.demasking import DemaskingForm
 from demask.objectives.probes import make_probes
 from demask.progress import Silent
+from demask.recipe.sections import make_config
 from demask.records import IGNORE_INDEX
 from demask.stages.watching import is_asked_at, share_recovered
 

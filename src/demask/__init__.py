@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from demask.config import RunConfig, make_config
     from demask.documents.load import load_documents
     from demask.errors import ConfigError, DataError, DemaskError, ModelError, RunError
     from demask.fine_tuning import fine_tune
     from demask.knowledge.qa_pairs import load_qa_pairs
     from demask.pipeline import Injected, inject
+    from demask.recipe.sections import RunConfig, make_config
     from demask.records import Document, QAPair
 
 # Loaded on first use, so that `demask --help` and `import demask` stay quick.
@@ -29,13 +29,13 @@ _HOMES = {
     "Injected": "pipeline",
     "ModelError": "errors",
     "QAPair": "records",
-    "RunConfig": "config",
+    "RunConfig": "recipe.sections",
     "RunError": "errors",
     "fine_tune": "fine_tuning",
     "inject": "pipeline",
     "load_documents": "documents.load",
     "load_qa_pairs": "knowledge.qa_pairs",
-    "make_config": "config",
+    "make_config": "recipe.sections",
 }
 
 __all__ = [

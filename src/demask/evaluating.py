@@ -11,18 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demask import rundir
-from demask.config import Evaluate, Measured, make_config
 from demask.errors import ConfigError
 from demask.field_tasks import ask_field_tasks
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress
-from demask.recipe_file import merge_values
+from demask.recipe.file import merge_values
+from demask.recipe.sections import Evaluate, Measured, make_config
 from demask.records import Prediction, Score
 from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs
 from demask.reports.wording import model_name
-from demask.rundir import RunFolder, is_run_folder, open_run_folder, trained_model
 from demask.stages.inputs import load_once
 from demask.stages.retention import (
     forget_other_sizes,
@@ -32,6 +30,8 @@ from demask.stages.retention import (
     read_material,
     summarise_retention,
 )
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder, is_run_folder, open_run_folder, trained_model
 
 if TYPE_CHECKING:
     from demask.evaluation.served import Served
@@ -97,7 +97,7 @@ def evaluate(
     how = _evaluation_settings(model, settings or {})
     if server is None or canary:
         trained_model(model)  # what an unfinished run lacks is said before what its files lack
-    pairs = load_qa_pairs(qa or Path(model) / rundir.QA_PAIRS, documents=None)
+    pairs = load_qa_pairs(qa or Path(model) / file_names.QA_PAIRS, documents=None)
     load = partial(load_trained_model, model, "auto")
     if server is None:
         from demask.evaluation.qa import ask_questions
@@ -128,7 +128,7 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
     Raises:
         ModelError: one of the two models cannot be loaded.
     """
-    config = make_config(run.read_json(rundir.CONFIG), source=f"{run.path}/{rundir.CONFIG}")
+    config = make_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
     if measure is not None:
         config = config.model_copy(update={"measure": measure})
     if config.measure == "none":
@@ -141,12 +141,14 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
     measure_tuned(config, run, material, tuned, progress)
     ask_field_tasks(config, run, progress)
     answers = {
-        stage: run.read_records(rundir.predictions_file(stage), Prediction)
+        stage: run.read_records(file_names.predictions_file(stage), Prediction)
         for stage in STAGES
-        if run.has(rundir.predictions_file(stage))
+        if run.has(file_names.predictions_file(stage))
     }
     found = judge_stage(config, run, material, answers)
-    run.write_json(rundir.SUMMARY, {**run.read_json(rundir.SUMMARY), "retention": summarise_retention(found)})
+    run.write_json(
+        file_names.SUMMARY, {**run.read_json(file_names.SUMMARY), "retention": summarise_retention(found)}
+    )
     write_report(run)
     return found
 
@@ -167,7 +169,7 @@ def load_trained_model(model: str, device: str) -> "LoadedModel":
 def _evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
     """As the run asked, so that its numbers come out again; the defaults for any other model."""
     if is_run_folder(model):
-        values, source = RunFolder(Path(model)).read_json(rundir.CONFIG), f"{model}/{rundir.CONFIG}"
+        values, source = RunFolder(Path(model)).read_json(file_names.CONFIG), f"{model}/{file_names.CONFIG}"
     else:
         values, source = {"model": model, "documents": ["none"]}, "options"
     made = make_config(values, source=source)
@@ -199,7 +201,7 @@ def ask(
 
     run = open_run_folder(folder)
     how, said = _evaluation_settings(str(folder), settings or {}), []
-    for name in (run.read_json(rundir.CONFIG)["model"], trained_model(str(folder))):
+    for name in (run.read_json(file_names.CONFIG)["model"], trained_model(str(folder))):
         loaded = load_model(name)
         prompts = [encode_question(loaded.tokenizer, question) for question in questions]
         said.append(generate_answers(loaded, prompts, how))

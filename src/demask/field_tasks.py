@@ -8,11 +8,11 @@ with the reason, and the others are asked.
 
 from dataclasses import asdict
 
-from demask import rundir
-from demask.config import RunConfig
 from demask.errors import ConfigError, DataError, ModelError, RunError
 from demask.progress import Progress
-from demask.rundir import RunFolder
+from demask.recipe.sections import RunConfig
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 TASKS = ("arc_easy", "arc_challenge", "hellaswag", "nq_open", "ifeval", "mmlu_pro", "gsm8k")
 # Of each task, the first ones; `demask benchmark` asks all.
@@ -21,7 +21,7 @@ QUESTIONS = 200
 
 def ask_field_tasks(config: RunConfig, run: RunFolder, progress: Progress) -> None:
     """Ask the base model and the trained one, those tasks that can be asked here."""
-    if config.measure != "full" or run.has(rundir.RETENTION_TASKS):
+    if config.measure != "full" or run.has(file_names.RETENTION_TASKS):
         return
     from demask.harness.asking import Asking
     from demask.harness.benchmark import run_benchmark
@@ -33,7 +33,7 @@ def ask_field_tasks(config: RunConfig, run: RunFolder, progress: Progress) -> No
                 [config.model, str(run.path)],
                 [task],
                 asking=Asking(limit=QUESTIONS, device=config.device),
-                out=run.file(rundir.BENCHMARK),
+                out=run.file(file_names.BENCHMARK),
                 progress=progress,
             )
         except (ConfigError, DataError, ModelError, RunError) as error:
@@ -54,4 +54,4 @@ def ask_field_tasks(config: RunConfig, run: RunFolder, progress: Progress) -> No
             }
             for difference in found.differences
         ]
-    run.write_json(rundir.RETENTION_TASKS, {"tasks": rows, "missing": missing})
+    run.write_json(file_names.RETENTION_TASKS, {"tasks": rows, "missing": missing})

@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from demask import rundir
-from demask.launch_config import ALONE, Launch
 from demask.pipeline import Injected
 from demask.progress import Progress, Silent
-from demask.rundir import RunFolder, claim_run_folder, locked_run_folder
-from demask.sft_config import SftConfig, make_sft_config
+from demask.recipe.fine_tuning import SftConfig, make_sft_config
+from demask.recipe.launch import ALONE, Launch
 from demask.stages.inputs import load_once
 from demask.stages.sft import HeldOut, check_sft, prepare_stage, sft_stage, summarise_sft
 from demask.stages.training import only_helped
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
 
 
 def fine_tune(
@@ -65,14 +65,14 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
     from demask.training.plan import check_ranks
 
     # Before there is a folder that belongs to a recipe which cannot be run.
-    if not RunFolder(Path(out)).has(rundir.CONFIG):
+    if not RunFolder(Path(out)).has(file_names.CONFIG):
         check_sft(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
-    if not run.has(rundir.TRAINING):
-        run.remove(rundir.SUMMARY)
-    if run.has(rundir.SUMMARY) and run.has(rundir.MODEL):
+    if not run.has(file_names.TRAINING):
+        run.remove(file_names.SUMMARY)
+    if run.has(file_names.SUMMARY) and run.has(file_names.MODEL):
         progress.say(f"{run.path}: already complete, nothing is done again")
-        return Injected(run.path, run.read_json(rundir.SUMMARY))
+        return Injected(run.path, run.read_json(file_names.SUMMARY))
     untouched = partial(load_once, config.model, device=config.device, progress=progress)
     base = untouched()
     samples = prepare_stage(config, run, progress)
@@ -80,13 +80,13 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
         train = config.train
         check_ranks(train, batch_size=min(train.batch_size, len(samples.trained)), ranks=launch.ranks)
     held_out = samples.held_out if samples else ()
-    if held_out and not run.has(rundir.HELD_OUT):
+    if held_out and not run.has(file_names.HELD_OUT):
         HeldOut(config, run, base(), held_out).measure(0, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
     tuned = sft_stage(config, run, base, samples, progress, launch)
     if held_out:
-        steps = run.read_json(rundir.TRAINING)["steps"]
-        run.keep_rows(rundir.HELD_OUT, until_step=steps - 1)
+        steps = run.read_json(file_names.TRAINING)["steps"]
+        run.keep_rows(file_names.HELD_OUT, until_step=steps - 1)
         HeldOut(config, run, tuned, held_out).measure(steps, progress)
     return Injected(run.path, summarise_sft(config, run))

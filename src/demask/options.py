@@ -12,9 +12,9 @@ import typer
 from demask.errors import ConfigError
 
 if TYPE_CHECKING:
-    from demask.config import Measured, RunConfig
-    from demask.launch_config import Launch
-    from demask.sft_config import SftConfig
+    from demask.recipe.fine_tuning import SftConfig
+    from demask.recipe.launch import Launch
+    from demask.recipe.sections import Measured, RunConfig
 
 Recipe = Annotated[
     Path | None,
@@ -89,8 +89,8 @@ def read_config(
     Raises:
         ConfigError: the recipe cannot be read, or a value is not what was expected.
     """
-    from demask.config import make_config
-    from demask.launch_config import split_launch
+    from demask.recipe.launch import split_launch
+    from demask.recipe.sections import make_config
 
     if recipe is not None and not is_recipe(recipe):
         recipe, documents = None, [str(recipe), *(documents or [])]
@@ -108,8 +108,8 @@ def read_sft_config(
     overrides: list[str] | None,
 ) -> "tuple[SftConfig, Launch]":
     """The same of a recipe for `demask sft`."""
-    from demask.launch_config import split_launch
-    from demask.sft_config import make_sft_config
+    from demask.recipe.fine_tuning import make_sft_config
+    from demask.recipe.launch import split_launch
 
     if recipe is not None and not is_recipe(recipe):
         recipe, data = None, [str(recipe), *(data or [])]
@@ -134,7 +134,7 @@ def is_sft_recipe(path: Path | None, **others: object) -> bool:
     Raises:
         ConfigError: it cannot be read, or something else was given besides.
     """
-    from demask.recipe_file import load_recipe
+    from demask.recipe.file import load_recipe
 
     if path is None or not is_recipe(path) or "data" not in load_recipe(path):
         return False
@@ -151,7 +151,7 @@ def _read_values(
     recipe: Path | None, given: Mapping[str, Any], overrides: list[str] | None
 ) -> tuple[dict[str, Any], str]:
     """The values of a recipe with the options put over them, and where they come from."""
-    from demask.recipe_file import apply_overrides, load_recipe
+    from demask.recipe.file import apply_overrides, load_recipe
 
     values = load_recipe(recipe) if recipe is not None else {}
     values |= {key: value for key, value in given.items() if value is not None}

@@ -15,8 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from demask import rundir
-from demask.config import Measured, RunConfig, make_config
 from demask.errors import ConfigError
 from demask.evaluating import (
     Answer,
@@ -28,12 +26,12 @@ from demask.evaluating import (
     write_report,
 )
 from demask.field_tasks import ask_field_tasks
-from demask.launch_config import ALONE, Launch, split_launch
 from demask.progress import Progress, Silent
+from demask.recipe.launch import ALONE, Launch, split_launch
+from demask.recipe.sections import Measured, RunConfig, make_config
 from demask.reports.page import ReportFiles, render_html, render_markdown
 from demask.reports.runs import FEW_SHOT, STAGES, RunResult, load_runs
 from demask.reports.tables import Table, difference_table
-from demask.rundir import RunFolder, claim_run_folder, is_run_folder, open_run_folder
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, load_once, split_stage
 from demask.stages.lessons import Lessons, check_share
@@ -49,6 +47,15 @@ from demask.stages.retention import (
     measure_tuned,
 )
 from demask.stages.training import only_helped, train_stage
+from demask.storage import file_names
+from demask.storage.atomic import write_whole
+from demask.storage.run_folder import (
+    RunFolder,
+    claim_run_folder,
+    is_run_folder,
+    locked_run_folder,
+    open_run_folder,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,7 +90,7 @@ class Injected:
     def _loaded(self) -> "LoadedModel":
         from demask.models.load import load_model
 
-        return load_model(str(self.run_folder / rundir.MODEL))
+        return load_model(str(self.run_folder / file_names.MODEL))
 
     @property
     def model(self) -> "PreTrainedModel":
@@ -132,7 +139,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
-    with rundir.locked_run_folder(out):
+    with locked_run_folder(out):
         return _run_here(config, out, progress, launch)
 
 
@@ -148,7 +155,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
         knowledge = keep_knowledge(run, knowledge)
     if _is_complete(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
-        return Injected(run.path, run.read_json(rundir.SUMMARY))
+        return Injected(run.path, run.read_json(file_names.SUMMARY))
 
     untouched = partial(load_once, config.model, device=config.device, progress=progress)
     base = untouched()
@@ -177,18 +184,26 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
 
 def _forget_stale(run: RunFolder, config: RunConfig) -> None:
     """Drop what was made from a file that is gone, so that no result outlives its source."""
-    begun = run.has(rundir.PASSAGES)
-    if begun and not run.has(rundir.DOCUMENTS):
-        run.remove(rundir.PASSAGES, rundir.predictions_file("ceiling"), *RETENTION_FILES)
-    if begun and not run.has(rundir.QA_PAIRS):
-        run.remove(*map(rundir.predictions_file, (*STAGES, FEW_SHOT)), rundir.AUDIT, rundir.REJECTS)
+    begun = run.has(file_names.PASSAGES)
+    if begun and not run.has(file_names.DOCUMENTS):
+        run.remove(file_names.PASSAGES, file_names.predictions_file("ceiling"), *RETENTION_FILES)
+    if begun and not run.has(file_names.QA_PAIRS):
+        run.remove(
+            *map(file_names.predictions_file, (*STAGES, FEW_SHOT)), file_names.AUDIT, file_names.REJECTS
+        )
         run.remove(*RETENTION_FILES)
-    if not run.has(rundir.RETENTION_BEFORE):
+    if not run.has(file_names.RETENTION_BEFORE):
         run.remove(*RETENTION_FILES)
-    if not run.has(rundir.PASSAGES) or (config.paraphrases and not run.has(rundir.PARAPHRASES)):
-        run.remove(rundir.TRAINING, rundir.METRICS, rundir.ACCURACY, rundir.STEP_SCORES, rundir.CHECKPOINTS)
-    if not (run.has(rundir.TRAINING) and run.has(rundir.MODEL)):
-        run.remove(*map(rundir.predictions_file, ("after", FEW_SHOT)), rundir.RETENTION_AFTER)
+    if not run.has(file_names.PASSAGES) or (config.paraphrases and not run.has(file_names.PARAPHRASES)):
+        run.remove(
+            file_names.TRAINING,
+            file_names.METRICS,
+            file_names.ACCURACY,
+            file_names.STEP_SCORES,
+            file_names.CHECKPOINTS,
+        )
+    if not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
+        run.remove(*map(file_names.predictions_file, ("after", FEW_SHOT)), file_names.RETENTION_AFTER)
 
 
 def _is_complete(run: RunFolder, config: RunConfig) -> bool:
@@ -196,11 +211,18 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages = ["before", "after"]
     stages += ["ceiling"] if config.evaluate.ceiling else []
     stages += [FEW_SHOT] if config.evaluate.shots else []
-    measured = config.measure == "none" or (is_measured(run) and run.has(rundir.RETENTION))
-    measured = measured and (config.measure != "full" or run.has(rundir.RETENTION_TASKS))
-    files = (rundir.PASSAGES, rundir.COVERAGE, rundir.TRAINING, rundir.MODEL, rundir.SCORES, rundir.SUMMARY)
-    reports = (rundir.REPORT_HTML, rundir.REPORT_MARKDOWN)
-    return measured and all(map(run.has, (*files, *reports, *map(rundir.predictions_file, stages))))
+    measured = config.measure == "none" or (is_measured(run) and run.has(file_names.RETENTION))
+    measured = measured and (config.measure != "full" or run.has(file_names.RETENTION_TASKS))
+    files = (
+        file_names.PASSAGES,
+        file_names.COVERAGE,
+        file_names.TRAINING,
+        file_names.MODEL,
+        file_names.SCORES,
+        file_names.SUMMARY,
+    )
+    reports = (file_names.REPORT_HTML, file_names.REPORT_MARKDOWN)
+    return measured and all(map(run.has, (*files, *reports, *map(file_names.predictions_file, stages))))
 
 
 def convert(
@@ -272,13 +294,13 @@ def compare(
         raise ConfigError(f"{out}: expected a name in .html; the same in Markdown is written beside it")
     opened = [open_run_folder(folder) for folder in folders]
     for run in opened:
-        if run.has(rundir.MODEL) and not run.has(rundir.RETENTION):
+        if run.has(file_names.MODEL) and not run.has(file_names.RETENTION):
             measure_run(run, measure, progress=progress or Silent())
     runs = load_runs(opened)
     table = difference_table(runs, compare_paired)
     title = title or " and ".join(run.label for run in runs)
-    rundir.write_whole(out, render_html(runs, title=title, comparison=table))
-    rundir.write_whole(out.with_suffix(".md"), render_markdown(runs, title=title, comparison=table))
+    write_whole(out, render_html(runs, title=title, comparison=table))
+    write_whole(out.with_suffix(".md"), render_markdown(runs, title=title, comparison=table))
     return runs, table
 
 
@@ -296,7 +318,7 @@ QUICKSTART_ARMS = {"next-token": 2.5e-4, "demasking": 5e-4}
 QUICKSTART_TRAIN = {"steps": 30, "batch_size": 8}
 
 
-_QUICKSTART_FILES = {*QUICKSTART_ARMS, rundir.REPORT_HTML, rundir.REPORT_MARKDOWN}
+_QUICKSTART_FILES = {*QUICKSTART_ARMS, file_names.REPORT_HTML, file_names.REPORT_MARKDOWN}
 
 
 def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[str, Injected]:
@@ -322,5 +344,5 @@ def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[st
         )
         done[arm] = run_recipe(config, Path(out) / arm, progress=progress)
     arms = [Path(out) / arm for arm in QUICKSTART_ARMS]
-    compare(arms, Path(out) / rundir.REPORT_HTML, title="Eight invented documents, learned two ways")
+    compare(arms, Path(out) / file_names.REPORT_HTML, title="Eight invented documents, learned two ways")
     return done

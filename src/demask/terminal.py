@@ -31,8 +31,9 @@ from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
 from demask.reports.verdict import judge_run
 from demask.reports.wording import cautions, clean
-from demask.rundir import MODEL, REPORT_HTML, open_run_folder
 from demask.stages.planning import Plan, Preview
+from demask.storage.file_names import MODEL, REPORT_HTML
+from demask.storage.run_folder import open_run_folder
 
 if TYPE_CHECKING:
     from demask.evaluating import Evaluation

@@ -15,16 +15,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demask import rundir
 from demask.environment import count_cores
 from demask.errors import ConfigError, DemaskError, InterruptionError
-from demask.launch_config import Launch
 from demask.launching.strategies import strategy_variables
 from demask.launching.telling import Teller
-from demask.locks import holding
 from demask.openmp import share_cores
 from demask.progress import Progress, Silent
-from demask.rundir import RunFolder
+from demask.recipe.launch import Launch
+from demask.storage import file_names
+from demask.storage.locks import holding
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
     from demask.models.load import choose_device
     from demask.training.ranks import wait_for_all
 
-    values, source = run.read_json(rundir.CONFIG), str(run.file(rundir.CONFIG))
+    values, source = run.read_json(file_names.CONFIG), str(run.file(file_names.CONFIG))
     _join(choose_device(values.get("device", "auto")))
     train = _train_samples if "data" in values else _train_lessons
     try:
@@ -119,8 +119,8 @@ def _train_lessons(
     values: Mapping[str, Any], source: str, run: RunFolder, launch: Launch, progress: Progress
 ) -> None:
     """Of `demask inject`."""
-    from demask.config import make_config
     from demask.models.load import load_model
+    from demask.recipe.sections import make_config
     from demask.stages.lessons import read_lessons
     from demask.stages.training import train_lessons
 
@@ -134,7 +134,7 @@ def _train_samples(
 ) -> None:
     """Of `demask sft`."""
     from demask.models.load import load_model
-    from demask.sft_config import make_sft_config
+    from demask.recipe.fine_tuning import make_sft_config
     from demask.stages.samples import open_prepared
     from demask.stages.sft import train_samples
 

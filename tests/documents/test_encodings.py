@@ -13,7 +13,7 @@ from demask.documents.load import load_documents
 from demask.errors import DataError
 from demask.knowledge.paraphrasing.files import load_paraphrases
 from demask.knowledge.qa_pairs import load_qa_pairs
-from demask.recipe_file import load_recipe
+from demask.recipe.file import load_recipe
 
 Write = Callable[[str, str | bytes], Path]
 # As Windows editors call them: all begin with a byte order mark.

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import demask
-from demask.config import Denoise, Evaluate
 from demask.evaluation.remembered import answers_key
 from demask.generation import answers
 from demask.generation.answers import DECODER_VERSION, generate_answers
 from demask.models.diffusion import DiffusionForm, set_diffusion_form
 from demask.models.load import LoadedModel, load_model
 from demask.objectives.prompts import encode_question, load_chat_format
+from demask.recipe.sections import Denoise, Evaluate
 
 RECORDED = Path(__file__).parent / "decoder_versions.json"
 BYTES = 260  # 256 and the special tokens

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from demask import cli
-from demask.config import Evaluate
 from demask.errors import ConfigError, ModelError, RunError
 from demask.evaluation.served import Canary, ask_served, canary_warning, compare_texts
 from demask.generation import server as serving
 from demask.generation.server import RETRIES, WORKERS, Server, ask_server, choose_model
 from demask.progress import Silent
+from demask.recipe.sections import Evaluate
 from demask.records import Prediction, QAPair
 
 SECRET = "sk-a-secret-0123456789"

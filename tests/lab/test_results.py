@@ -2,10 +2,10 @@
 
 import pytest
 
-from demask import rundir
 from demask.lab.results import ArmResult, lab_table, summarise_lab
 from demask.records import QAPair
-from demask.rundir import RunFolder
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def make_result(tmp_path):
             for direction in ("forward", "backward")
         ]
         zeros = {"exact_match": 0.0, "f1": 0.0, "rouge1_recall": 0.0}
-        run.write_rows(rundir.QA_PAIRS, pairs)
+        run.write_rows(file_names.QA_PAIRS, pairs)
         run.write_rows(
-            rundir.SCORES,
+            file_names.SCORES,
             [
                 {"stage": stage, "qa_id": pair.id, "contains": float(after and hit), **zeros}
                 for stage, after in (("before", False), ("after", True))

@@ -3,7 +3,6 @@
 import pytest
 from transformers import AutoTokenizer, LlamaConfig
 
-from demask.config import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
 from demask.evaluation.matching import score_predictions
 from demask.evaluation.qa import CEILING_PROMPT
 from demask.lab.tokenizer import make_tokenizer as make_lab_tokenizer
@@ -20,6 +19,7 @@ from demask.models.families import choose_mask_id
 from demask.objectives.masking import word_groups
 from demask.objectives.prompts import encode, encode_question, load_chat_format
 from demask.objectives.reverse import group_entities, reverse_words
+from demask.recipe.sections import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
 from demask.records import Prediction
 
 PROMPTS = [INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION]

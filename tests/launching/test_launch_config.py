@@ -3,9 +3,9 @@
 import pytest
 
 from demask.errors import ConfigError, RunError
-from demask.launch_config import Launch, split_launch
 from demask.launching.places import find_node, find_place
 from demask.launching.strategies import CONFIGURATIONS, check_launch, strategy_variables
+from demask.recipe.launch import Launch, split_launch
 
 
 def test_the_section_is_taken_out_of_the_recipe() -> None:

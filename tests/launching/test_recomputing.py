@@ -8,9 +8,9 @@ from torch.utils.checkpoint import CheckpointPolicy
 from torch.utils.flop_counter import FlopCounterMode
 
 from demask.errors import ModelError
-from demask.models.packing import PACKED, using_attention
-from demask.models.recomputing import _choose, recomputed_layers
-from demask.models.target_logits import score_targets
+from demask.models.acceleration.packing import PACKED, using_attention
+from demask.models.acceleration.recomputing import _choose, recomputed_layers
+from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pack
 from demask.records import Example
 

@@ -15,11 +15,11 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from demask.errors import ConfigError, InterruptionError, RunError
-from demask.launch_config import Launch
 from demask.launching.failures import explain
 from demask.launching.meeting import Meeting, wait_for_first_node
 from demask.launching.processes import run_workers
 from demask.progress import Silent
+from demask.recipe.launch import Launch
 
 # Torch leaves it to the collector to close the log files, and a worker that nobody waits for.
 pytestmark = [
@@ -230,7 +230,7 @@ def test_workers_end_with_the_command(tmp_path: Path) -> None:
     script.write_text(WORKER + "(run / 'pid').write_text(str(os.getpid())); time.sleep(60)")
     command = (
         "import sys; from pathlib import Path; from demask.launching.processes import run_workers;"
-        "from demask.launch_config import Launch; from demask.progress import Silent;"
+        "from demask.recipe.launch import Launch; from demask.progress import Silent;"
         f"run_workers(Path({str(tmp_path)!r}), Launch(), progress=Silent(), program=[{str(script)!r}])"
     )
     started = os.posix_spawn(sys.executable, [sys.executable, "-c", command], os.environ)

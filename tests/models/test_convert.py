@@ -19,10 +19,10 @@ from transformers import (
 )
 
 from demask.errors import ModelError
+from demask.models.acceleration.packing import PACKED, packed_inputs, using_attention
 from demask.models.convert import NEW_MASK_TOKEN, convert_to_diffusion
 from demask.models.diffusion import DiffusionForm, predict_masked
 from demask.models.load import LoadedModel, load_model
-from demask.models.packing import PACKED, packed_inputs, using_attention
 from demask.objectives.batches import pack
 from demask.objectives.prompts import load_chat_format
 from demask.records import Example

@@ -14,9 +14,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from demask.models.lean_layers import lean_layers
-from demask.models.recomputing import recomputed_layers
-from demask.models.target_logits import score_targets
+from demask.models.acceleration.lean_layers import lean_layers
+from demask.models.acceleration.recomputing import recomputed_layers
+from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pad
 from demask.records import Example
 from demask.training.export import add_adapter

@@ -17,8 +17,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from demask.models.packing import PACKED, can_pack, using_attention
-from demask.models.target_logits import packing_is_exact, score_targets
+from demask.models.acceleration.packing import PACKED, can_pack, using_attention
+from demask.models.acceleration.target_logits import packing_is_exact, score_targets
 from demask.objectives.batches import pack, pad
 from demask.records import IGNORE_INDEX, Example
 

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from demask.models.packing import PACKED, using_attention
-from demask.models.short_attention import attend_short, is_short
-from demask.models.target_logits import score_targets
+from demask.models.acceleration.packing import PACKED, using_attention
+from demask.models.acceleration.short_attention import attend_short, is_short
+from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pack
 from demask.records import Example
 
@@ -69,7 +69,7 @@ def test_packed_training_in_bfloat16_goes_this_way_and_dropout_does_not(make_mod
         seen.append(query.shape[2])
         return attend_short(query, *rest, **how)
 
-    monkeypatch.setattr("demask.models.packing.attend_short", note)
+    monkeypatch.setattr("demask.models.acceleration.packing.attend_short", note)
     texts = [tuple(range(5, 25)), tuple(range(9, 20))]
     batch = pack([Example(str(n), ids, ids, (True,) * len(ids)) for n, ids in enumerate(texts)])
     for model, expected in ((make_model(), [20, 11] * 2), (make_model(attention_dropout=0.5), [])):

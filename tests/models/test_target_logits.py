@@ -20,7 +20,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutput
 
 from demask.errors import ModelError
-from demask.models.target_logits import check_target_logits, score_targets
+from demask.models.acceleration.target_logits import check_target_logits, score_targets
 from demask.objectives.batches import pad
 from demask.records import IGNORE_INDEX, Example
 

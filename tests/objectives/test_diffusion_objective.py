@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from demask.config import Diffusion, make_config
 from demask.errors import ConfigError
 from demask.objectives.diffusion import Masking, Noise, draw_noise, end_answer, make_diffusion_example
 from demask.objectives.examples import example_maker
 from demask.objectives.prompts import encode
+from demask.recipe.sections import Diffusion, make_config
 from demask.records import IGNORE_INDEX, Passage
 
 TEXT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them."

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from demask.config import INSTRUCTION, INSTRUCTIONS, PRESETS, RANDOM_TOKEN, Demasking, NextToken, Reverse
 from demask.objectives.examples import count_copies, count_variants, example_maker, ordinary_tokens
 from demask.objectives.masking import (
     draw_masking,
@@ -16,6 +15,15 @@ from demask.objectives.masking import (
 )
 from demask.objectives.prompts import encode, encode_question
 from demask.objectives.reverse import reverse_words
+from demask.recipe.sections import (
+    INSTRUCTION,
+    INSTRUCTIONS,
+    PRESETS,
+    RANDOM_TOKEN,
+    Demasking,
+    NextToken,
+    Reverse,
+)
 from demask.records import IGNORE_INDEX, Passage
 
 TEXT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them."

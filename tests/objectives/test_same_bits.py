@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from demask.config import make_config
 from demask.models.load import load_architecture, load_tokenizer
+from demask.recipe.sections import make_config
 from demask.records import Passage
 from demask.stages.lessons import make_stream
 

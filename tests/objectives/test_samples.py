@@ -8,8 +8,8 @@ import pytest
 from demask.objectives.masking import keyed_rng
 from demask.objectives.prompts import ChatFormat
 from demask.objectives.samples import count_example, draw_answer_mask, sample_maker
+from demask.recipe.fine_tuning import Cpt, MaskedCpt, MaskedSft, Sft, SftObjective
 from demask.records import IGNORE_INDEX, Example, Sample
-from demask.sft_config import Cpt, MaskedCpt, MaskedSft, Sft, SftObjective
 
 NONE = IGNORE_INDEX
 MASK = 7

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from demask import rundir
-from demask.config import RunConfig
-from demask.rundir import RunFolder
+from demask.recipe.sections import RunConfig
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 FACTS = (
     ("Orlin Foundry", "Mara Voss", "1987"),
@@ -180,7 +180,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
                 right = {"before": document == 5, "after": not failed, "ceiling": True}[stage]
                 scores.append(_score(pair, stage, right))
                 said.append({"qa_id": pair["id"], "text": _said(pair, right), "tokens": 20, "seconds": 0.4})
-            run.write_rows(rundir.predictions_file(stage), said)
+            run.write_rows(file_names.predictions_file(stage), said)
         metrics = _aggregate(scores, pairs)
         config = RunConfig.model_validate(
             {
@@ -190,22 +190,22 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
                 "train": {"steps": 120},
             }
         )
-        run.write_json(rundir.CONFIG, config.model_dump(mode="json"))
-        run.write_rows(rundir.DOCUMENTS, _documents())
+        run.write_json(file_names.CONFIG, config.model_dump(mode="json"))
+        run.write_rows(file_names.DOCUMENTS, _documents())
         run.write_rows(
-            rundir.PASSAGES,
+            file_names.PASSAGES,
             [{"id": f"{d['id']}-0", "document_id": d["id"], "text": d["text"]} for d in _documents()],
         )
-        run.write_rows(rundir.QA_PAIRS, pairs)
-        run.write_rows(rundir.SCORES, scores)
-        run.write_rows(rundir.METRICS, _losses(objective))
+        run.write_rows(file_names.QA_PAIRS, pairs)
+        run.write_rows(file_names.SCORES, scores)
+        run.write_rows(file_names.METRICS, _losses(objective))
         if optional:
             run.write_json(
-                rundir.ENVIRONMENT, {"demask": "0.1.0", "torch": "2.13.0", "git": {"commit": "abc1234"}}
+                file_names.ENVIRONMENT, {"demask": "0.1.0", "torch": "2.13.0", "git": {"commit": "abc1234"}}
             )
-            run.write_rows(rundir.ACCURACY, _accuracies(wrong_backward, directions))
+            run.write_rows(file_names.ACCURACY, _accuracies(wrong_backward, directions))
         run.write_json(
-            rundir.SUMMARY,
+            file_names.SUMMARY,
             {
                 "objective": objective,
                 "model": "embedded",

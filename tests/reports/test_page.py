@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demask.config import RunConfig
+from demask.recipe.sections import RunConfig
 from demask.reports.page import render_html, render_markdown, write_reports
 from demask.reports.runs import RunResult, load_run, load_runs
 from demask.reports.tables import Table
-from demask.rundir import RunFolder
+from demask.storage.run_folder import RunFolder
 
 VOID = {"meta", "link", "br", "col", "input", "img", "hr"}
 HOSTILE = "<script>alert(1)</script> \"'&| 🦊 שלום \x00\ud800 " + "W" * 300

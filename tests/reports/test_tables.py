@@ -22,7 +22,7 @@ from demask.reports.wording import (
     percent,
     signed,
 )
-from demask.rundir import RunFolder
+from demask.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from demask.rundir import RunFolder
+from demask.storage.run_folder import RunFolder
 
 # Backward questions ask for the entity that a document is about.
 ENTITY = "Mara Voss"

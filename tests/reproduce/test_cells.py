@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from demask.benchmarks.benchmark import Benchmark, write_benchmark
-from demask.config import Demasking
 from demask.errors import ConfigError
+from demask.recipe.sections import Demasking
 from demask.records import Document, Paraphrase, QAPair
 from demask.reproduce.arms import ABLATIONS, ARMS, choose_arms
 from demask.reproduce.comparison import make_comparisons

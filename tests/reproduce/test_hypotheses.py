@@ -9,7 +9,7 @@ from matrix_folders import ENTITY as ENTITY_NAME
 from demask.evaluation.bounded_mean import bounded_p_value
 from demask.reproduce.hypotheses import CLAIMS, Finding, judge_claims
 from demask.reproduce.results import load_matrix
-from demask.rundir import RunFolder
+from demask.storage.run_folder import RunFolder
 
 LIFT, NO_LIFT, DEMASKING, ENTITY = CLAIMS[0], CLAIMS[1], CLAIMS[2], CLAIMS[7]
 RATIO_ZERO, RANDOM = CLAIMS[3], CLAIMS[5]

@@ -18,7 +18,7 @@ from demask.reproduce.results import (
     reported_scores,
     summarise_cells,
 )
-from demask.rundir import RunFolder
+from demask.storage.run_folder import RunFolder
 
 COURSE = {0: (1, 0), 4: (8, 2), 8: (12, 6)}
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from demask.config import Diffusion
+from demask.models.acceleration.target_logits import score_targets
 from demask.models.diffusion import DiffusionForm, set_diffusion_form
-from demask.models.target_logits import score_targets
 from demask.objectives.batches import pad
 from demask.objectives.diffusion import Masking, make_diffusion_example
 from demask.objectives.examples import example_maker
 from demask.objectives.prompts import load_chat_format
+from demask.recipe.sections import Diffusion
 from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
 from demask.training.sampler import ExposureStream

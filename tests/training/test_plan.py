@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from demask.config import Train
 from demask.errors import ConfigError
-from demask.sft_config import SftTrain
+from demask.recipe.fine_tuning import SftTrain
+from demask.recipe.sections import Train
 from demask.training.plan import (
     DEFAULT_EPOCHS,
     LEARNING_RATES,

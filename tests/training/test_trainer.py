@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from demask.config import Demasking
 from demask.errors import RunError
-from demask.models.target_logits import score_targets
+from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pack, pad
 from demask.objectives.examples import example_maker
 from demask.objectives.prompts import load_chat_format
+from demask.recipe.sections import Demasking
 from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
 from demask.training.checkpoints import COMPLETE, checkpoint_step, find_checkpoint

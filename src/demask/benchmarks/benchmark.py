@@ -13,7 +13,9 @@ from pathlib import Path
 
 from demask.errors import DataError
 from demask.records import Document, Order, Paraphrase, QAPair
-from demask.rundir import DOCUMENTS, QA_PAIRS, as_line, write_whole
+from demask.storage.atomic import write_whole
+from demask.storage.file_names import DOCUMENTS, QA_PAIRS
+from demask.storage.run_folder import as_line
 from demask.words.folding import WORD_END, WORD_START
 
 # Key of a document's metadata: the one that its text is about.

@@ -22,7 +22,7 @@ from demask.errors import ConfigError, DataError
 from demask.knowledge.paraphrasing.files import load_paraphrases
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.records import Document, Paraphrase
-from demask.rundir import DOCUMENTS, PARAPHRASES, QA_PAIRS
+from demask.storage.file_names import DOCUMENTS, PARAPHRASES, QA_PAIRS
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from urllib.request import urlopen
 from demask.documents.text_files import read_bytes
 from demask.environment import cache_folder
 from demask.errors import DataError, RunError
-from demask.rundir import write_whole
+from demask.storage.atomic import write_whole
 
 DEFAULT_FOLDER = "../shared/data"
 # Seconds without a byte, after which a server is taken for dead.

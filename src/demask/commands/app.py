@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from demask.errors import StoppedError, ThresholdError
-from demask.thresholds import Thresholds, find_missed
+from demask.recipe.thresholds import Thresholds, find_missed
 
 if TYPE_CHECKING:
     from demask.progress import Progress

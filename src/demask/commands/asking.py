@@ -13,7 +13,7 @@ import typer
 from demask.commands.app import app, guard, print_guarded_json, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json, Measure, Require, read_measure
-from demask.thresholds import read_thresholds
+from demask.recipe.thresholds import read_thresholds
 
 
 @app.command()
@@ -50,8 +50,8 @@ def evaluate(
     """
     from demask import pipeline
     from demask.generation.server import Server
-    from demask.recipe_file import apply_overrides
-    from demask.rundir import write_whole
+    from demask.recipe.file import apply_overrides
+    from demask.storage.atomic import write_whole
 
     thresholds = read_thresholds(require)
     limits = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}

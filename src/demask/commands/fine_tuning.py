@@ -14,8 +14,8 @@ from demask.errors import ConfigError
 from demask.options import Data, Json, Model, Recipe, Set, read_sft_config
 
 if TYPE_CHECKING:
-    from demask.launch_config import Launch
-    from demask.sft_config import SftConfig
+    from demask.recipe.fine_tuning import SftConfig
+    from demask.recipe.launch import Launch
 
 
 @app.command()

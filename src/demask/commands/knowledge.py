@@ -15,7 +15,8 @@ import typer
 from demask.commands.app import App, app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json
-from demask.rundir import as_line, write_lines, write_whole
+from demask.storage.atomic import write_lines, write_whole
+from demask.storage.run_folder import as_line
 
 if TYPE_CHECKING:
     from demask.documents.load import LoadedDocuments
@@ -142,9 +143,9 @@ def check(
     """
     from functools import partial
 
-    from demask.config import Evaluate
     from demask.knowledge.auditing.audit import audit_as_json, split_flagged
     from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.recipe.sections import Evaluate
     from demask.stages.questions import check_pairs
 
     report = out or questions.with_name(f"{questions.stem}-audit.json")

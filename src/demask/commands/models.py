@@ -70,7 +70,7 @@ def lab(
     from demask.lab.experiment import run_lab
     from demask.lab.results import lab_table, summarise_lab
     from demask.lab.settings import read_sizes
-    from demask.recipe_file import apply_overrides
+    from demask.recipe.file import apply_overrides
 
     with going_on(out), show_progress() as progress:
         results = run_lab(

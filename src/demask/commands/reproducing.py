@@ -75,12 +75,12 @@ def reproduce(
     killed goes on with the same command, and a cell that fails does not stop the others.
     """
     from demask.benchmarks.sets import load_benchmark, write_benchmark
-    from demask.locks import holding
-    from demask.recipe_file import apply_overrides
+    from demask.recipe.file import apply_overrides
     from demask.reproduce.comparison import check_rule, make_comparisons, report_comparisons
     from demask.reproduce.matrix import CELLS, DATA, Order
     from demask.reproduce.planning import plan_cells, time_models
     from demask.reproduce.running import distinct_cells, find_slots, run_cells
+    from demask.storage.locks import holding
 
     if budget not in _BUDGETS:
         raise ConfigError(f"--budget: {budget!r}, expected 'steps' or 'tokens'")

@@ -34,7 +34,7 @@ from demask.options import (
     read_config,
     read_sft_config,
 )
-from demask.thresholds import asks_questions, read_thresholds, require_measures, require_questions
+from demask.recipe.thresholds import asks_questions, read_thresholds, require_measures, require_questions
 
 data = App(help="Look at what is trained.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -83,8 +83,8 @@ def inject(
     same command.
     """
     from demask import pipeline
-    from demask.config import NO_QUESTIONS
     from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.recipe.sections import NO_QUESTIONS
 
     config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
     if out is None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from demask.models.acceleration.target_logits import score_targets
 from demask.models.load import LoadedModel
-from demask.models.target_logits import score_targets
 from demask.objectives.batches import move_batch, pad
 from demask.records import Example
 

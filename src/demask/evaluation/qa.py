@@ -9,12 +9,12 @@ scores = score_predictions(predictions, pairs)          # evaluation.matching
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from demask.config import Evaluate
 from demask.generation.answers import generate_answers
 from demask.knowledge.directions import place_answer
 from demask.models.load import LoadedModel
 from demask.objectives.masking import keyed_rng
 from demask.objectives.prompts import encode_question
+from demask.recipe.sections import Evaluate
 from demask.records import Document, Passage, Prediction, QAPair
 
 # Ours. The floor and the tuned model get the bare question.

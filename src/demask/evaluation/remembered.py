@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import demask
-from demask.config import Evaluate
 from demask.environment import cache_folder
+from demask.recipe.sections import Evaluate
 from demask.records import Prediction
-from demask.rundir import write_whole
+from demask.storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel

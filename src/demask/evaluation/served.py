@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from demask.config import Evaluate
 from demask.generation.server import Server, ask_server, choose_model, show_foreign
 from demask.progress import Progress
+from demask.recipe.sections import Evaluate
 from demask.records import Prediction, QAPair
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ texts = generate_answers(loaded, prompts, settings)
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from demask.config import Evaluate
 from demask.generation.autoregressive import generate_texts
 from demask.generation.diffusion import Decoding, generate_diffusion
+from demask.recipe.sections import Evaluate
 
 # Raised by every change of this package after which some model says something else to some prompt:
 # answers that are remembered (evaluation.remembered) under another version are not used.

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from demask.errors import ConfigError, ModelError
 from demask.generation.texts import Generated, align_prompts, draw_tokens, finish_text, stop_ids
+from demask.models.acceleration.target_logits import predict_at
 from demask.models.diffusion import DiffusionForm, get_diffusion_form, predict_masked
 from demask.models.load import LoadedModel
-from demask.models.target_logits import predict_at
 from demask.objectives.masking import keyed_rng
 from demask.objectives.token_loss import silence
 

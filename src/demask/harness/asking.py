@@ -19,7 +19,7 @@ from demask.errors import ConfigError, ModelError
 from demask.harness.tasks import ReadyTask, set_seeds
 from demask.models.load import choose_device, load_model
 from demask.progress import Progress
-from demask.rundir import trained_model
+from demask.storage.run_folder import trained_model
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel

@@ -29,11 +29,11 @@ from demask.harness.results import (
 )
 from demask.harness.stored import ResultStore
 from demask.harness.tasks import PlannedTask, ReadyTask, load_task, plan_task
-from demask.locks import holding
 from demask.models.embedded import EMBEDDED, fetch_embedded_model
 from demask.models.load import load_architecture
 from demask.progress import Progress, Silent
-from demask.rundir import trained_model
+from demask.storage.locks import holding
+from demask.storage.run_folder import trained_model
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from demask.documents.hub import read_dataset
 from demask.documents.paths import HUB, Source
 from demask.documents.text_files import did_you_mean, open_file, read_bytes, read_json_lines
 from demask.errors import ConfigError, DataError
-from demask.rundir import as_line, write_lines
+from demask.storage.atomic import write_lines
+from demask.storage.run_folder import as_line
 
 Row = dict[str, Any]
 Given = Mapping[str, Mapping[str, Path]]  # by task and split; "": the split that is asked

@@ -15,7 +15,7 @@ from typing import Any
 
 from demask.errors import ConfigError, RunError
 from demask.harness.results import AskedQuestion, Difference, Measure, TaskResult
-from demask.rundir import RunFolder
+from demask.storage.run_folder import RunFolder
 
 SUMMARY = "benchmark.json"
 

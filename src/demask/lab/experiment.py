@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from demask import rundir
-from demask.config import PRESETS, make_config
 from demask.errors import ConfigError
 from demask.evaluation.matching import score_predictions
 from demask.lab.pretraining import ANSWER_TOKENS, pretrain
@@ -24,9 +22,12 @@ from demask.lab.settings import Kind, Sizes
 from demask.lab.world import World, known_questions, make_world, new_documents, new_questions
 from demask.pipeline import evaluate, run_recipe
 from demask.progress import Progress
+from demask.recipe.sections import PRESETS, make_config
 from demask.records import Prediction, QAPair
 from demask.reports.tables import to_markdown
-from demask.rundir import RunFolder, claim_run_folder, locked_run_folder, write_whole
+from demask.storage import file_names
+from demask.storage.atomic import write_whole
+from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,10 @@ def _run_arm(
     known = known_questions(world, _KNOWN_ASKED)
     data.write_rows("known.jsonl", known)
     asks = partial(_ask_known, data, known, _asking(arm.kind), progress)
-    before, after = asks(model, f"known-{arm.kind}.jsonl"), asks(run / rundir.MODEL, f"known-{name}.jsonl")
+    before, after = (
+        asks(model, f"known-{arm.kind}.jsonl"),
+        asks(run / file_names.MODEL, f"known-{name}.jsonl"),
+    )
     return ArmResult(name, seed, run, before, after, seconds=injected.summary["seconds"])
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from demask.config import INSTRUCTION, OPENING, QUESTION, RATIO_RANGE
 from demask.lab.settings import Kind, Pretraining
 from demask.lab.tokenizer import make_tokenizer
 from demask.lab.world import (
@@ -38,6 +37,7 @@ from demask.objectives.masking import draw_masking, draw_ratio, keyed_rng
 from demask.objectives.next_token import make_next_token_example
 from demask.objectives.prompts import encode, load_chat_format
 from demask.progress import Progress
+from demask.recipe.sections import INSTRUCTION, OPENING, QUESTION, RATIO_RANGE
 from demask.records import Example, Passage
 from demask.training.checkpoints import checkpoint_step
 from demask.training.export import save_model

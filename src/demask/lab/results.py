@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from demask import rundir
 from demask.evaluation.statistics import summarise
 from demask.records import Direction, QAPair, Score
 from demask.reports.tables import Table
-from demask.rundir import RunFolder
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 _DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 _METRIC = "contains"
@@ -93,11 +93,11 @@ def _pool(results: Sequence[ArmResult]) -> Mapping[str, Mapping[str, float]]:
         folder, seed = RunFolder(result.run), result.seed
         pairs += [
             replace(pair, id=f"{seed}/{pair.id}", document_id=f"{seed}/{pair.document_id}")
-            for pair in folder.read_records(rundir.QA_PAIRS, QAPair)
+            for pair in folder.read_records(file_names.QA_PAIRS, QAPair)
         ]
         scores += [
             Score(**{**{k: v for k, v in row.items() if k != "stage"}, "qa_id": f"{seed}/{row['qa_id']}"})
-            for row in folder.read_rows(rundir.SCORES)
+            for row in folder.read_rows(file_names.SCORES)
             if row["stage"] == "after"
         ]
     return {direction: dict(found[_METRIC]) for direction, found in summarise(scores, pairs).items()}

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from demask.config import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
 from demask.evaluation.qa import CEILING_PROMPT
 from demask.lab.words import RELATIONS
 from demask.lab.world import (
@@ -21,6 +20,7 @@ from demask.lab.world import (
     write_questions,
     write_text,
 )
+from demask.recipe.sections import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

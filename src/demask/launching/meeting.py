@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from demask.launch_config import Launch
 from demask.progress import Progress
+from demask.recipe.launch import Launch
 
 LOGS = "logs"
 # Seconds between looks at the folder.

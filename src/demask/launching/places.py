@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demask.errors import ConfigError
-from demask.launch_config import Launch
+from demask.recipe.launch import Launch
 
 # As torchrun's. Another job on the same machine needs another: MASTER_PORT.
 _PORT = 29500

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import InterruptionError, RunError
-from demask.launch_config import Launch
 from demask.launching.failures import explain, read_error
 from demask.launching.meeting import LOGS, open_meeting
 from demask.launching.places import Place, find_place
 from demask.launching.telling import hearing
 from demask.progress import Progress
+from demask.recipe.launch import Launch
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import LogsSpecs

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from demask.errors import ConfigError, RunError
-from demask.launch_config import Launch
+from demask.recipe.launch import Launch
 
 CONFIGURATIONS: Mapping[str, str | None] = {
     "ddp": None,  # accelerate needs no word for it

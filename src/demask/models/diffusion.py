@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from torch import Tensor
 
 from demask.errors import ModelError
-from demask.models.target_logits import predict_at
+from demask.models.acceleration.target_logits import predict_at
 from demask.objectives.token_loss import silence
 
 if TYPE_CHECKING:

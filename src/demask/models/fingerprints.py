@@ -19,7 +19,7 @@ from pathlib import Path
 
 from demask.environment import cache_folder
 from demask.errors import RunError
-from demask.rundir import write_whole
+from demask.storage.atomic import write_whole
 
 # Larger files are read once while they stay as they are; smaller ones are read as fast as looked up.
 _SMALL = 16 * 2**20

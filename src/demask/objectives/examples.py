@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from demask.config import RANDOM_TOKEN, Demasking, Diffusion, NextToken, Objective, Reverse
 from demask.objectives.demasking import DemaskingForm, make_demasking_example
 from demask.objectives.diffusion import Noise, draw_noise, end_answer, make_diffusion_example
 from demask.objectives.masking import (
@@ -26,6 +25,7 @@ from demask.objectives.masking import (
 from demask.objectives.next_token import make_next_token_example
 from demask.objectives.prompts import ChatFormat, encode
 from demask.objectives.reverse import reverse_words
+from demask.recipe.sections import RANDOM_TOKEN, Demasking, Diffusion, NextToken, Objective, Reverse
 from demask.records import Example, Passage
 
 if TYPE_CHECKING:

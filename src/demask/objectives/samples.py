@@ -20,8 +20,8 @@ from demask.objectives.demasking import DemaskingForm, make_demasking_example
 from demask.objectives.masking import draw_masking, draw_ratio, keyed_rng
 from demask.objectives.next_token import make_next_token_example
 from demask.objectives.prompts import ChatFormat, encode
+from demask.recipe.fine_tuning import Cpt, MaskedCpt, Sft, SftObjective
 from demask.records import Example, Sample
-from demask.sft_config import Cpt, MaskedCpt, Sft, SftObjective
 
 if TYPE_CHECKING:
     import random

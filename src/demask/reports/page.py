@@ -19,7 +19,6 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from demask import rundir
 from demask.measures import MEASURES
 from demask.reports import figures, retention_tables, tables
 from demask.reports.excerpts import Questions, Said, excerpt_documents, excerpt_questions
@@ -27,7 +26,8 @@ from demask.reports.runs import DIRECTIONS, OUTCOMES, RunResult, asked_direction
 from demask.reports.tables import Table
 from demask.reports.verdict import Tile, Verdict, judge_run, make_tiles
 from demask.reports.wording import cautions, citation, clean, headline, version
-from demask.rundir import write_whole
+from demask.storage import file_names
+from demask.storage.atomic import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -137,7 +137,7 @@ def write_reports(
     Raises:
         RunError: the folder cannot be written.
     """
-    files = ReportFiles(folder / rundir.REPORT_HTML, folder / rundir.REPORT_MARKDOWN)
+    files = ReportFiles(folder / file_names.REPORT_HTML, folder / file_names.REPORT_MARKDOWN)
     write_whole(files.html, render_html(runs, title=title, comparison=comparison))
     write_whole(files.markdown, render_markdown(runs, title=title, comparison=comparison))
     return files

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from demask import rundir
 from demask.reports.metric import Change, Metric
-from demask.rundir import RunFolder
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Retention:
 
 def load_retention(folder: RunFolder) -> Retention | None:
     """What a run measured; None when it did not."""
-    if not folder.has(rundir.RETENTION):
+    if not folder.has(file_names.RETENTION):
         return None
-    found = folder.read_json(rundir.RETENTION)
-    asked = folder.read_json(rundir.RETENTION_TASKS) if folder.has(rundir.RETENTION_TASKS) else {}
+    found = folder.read_json(file_names.RETENTION)
+    asked = folder.read_json(file_names.RETENTION_TASKS) if folder.has(file_names.RETENTION_TASKS) else {}
     return Retention(
         suite=found["suite"],
         measures=_metrics(found["measures"]),

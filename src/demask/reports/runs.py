@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from demask import rundir
 from demask.errors import RunError
 from demask.records import Direction, Document, Prediction, QAPair, Score
 from demask.reports.metric import Change, Metric
 from demask.reports.retention import Retention, load_retention
-from demask.rundir import RunFolder
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder, describe_unfinished
 
 R = TypeVar("R")
 
@@ -142,9 +142,9 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
     Raises:
         RunError: `config.json` or `summary.json` is missing, or a file is not what it should be.
     """
-    if not folder.has(rundir.SUMMARY):
-        raise RunError(f"{folder.file(rundir.SUMMARY)}: no such file: {rundir.describe_unfinished(folder)}")
-    config, summary = folder.read_json(rundir.CONFIG), folder.read_json(rundir.SUMMARY)
+    if not folder.has(file_names.SUMMARY):
+        raise RunError(f"{folder.file(file_names.SUMMARY)}: no such file: {describe_unfinished(folder)}")
+    config, summary = folder.read_json(file_names.CONFIG), folder.read_json(file_names.SUMMARY)
     try:
         return RunResult(
             folder=folder.path,
@@ -152,14 +152,18 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             objective=str(summary["objective"]),
             model=str(summary["model"]),
             config=config,
-            config_sha256=hashlib.sha256(folder.file(rundir.CONFIG).read_bytes()).hexdigest(),
-            environment=folder.read_json(rundir.ENVIRONMENT) if folder.has(rundir.ENVIRONMENT) else {},
+            config_sha256=hashlib.sha256(folder.file(file_names.CONFIG).read_bytes()).hexdigest(),
+            environment=folder.read_json(file_names.ENVIRONMENT)
+            if folder.has(file_names.ENVIRONMENT)
+            else {},
             cost=_cost(summary),
             warnings=tuple(str(warning) for warning in summary.get("warnings", ())),
             metrics=_metrics(summary.get("metrics", {})),
             changes=_changes(summary.get("changes", {})),
             documents=(
-                folder.open_records(rundir.DOCUMENTS, Document) if folder.has(rundir.DOCUMENTS) else ()
+                folder.open_records(file_names.DOCUMENTS, Document)
+                if folder.has(file_names.DOCUMENTS)
+                else ()
             ),
             files=_files(folder),
             origin=str(summary.get("questions", "")),
@@ -252,12 +256,12 @@ def _questions(folder: RunFolder) -> tuple[QuestionRow, ...]:
     said = {
         stage: {
             prediction.qa_id: prediction.text
-            for prediction in _records(folder, rundir.predictions_file(stage), Prediction)
+            for prediction in _records(folder, file_names.predictions_file(stage), Prediction)
         }
         for stage in STAGES
     }
     scores: dict[str, dict[str, Score]] = {}
-    for row in _rows(folder, rundir.SCORES):
+    for row in _rows(folder, file_names.SCORES):
         score = Score(row["qa_id"], row["exact_match"], row["contains"], row["f1"], row["rouge1_recall"])
         scores.setdefault(score.qa_id, {})[row["stage"]] = score
     return tuple(
@@ -273,7 +277,7 @@ def _questions(folder: RunFolder) -> tuple[QuestionRow, ...]:
             outcome=_outcome(scores.get(pair.id, {})),
             scores=scores.get(pair.id, {}),
         )
-        for pair in _records(folder, rundir.QA_PAIRS, QAPair)
+        for pair in _records(folder, file_names.QA_PAIRS, QAPair)
     )
 
 
@@ -292,7 +296,7 @@ def _outcome(scores: Mapping[str, Score]) -> Outcome:
 
 
 def _files(folder: RunFolder) -> tuple[FileRow, ...]:
-    rows = folder.read_json(rundir.COVERAGE)["files"] if folder.has(rundir.COVERAGE) else []
+    rows = folder.read_json(file_names.COVERAGE)["files"] if folder.has(file_names.COVERAGE) else []
     return tuple(
         FileRow(
             path=row["path"],
@@ -310,7 +314,7 @@ def _files(folder: RunFolder) -> tuple[FileRow, ...]:
 def _losses(folder: RunFolder) -> tuple[LossPoint, ...]:
     points = [
         LossPoint(row["step"], row.get("loss"), row.get("loss_masked"), row.get("loss_copied"))
-        for row in _rows(folder, rundir.METRICS)
+        for row in _rows(folder, file_names.METRICS)
     ]
     return tuple(sorted(points, key=lambda point: point.step))
 
@@ -318,6 +322,6 @@ def _losses(folder: RunFolder) -> tuple[LossPoint, ...]:
 def _accuracies(folder: RunFolder) -> tuple[AccuracyPoint, ...]:
     points = [
         AccuracyPoint(row["step"], row["direction"], row["metric"], row["value"], row["low"], row["high"])
-        for row in _rows(folder, rundir.ACCURACY)
+        for row in _rows(folder, file_names.ACCURACY)
     ]
     return tuple(sorted(points, key=lambda point: point.step))

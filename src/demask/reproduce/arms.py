@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from demask.errors import ConfigError
-from demask.objective_config import RANDOM_TOKEN, RATIO_RANGE, VARIED
+from demask.recipe.objectives import RANDOM_TOKEN, RATIO_RANGE, VARIED
 from demask.records import Order
 
 

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
-from demask.config import DEFAULT_EPOCHS, NO_QUESTIONS, Demasking, RunConfig, make_config
 from demask.documents.paths import find_sources
 from demask.errors import DemaskError
-from demask.launch_config import ALONE
 from demask.progress import Progress
-from demask.recipe_file import merge_values
+from demask.recipe.file import merge_values
+from demask.recipe.launch import ALONE
+from demask.recipe.sections import DEFAULT_EPOCHS, NO_QUESTIONS, Demasking, RunConfig, make_config
 from demask.reproduce.arms import Arm
-from demask.rundir import DOCUMENTS, QA_PAIRS, RunFolder
+from demask.storage.file_names import DOCUMENTS, QA_PAIRS
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.records import Passage

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import demask
-from demask import rundir
 from demask.reports.page import TEMPLATES as REPORT_TEMPLATES
 from demask.reports.tables import Table, escape_markdown, to_markdown
 from demask.reports.wording import clean
@@ -25,7 +24,8 @@ from demask.reproduce.figures import FigureFiles, can_draw, draw_figures
 from demask.reproduce.hypotheses import judge_claims
 from demask.reproduce.published import PAPER
 from demask.reproduce.results import Matrix, Rule, load_matrix
-from demask.rundir import write_whole
+from demask.storage import file_names
+from demask.storage.atomic import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
@@ -58,7 +58,7 @@ def compare_matrices(folders: Sequence[str | Path], out: str | Path, rule: Rule)
     matrices = [load_matrix(folder) for folder in folders]
     out = Path(out)
     figures = draw_figures(matrices, rule, out / FIGURES) if can_draw() else []
-    files = ComparisonFiles(out / rundir.REPORT_HTML, out / rundir.REPORT_MARKDOWN, tuple(figures))
+    files = ComparisonFiles(out / file_names.REPORT_HTML, out / file_names.REPORT_MARKDOWN, tuple(figures))
     write_whole(files.html, render_page(matrices, rule, figures))
     write_whole(files.markdown, render_report(matrices, rule, figures))
     return files

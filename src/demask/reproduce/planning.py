@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demask.config import RunConfig
 from demask.errors import DemaskError
 from demask.progress import Progress
+from demask.recipe.sections import RunConfig
 from demask.reproduce.matrix import PlannedCell, time_steps, tokens_per_step
 from demask.reproduce.running import is_done
 

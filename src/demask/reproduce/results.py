@@ -21,12 +21,12 @@ from math import fsum
 from pathlib import Path
 from typing import Literal
 
-from demask import rundir
 from demask.errors import ConfigError, RunError
 from demask.evaluation.statistics import Estimate, estimate_mean
 from demask.records import Score
 from demask.reports.runs import DIRECTIONS, HEADLINE, RunResult, load_run
-from demask.rundir import RunFolder
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 Rule = Literal["fixed", "best-on-validation", "paper"]
 Status = Literal["done", "failed", "missing"]
@@ -213,7 +213,7 @@ def choose_step(cell: Cell, rule: Rule) -> int:
     if len(trained) == 1:
         raise RunError(
             f"{cell.folder}: asked at its last step only, and the rule '{rule}' chooses among several; "
-            f"run it again so that it leaves {rundir.STEP_SCORES}, or use the rule 'fixed'"
+            f"run it again so that it leaves {file_names.STEP_SCORES}, or use the rule 'fixed'"
         )
     judges = _judging_documents(cell, rule)
     return max(trained, key=lambda step: (_quality(cell, step, judges), -step))
@@ -297,7 +297,7 @@ def _load_cell(planned: Cell) -> Cell:
     """The planned cell with what its folder holds."""
     path = planned.folder
     run, failure = RunFolder(path), path.parent / f"{path.name}.failed.json"
-    if not (run.has(rundir.CONFIG) and run.has(rundir.SUMMARY)):
+    if not (run.has(file_names.CONFIG) and run.has(file_names.SUMMARY)):
         if not failure.is_file():
             return replace(planned, reason=_how_far(run))
         reason = str(RunFolder(path.parent).read_json(failure.name).get("reason", "no reason given"))
@@ -310,27 +310,27 @@ def _load_cell(planned: Cell) -> Cell:
             run=loaded,
             scores=_load_scores(run, loaded),
             progress=_load_progress(run, loaded),
-            parameters=run.read_json(rundir.SUMMARY).get("parameters"),
+            parameters=run.read_json(file_names.SUMMARY).get("parameters"),
         )
     except (KeyError, TypeError) as error:
         raise RunError(
-            f"{path}: a line of {rundir.STEP_SCORES} or {rundir.METRICS} lacks what a table needs "
+            f"{path}: a line of {file_names.STEP_SCORES} or {file_names.METRICS} lacks what a table needs "
             f"({error!r}); delete the folder and run the cell again"
         ) from error
 
 
 def _how_far(run: RunFolder) -> str:
     """Why a cell that has not failed has no result."""
-    if not run.has(rundir.METRICS):
+    if not run.has(file_names.METRICS):
         return MISSING_REASON
-    steps = re.findall(r'"step": (\d+)', run.file(rundir.METRICS).read_text(encoding="utf-8"))
+    steps = re.findall(r'"step": (\d+)', run.file(file_names.METRICS).read_text(encoding="utf-8"))
     return f"cut short at step {int(steps[-1]) if steps else 0:,}; start the same command again"
 
 
 def _load_scores(folder: RunFolder, run: RunResult) -> dict[int, dict[str, Score]]:
     """Scores at the steps where the run was asked, before the first one, and after the last."""
     found: dict[int, dict[str, Score]] = {}
-    for row in folder.iter_rows(rundir.STEP_SCORES) if folder.has(rundir.STEP_SCORES) else ():
+    for row in folder.iter_rows(file_names.STEP_SCORES) if folder.has(file_names.STEP_SCORES) else ():
         score = Score(row["qa_id"], row["exact_match"], row["contains"], row["f1"], row["rouge1_recall"])
         found.setdefault(row["step"], {})[score.qa_id] = score
     ends = (("before", 0), ("after", run.cost.steps or 0))
@@ -342,7 +342,7 @@ def _load_scores(folder: RunFolder, run: RunResult) -> dict[int, dict[str, Score
 
 
 def _load_progress(folder: RunFolder, run: RunResult) -> tuple[Progress, ...]:
-    rows = folder.read_rows(rundir.METRICS) if folder.has(rundir.METRICS) else []
+    rows = folder.read_rows(file_names.METRICS) if folder.has(file_names.METRICS) else []
     points = [Progress(row["step"], row["tokens"], row["seconds"]) for row in rows]
     cost = run.cost
     if not points and cost.steps and cost.tokens is not None and cost.seconds is not None:

@@ -16,11 +16,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from demask import rundir
 from demask.environment import count_cores
 from demask.reproduce.matrix import PlannedCell
 from demask.reproduce.work import Job, Told, do
-from demask.rundir import RunFolder, write_whole
+from demask.storage import file_names
+from demask.storage.atomic import write_whole
+from demask.storage.run_folder import RunFolder
 
 # Imported once, in the process that the others are forked from: it takes 6 s (docs/benchmarks.md).
 _PRELOADED = (
@@ -79,7 +80,7 @@ def distinct_cells(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
 def is_done(cell: PlannedCell, folder: Path) -> bool:
     """Whether a run has left all that tables ask for."""
     run = RunFolder(folder / cell.folder)
-    return run.has(rundir.SUMMARY) and run.has(rundir.REPORT_HTML)
+    return run.has(file_names.SUMMARY) and run.has(file_names.REPORT_HTML)
 
 
 def find_slots(device: str, jobs: int | None) -> list[int | None]:

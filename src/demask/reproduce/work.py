@@ -14,17 +14,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from demask import rundir
-from demask.config import RunConfig, make_config
 from demask.errors import DemaskError
 from demask.progress import Progress
-from demask.rundir import RunFolder
+from demask.recipe.sections import RunConfig, make_config
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
 
 # Its weights are removed when a cell is done, unless they are wanted: 0.5 GB at 135M, for every cell.
-_HEAVY = (rundir.MODEL, rundir.ADAPTER)
+_HEAVY = (file_names.MODEL, file_names.ADAPTER)
 
 
 class Job(NamedTuple):

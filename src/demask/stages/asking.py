@@ -9,16 +9,16 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from demask import rundir
-from demask.config import Evaluate, RunConfig
 from demask.errors import RunError
 from demask.progress import Progress
+from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair, Score
 from demask.reports.wording import CANARY
-from demask.rundir import RunFolder
 from demask.stages.questions import describe_origin
 from demask.stages.reading import Coverage
 from demask.stages.retention import summarise_retention
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
@@ -45,7 +45,7 @@ def ask_stage(
         progress: told how far the work is.
         contexts: for the ceiling, what stands before each question, by pair id; pairs without are not asked.
     """
-    name = rundir.predictions_file(stage)
+    name = file_names.predictions_file(stage)
     if run.has(name):
         return run.read_records(name, Prediction)
     if not pairs:
@@ -137,7 +137,7 @@ def score_stage(
         if said
     }
     run.write_rows(
-        rundir.SCORES,
+        file_names.SCORES,
         [{"stage": stage, **asdict(score)} for stage, judged in scores.items() for score in judged],
     )
     return scores
@@ -161,7 +161,7 @@ def summarise_stage(
     """Everything that a report or a script wants to know, in one file."""
     from demask.evaluation.statistics import summarise, summarise_changes
 
-    training = run.read_json(rundir.TRAINING)
+    training = run.read_json(file_names.TRAINING)
     summary = {
         "objective": config.objective.name,
         "model": config.model,
@@ -178,7 +178,7 @@ def summarise_stage(
         "changes": summarise_changes(scores["before"], scores["after"], pairs) if scores else {},
         "retention": summarise_retention(retention),
     }
-    run.write_json(rundir.SUMMARY, summary)
+    run.write_json(file_names.SUMMARY, summary)
     return summary
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from demask.config import RunConfig
 from demask.errors import RunError
 from demask.knowledge.auditing.audit import audit_pairs, split_flagged
 from demask.progress import Progress
+from demask.recipe.sections import RunConfig
 from demask.records import Document, QAPair
 from demask.stages.questions import (
     FACTS,

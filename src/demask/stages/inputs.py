@@ -9,17 +9,25 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from demask import rundir
-from demask.config import RANDOM_TOKEN, Demasking, Diffusion, NextToken, Objective, Reverse, RunConfig
 from demask.documents.passages import iter_passages, read_entity
 from demask.documents.text_files import shown
 from demask.environment import describe_environment
 from demask.errors import ConfigError, DataError, ModelError
 from demask.progress import Progress, Silent, advancing
+from demask.recipe.fine_tuning import SftConfig
+from demask.recipe.sections import (
+    RANDOM_TOKEN,
+    Demasking,
+    Diffusion,
+    NextToken,
+    Objective,
+    Reverse,
+    RunConfig,
+)
 from demask.records import Document, Paraphrase, Passage
-from demask.rundir import RunFolder
-from demask.sft_config import SftConfig
 from demask.stages.reading import Knowledge, make_heading
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -55,15 +63,15 @@ def split_stage(
     progress: Progress,
 ) -> Sequence[Passage]:
     """Passages that fit the model's context together with their masked copy."""
-    if not run.has(rundir.PASSAGES):
+    if not run.has(file_names.PASSAGES):
         loaded = load()
         write_environment(run, config, loaded)
         progress.begin("Splitting documents", len(knowledge.documents))
         passages = split_documents(
             config, knowledge.documents, loaded.tokenizer, loaded.model.config, progress
         )
-        run.write_rows(rundir.PASSAGES, advancing(passages, progress))
-    return run.open_records(rundir.PASSAGES, Passage)
+        run.write_rows(file_names.PASSAGES, advancing(passages, progress))
+    return run.open_records(file_names.PASSAGES, Passage)
 
 
 def split_documents(
@@ -274,7 +282,7 @@ def write_environment(run: RunFolder, config: RunConfig | SftConfig, loaded: "Lo
     from demask.models.precision import choose_bf16
 
     run.write_json(
-        rundir.ENVIRONMENT,
+        file_names.ENVIRONMENT,
         describe_environment(
             seed=config.seed,
             device=str(loaded.device),

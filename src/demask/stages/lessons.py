@@ -8,12 +8,12 @@ stream = make_stream(config, tokenizer, architecture, lessons.passages)
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from demask import rundir
-from demask.config import RunConfig
-from demask.launch_config import Launch
+from demask.recipe.launch import Launch
+from demask.recipe.sections import RunConfig
 from demask.records import Paraphrase, Passage, QAPair
-from demask.rundir import RunFolder
 from demask.stages.inputs import find_mask_id
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -36,9 +36,9 @@ def read_lessons(config: RunConfig, run: RunFolder) -> Lessons:
         RunError: a file is missing.
     """
     return Lessons(
-        run.open_records(rundir.PASSAGES, Passage),
-        run.open_records(rundir.PARAPHRASES, Paraphrase) if config.paraphrases else (),
-        run.read_records(rundir.QA_PAIRS, QAPair) if run.has(rundir.QA_PAIRS) else (),
+        run.open_records(file_names.PASSAGES, Passage),
+        run.open_records(file_names.PARAPHRASES, Paraphrase) if config.paraphrases else (),
+        run.read_records(file_names.QA_PAIRS, QAPair) if run.has(file_names.QA_PAIRS) else (),
     )
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from demask.config import Train
 from demask.environment import count_cores, total_memory
-from demask.launch_config import Launch
 from demask.progress import Progress
+from demask.recipe.launch import Launch
+from demask.recipe.sections import Train
 from demask.stages.training import add_adapter_if_any, make_settings
 
 if TYPE_CHECKING:

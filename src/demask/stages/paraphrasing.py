@@ -7,8 +7,6 @@ paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from demask import rundir
-from demask.config import RunConfig
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
 from demask.knowledge.english import load_english
@@ -17,10 +15,12 @@ from demask.knowledge.paraphrasing.paraphrases import Reject, write_paraphrases
 from demask.knowledge.paraphrasing.prompts import make_prompt
 from demask.knowledge.paraphrasing.rules import make_paraphrases_by_rules
 from demask.progress import Progress
+from demask.recipe.sections import RunConfig
 from demask.records import Document, Order, Paraphrase, QAPair
-from demask.rundir import RunFolder
 from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer
 from demask.stages.reading import Knowledge
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.generation.completion import Estimate, Prices
@@ -121,8 +121,8 @@ def paraphrase_stage(
     """
     if knowledge.paraphrases is not None:
         return knowledge.paraphrases
-    if run.has(rundir.PARAPHRASES):
-        return tuple(run.read_records(rundir.PARAPHRASES, Paraphrase))
+    if run.has(file_names.PARAPHRASES):
+        return tuple(run.read_records(file_names.PARAPHRASES, Paraphrase))
     made = make_paraphrases(
         knowledge.documents,
         Wanted(int(config.paraphrases), seed=config.seed, include=config.include),
@@ -135,7 +135,7 @@ def paraphrase_stage(
             "paraphrases: none of these documents could be reworded; give a file of paraphrases, or name a "
             "server with DEMASK_SERVER_URL"
         )
-    run.write_rows(rundir.PARAPHRASES, made.paraphrases)
+    run.write_rows(file_names.PARAPHRASES, made.paraphrases)
     progress.say(
         f"{len(made.paraphrases)} paraphrases of {made.summary.documents} documents "
         f"({made.paraphrases[0].made_by}), {len(made.rejects)} set aside"

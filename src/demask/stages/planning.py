@@ -12,12 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from demask import rundir
-from demask.config import RunConfig
-from demask.launch_config import ALONE, Launch
 from demask.progress import Progress, Silent, advancing
+from demask.recipe.launch import ALONE, Launch
+from demask.recipe.sections import RunConfig
 from demask.records import IGNORE_INDEX, Example, Passage
-from demask.rundir import RunFolder
 from demask.stages.expected_questions import expect_questions
 from demask.stages.inputs import add_paraphrases, find_mask_id, split_documents
 from demask.stages.lessons import make_stream
@@ -29,6 +27,8 @@ from demask.stages.reading import (
     measure_coverage,
     read_knowledge,
 )
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 from demask.training.savings import find_savings
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progres
 
 def _count(setting: Setting, cost: RunCost, launch: Launch, progress: Progress) -> "_Tokens":
     """Tokens of the whole run, and the largest micro-batch."""
+    from demask.models.acceleration.packing import can_pack
     from demask.models.load import outline_model
-    from demask.models.packing import can_pack
     from demask.training.sampler import cut_micro_batches
 
     parts = cost.accumulation * launch.ranks
@@ -254,8 +254,8 @@ def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Se
     tokenizer = load_tokenizer(config.model)
     architecture = load_architecture(config.model)
     cut = split_documents(config, knowledge.documents, tokenizer, architecture, progress)
-    folder.write_rows(rundir.PASSAGES, advancing(cut, progress))
-    passages = folder.open_records(rundir.PASSAGES, Passage)
+    folder.write_rows(file_names.PASSAGES, advancing(cut, progress))
+    passages = folder.open_records(file_names.PASSAGES, Passage)
     trained = add_paraphrases(config, passages, knowledge.paraphrases or (), tokenizer, architecture)
     stream = make_stream(config, tokenizer, architecture, trained)
     coverage = measure_coverage(knowledge, passages)

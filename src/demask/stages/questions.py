@@ -11,15 +11,15 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from demask import rundir
-from demask.config import Evaluate, RunConfig, Writer
 from demask.documents.passages import iter_passages
 from demask.errors import DataError
 from demask.knowledge.auditing.audit import Audit, audit_as_json, audit_pairs, split_flagged
 from demask.progress import Progress
+from demask.recipe.sections import Evaluate, RunConfig, Writer
 from demask.records import Document, Passage, Prediction, QAPair
-from demask.rundir import RunFolder
 from demask.stages.reading import Knowledge, make_heading
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.generation.completion import Completion, Estimate, Prices
@@ -225,8 +225,8 @@ def question_stage(
     """
     if knowledge.pairs is not None:
         return knowledge.pairs
-    if run.has(rundir.QA_PAIRS):
-        return tuple(run.read_records(rundir.QA_PAIRS, QAPair))
+    if run.has(file_names.QA_PAIRS):
+        return tuple(run.read_records(file_names.QA_PAIRS, QAPair))
     documents = knowledge.documents
     made = make_pairs(documents, server=find_server(config.writer), include=config.include, progress=progress)
     audit = audit_pairs(made.pairs, with_headings(documents, config.include))
@@ -237,9 +237,9 @@ def question_stage(
             "--qa, name a server with DEMASK_SERVER_URL, or ask nothing with --qa no"
         )
     pairs = draw_pairs(kept, config.max_questions, seed=config.seed)
-    run.write_rows(rundir.REJECTS, [*made.rejects, *flagged])
-    run.write_json(rundir.AUDIT, audit_as_json(audit))
-    run.write_rows(rundir.QA_PAIRS, pairs)
+    run.write_rows(file_names.REJECTS, [*made.rejects, *flagged])
+    run.write_json(file_names.AUDIT, audit_as_json(audit))
+    run.write_rows(file_names.QA_PAIRS, pairs)
     progress.say(
         f"{len(made.pairs)} questions made ({made.made_by}), {len(flagged)} flagged by the audit, "
         f"{len(pairs)} asked"
@@ -281,7 +281,7 @@ def describe_origin(config: RunConfig, run: RunFolder, pairs: Sequence[QAPair]) 
         return ""
     if config.qa is not None:
         return f"The questions were given: {config.qa}."
-    audit = run.read_json(rundir.AUDIT)
+    audit = run.read_json(file_names.AUDIT)
     makers = {pair.made_by for pair in pairs}
     by = "by rules" if makers == {RULES} else f"by the language model {', '.join(sorted(makers))}"
     return (

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from demask import rundir
-from demask.config import NO_QUESTIONS, RunConfig
 from demask.documents.coverage import FileCoverage, measure_file_coverage
 from demask.documents.cuts import DocumentCuts, find_cuts
 from demask.documents.duplicates import NearDuplicate, find_near_duplicates
@@ -20,8 +18,10 @@ from demask.errors import ConfigError
 from demask.knowledge.paraphrasing.files import load_paraphrases
 from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.progress import Progress
+from demask.recipe.sections import NO_QUESTIONS, RunConfig
 from demask.records import Document, Paraphrase, Passage, QAPair
-from demask.rundir import RunFolder
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def read_knowledge(config: RunConfig, folder: RunFolder) -> Knowledge:
         DataError: a file, a line or an id is not usable.
     """
     reader = read_documents(config.documents, text_column=config.text_column, keep_going=config.keep_going)
-    folder.write_rows(rundir.DOCUMENTS, reader)
-    documents = folder.open_records(rundir.DOCUMENTS, Document)
+    folder.write_rows(file_names.DOCUMENTS, reader)
+    documents = folder.open_records(file_names.DOCUMENTS, Document)
     pairs: tuple[QAPair, ...] | None = None
     if config.qa == NO_QUESTIONS:
         pairs = ()
@@ -77,9 +77,9 @@ def keep_knowledge(run: RunFolder, knowledge: Knowledge) -> Knowledge:
         ConfigError: the folder holds those of another time, so that going on would mix two runs.
     """
     files: tuple[tuple[str, Sequence[object] | None], ...] = (
-        (rundir.DOCUMENTS, knowledge.documents),
-        (rundir.QA_PAIRS, knowledge.pairs),
-        (rundir.PARAPHRASES, knowledge.paraphrases or None),
+        (file_names.DOCUMENTS, knowledge.documents),
+        (file_names.QA_PAIRS, knowledge.pairs),
+        (file_names.PARAPHRASES, knowledge.paraphrases or None),
     )
     for name, records in files:
         if records is None:
@@ -91,7 +91,7 @@ def keep_knowledge(run: RunFolder, knowledge: Knowledge) -> Knowledge:
                 f"{run.path}: {name} has changed since this run began; "
                 "choose another --out or delete the folder"
             )
-    return replace(knowledge, documents=run.open_records(rundir.DOCUMENTS, Document))
+    return replace(knowledge, documents=run.open_records(file_names.DOCUMENTS, Document))
 
 
 # 10,000 passages of 100 words are compared in 4 s; their words are held meanwhile.
@@ -141,7 +141,7 @@ def coverage_stage(
 ) -> Coverage:
     """Measure what is trained, keep it with the run, and say what a user must know of it."""
     coverage = measure_coverage(knowledge, passages)
-    run.write_json(rundir.COVERAGE, coverage_as_json(coverage))
+    run.write_json(file_names.COVERAGE, coverage_as_json(coverage))
     for remark in coverage_remarks(config, knowledge, coverage):
         progress.say(remark)
     return coverage
@@ -194,7 +194,7 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
 def _name_some(lines: Sequence[str], rest: str) -> Iterator[str]:
     yield from lines[:MOST_NAMED]
     if len(lines) > MOST_NAMED:
-        yield f"{len(lines) - MOST_NAMED} {rest}; see {rundir.COVERAGE} in the run folder"
+        yield f"{len(lines) - MOST_NAMED} {rest}; see {file_names.COVERAGE} in the run folder"
 
 
 def make_heading(document: Document, include: Sequence[str]) -> str:

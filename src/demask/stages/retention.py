@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demask import rundir
-from demask.config import RunConfig
 from demask.environment import cache_folder
 from demask.errors import RunError
 from demask.progress import Progress
+from demask.recipe.sections import RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
-from demask.rundir import RunFolder
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.evaluation.retention.drift import Targets
@@ -44,12 +44,12 @@ class Material:
 
 
 RETENTION_FILES = (
-    rundir.RETENTION_BEFORE,
-    rundir.RETENTION_TARGETS,
-    rundir.RETENTION_AFTER,
-    rundir.RETENTION,
-    rundir.RETENTION_TASKS,
-    rundir.BENCHMARK,
+    file_names.RETENTION_BEFORE,
+    file_names.RETENTION_TARGETS,
+    file_names.RETENTION_AFTER,
+    file_names.RETENTION,
+    file_names.RETENTION_TASKS,
+    file_names.BENCHMARK,
 )
 
 
@@ -65,9 +65,11 @@ class _Texts:
 
 def read_material(run: RunFolder) -> Material:
     """Of a run whose earlier stages are done."""
-    pairs = run.read_records(rundir.QA_PAIRS, QAPair) if run.has(rundir.QA_PAIRS) else []
+    pairs = run.read_records(file_names.QA_PAIRS, QAPair) if run.has(file_names.QA_PAIRS) else []
     return Material(
-        run.open_records(rundir.DOCUMENTS, Document), run.open_records(rundir.PASSAGES, Passage), pairs
+        run.open_records(file_names.DOCUMENTS, Document),
+        run.open_records(file_names.PASSAGES, Passage),
+        pairs,
     )
 
 
@@ -75,15 +77,15 @@ def forget_other_sizes(run: RunFolder, measure: "SizeName") -> None:
     """Drop what was measured with another suite; its version, texts or size differ."""
     from demask.evaluation.retention.suite import load_suite
 
-    if not run.has(rundir.RETENTION):
+    if not run.has(file_names.RETENTION):
         return
-    if run.read_json(rundir.RETENTION)["suite"] != load_suite(measure).describe():
+    if run.read_json(file_names.RETENTION)["suite"] != load_suite(measure).describe():
         run.remove(*RETENTION_FILES)
 
 
 def is_measured(run: RunFolder) -> bool:
     """Whether both models have been asked."""
-    return run.has(rundir.RETENTION_BEFORE) and run.has(rundir.RETENTION_AFTER)
+    return run.has(file_names.RETENTION_BEFORE) and run.has(file_names.RETENTION_AFTER)
 
 
 def measure_base(
@@ -94,7 +96,7 @@ def measure_base(
     progress: Progress,
 ) -> None:
     """Ask the base model, and have it write the conversations that drift is measured on."""
-    if config.measure == "none" or run.has(rundir.RETENTION_BEFORE):
+    if config.measure == "none" or run.has(file_names.RETENTION_BEFORE):
         return
     from demask.evaluation.retention.asking import ask_probes
     from demask.evaluation.retention.drift import write_targets
@@ -107,9 +109,9 @@ def measure_base(
     replies = ask_probes(loaded, probes, config.evaluate, keep=True, on_done=progress.advance)
     if loaded.diffusion is None:
         targets = _make_targets(config, suite, loaded, progress)
-        write_targets(run.file(rundir.RETENTION_TARGETS), targets)
+        write_targets(run.file(file_names.RETENTION_TARGETS), targets)
         replies += targets.texts
-    run.write_rows(rundir.RETENTION_BEFORE, replies)
+    run.write_rows(file_names.RETENTION_BEFORE, replies)
 
 
 def _conversations(suite: "Suite", loaded: "LoadedModel") -> int:
@@ -161,7 +163,7 @@ def measure_tuned(
     progress: Progress,
 ) -> None:
     """Ask the trained model, and measure how far it has drifted."""
-    if config.measure == "none" or run.has(rundir.RETENTION_AFTER):
+    if config.measure == "none" or run.has(file_names.RETENTION_AFTER):
         return
     from demask.evaluation.retention.asking import Reply, ask_probes
     from demask.evaluation.retention.drift import measure_divergence, measure_texts, read_targets
@@ -170,16 +172,16 @@ def measure_tuned(
     from demask.evaluation.retention.suite import load_suite
 
     loaded, suite = load(), load_suite(config.measure)
-    before = run.read_records(rundir.RETENTION_BEFORE, Reply)
+    before = run.read_records(file_names.RETENTION_BEFORE, Reply)
     known = known_facts(suite.facts, right_facts(before, suite.facts))
     sources = _sources(config, suite, material, loaded)
     probes = _fitting(loaded, tuned_probes(suite, sources, known), config, progress)
     progress.begin("Measuring the trained model", len(probes))
     replies = ask_probes(loaded, probes, config.evaluate, on_done=progress.advance)
     if loaded.diffusion is None:
-        talks = read_targets(run.file(rundir.RETENTION_TARGETS)).conversations
+        talks = read_targets(run.file(file_names.RETENTION_TARGETS)).conversations
         replies += [*measure_divergence(loaded, talks), *measure_texts(loaded, suite.texts)]
-    run.write_rows(rundir.RETENTION_AFTER, replies)
+    run.write_rows(file_names.RETENTION_AFTER, replies)
 
 
 def _sources(config: RunConfig, suite: "Suite", material: Material, loaded: "LoadedModel") -> "Sources":
@@ -237,12 +239,12 @@ def judge_stage(
             suite=suite,
             pairs=material.pairs,
             documents=_Texts(material.passages),
-            base=run.read_records(rundir.RETENTION_BEFORE, Reply),
-            tuned=run.read_records(rundir.RETENTION_AFTER, Reply),
+            base=run.read_records(file_names.RETENTION_BEFORE, Reply),
+            tuned=run.read_records(file_names.RETENTION_AFTER, Reply),
             after=answers.get("after", ()),
             ceiling=answers.get("ceiling", ()),
         )
     )
     found = {"suite": suite.describe(), **asdict(judged)}
-    run.write_json(rundir.RETENTION, found)
+    run.write_json(file_names.RETENTION, found)
     return found

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from demask import rundir
 from demask.environment import cache_folder
 from demask.errors import ConfigError, RunError
 from demask.objectives.masking import keyed_rng
 from demask.progress import Progress
+from demask.recipe.fine_tuning import DEFAULT_EPOCHS, Cpt, MaskedCpt, SftConfig
 from demask.records import Sample
-from demask.rundir import RunFolder
-from demask.sft_config import DEFAULT_EPOCHS, Cpt, MaskedCpt, SftConfig
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -343,7 +343,7 @@ def open_prepared(config: SftConfig, run: RunFolder) -> Samples:
     """
     from demask.corpora.tokenised import open_samples
 
-    folder = Path(run.read_json(rundir.DATA)["cache"])
+    folder = Path(run.read_json(file_names.DATA)["cache"])
     file = open_samples(folder)
     if file is None:
         raise RunError(f"{folder}: the tokenised data are gone; start the same command again")

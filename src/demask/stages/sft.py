@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from demask import rundir
-from demask.launch_config import Launch
 from demask.progress import Progress, Silent
+from demask.recipe.fine_tuning import Cpt, MaskedCpt, Sft, SftConfig
+from demask.recipe.launch import Launch
 from demask.records import Example
-from demask.rundir import RunFolder
-from demask.sft_config import Cpt, MaskedCpt, Sft, SftConfig
 from demask.stages.inputs import write_environment
 from demask.stages.samples import (
     Chosen,
@@ -31,6 +29,8 @@ from demask.stages.samples import (
 )
 from demask.stages.training import train_or_load, train_stream
 from demask.stages.watching import is_asked_at
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
@@ -61,10 +61,10 @@ def prepare_stage(config: SftConfig, run: RunFolder, progress: Progress) -> Samp
 
     tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
     if config.stream:
-        run.write_json(rundir.DATA, {"stream": True, "held_out": 0})
+        run.write_json(file_names.DATA, {"stream": True, "held_out": 0})
         return None
     samples = prepare(config, tokenizer, architecture, progress)
-    run.write_json(rundir.DATA, describe_samples(samples))
+    run.write_json(file_names.DATA, describe_samples(samples))
     return samples
 
 
@@ -160,7 +160,7 @@ class HeldOut:
         loss = measure_loss(self.loaded, self._examples, bf16=bf16, on_done=told.advance)
         self.loaded.model.train(training)
         if is_first():
-            self.run.append_row(rundir.HELD_OUT, {"step": step, "loss": loss})
+            self.run.append_row(file_names.HELD_OUT, {"step": step, "loss": loss})
 
     @cached_property
     def _examples(self) -> list[Example]:
@@ -175,8 +175,10 @@ class HeldOut:
 
 def summarise_sft(config: SftConfig, run: RunFolder) -> dict[str, Any]:
     """What the run did, as `summary.json` has it."""
-    training, data = run.read_json(rundir.TRAINING), run.read_json(rundir.DATA)
-    losses: Sequence[dict[str, Any]] = run.read_rows(rundir.HELD_OUT) if run.has(rundir.HELD_OUT) else []
+    training, data = run.read_json(file_names.TRAINING), run.read_json(file_names.DATA)
+    losses: Sequence[dict[str, Any]] = (
+        run.read_rows(file_names.HELD_OUT) if run.has(file_names.HELD_OUT) else []
+    )
     summary = {
         "objective": config.objective.name,
         "model": config.model,
@@ -184,5 +186,5 @@ def summarise_sft(config: SftConfig, run: RunFolder) -> dict[str, Any]:
         "data": {key: value for key, value in data.items() if key != "cache"},
         "held_out_loss": {"before": losses[0]["loss"], "after": losses[-1]["loss"]} if losses else None,
     }
-    run.write_json(rundir.SUMMARY, summary)
+    run.write_json(file_names.SUMMARY, summary)
     return summary

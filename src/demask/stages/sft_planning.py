@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from demask.launch_config import Launch
 from demask.objectives.prompts import load_chat_format
 from demask.objectives.samples import count_example
 from demask.progress import Progress, Silent
-from demask.sft_config import Cpt, MaskedCpt, Sft, SftConfig
+from demask.recipe.fine_tuning import Cpt, MaskedCpt, Sft, SftConfig
+from demask.recipe.launch import Launch
 from demask.stages.measuring import measure_cost
 from demask.stages.planning import Preview, preview_example
 from demask.stages.samples import (

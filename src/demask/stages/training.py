@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from demask import rundir
-from demask.config import RunConfig, Train
-from demask.launch_config import Launch
 from demask.launching.meeting import open_meeting, wait_for_first_node
 from demask.launching.places import find_node
 from demask.launching.processes import run_workers
 from demask.launching.strategies import check_launch
 from demask.progress import Progress
-from demask.rundir import RunFolder
+from demask.recipe.launch import Launch
+from demask.recipe.sections import RunConfig, Train
 from demask.stages.inputs import add_paraphrases
 from demask.stages.lessons import Lessons, make_stream
 from demask.stages.watching import Nobody, Onlooker, Watch
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.corpora.streaming import StreamedSamples
@@ -105,7 +105,7 @@ def train_lessons(
 
 def is_trained(run: RunFolder) -> bool:
     """Whether a run has its trained model."""
-    return run.has(rundir.TRAINING) and run.has(rundir.MODEL)
+    return run.has(file_names.TRAINING) and run.has(file_names.MODEL)
 
 
 def only_helped(train: Train, device: str, out: Path, launch: Launch, progress: Progress) -> bool:
@@ -143,7 +143,7 @@ def load_trained(run: RunFolder, *, device: str) -> "LoadedModel":
     from demask.models.load import load_model
 
     _remove_checkpoints(run)  # where a killed process had not come to it
-    return load_model(str(run.file(rundir.MODEL)), device=device)
+    return load_model(str(run.file(file_names.MODEL)), device=device)
 
 
 def train_stream(
@@ -178,11 +178,11 @@ def train_stream(
     totals = _train(run, trained, stream, settings, watch(trained) if watch else Nobody(), progress)
     if is_first():
         if train.method == "lora":
-            save_adapter(trained.model, run.file(rundir.ADAPTER))
+            save_adapter(trained.model, run.file(file_names.ADAPTER))
             trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
         round_weights(trained.model, loaded.stored_dtype)
-        save_model(trained, run.file(rundir.MODEL))
-        run.write_json(rundir.TRAINING, {**totals, "parameters": parameters})
+        save_model(trained, run.file(file_names.MODEL))
+        run.write_json(file_names.TRAINING, {**totals, "parameters": parameters})
         _remove_checkpoints(run)
     wait_for_all()
     return trained
@@ -206,7 +206,7 @@ def add_adapter_if_any(train: Train, loaded: "LoadedModel", *, seed: int) -> "Lo
 
 
 def _remove_checkpoints(run: RunFolder) -> None:
-    shutil.rmtree(run.file(rundir.CHECKPOINTS), ignore_errors=True)
+    shutil.rmtree(run.file(file_names.CHECKPOINTS), ignore_errors=True)
 
 
 def make_settings(
@@ -260,7 +260,7 @@ def _train(
     from demask.training.ranks import ask_largest, count_ranks, is_first, wait_for_all
     from demask.training.trainer import train_model
 
-    folder = run.file(rundir.CHECKPOINTS)
+    folder = run.file(file_names.CHECKPOINTS)
     # Of steps that are made again, too: that process did hold so much.
     earlier = _logged_peak(run) if is_first() else 0
     peak = PeakMemory(loaded.device, earlier=earlier)
@@ -284,15 +284,15 @@ def _train(
         ask_largest(peak.note())
         return {}
     done = checkpoint_step(folder, processes=count_ranks(), say=progress.say)
-    before = run.keep_rows(rundir.METRICS, until_step=done)
-    for name in (rundir.ACCURACY, rundir.STEP_SCORES, rundir.HELD_OUT):
+    before = run.keep_rows(file_names.METRICS, until_step=done)
+    for name in (file_names.ACCURACY, file_names.STEP_SCORES, file_names.HELD_OUT):
         run.keep_rows(name, until_step=done)
     progress.begin("Training", stream.steps, done=done)
     wait_for_all()
     trained_parameters = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     log = _Log(run, progress, before[-1] if before else None, stream.steps, peak.note)
     train(on_step=partial(_log_step, log))
-    last = run.read_rows(rundir.METRICS)[-1]
+    last = run.read_rows(file_names.METRICS)[-1]
     return {
         "steps": last["step"],  # fewer than planned where a probe stopped it
         "batch_size": stream.batch_size,
@@ -337,7 +337,7 @@ class _Log(NamedTuple):
 
 def _logged_peak(run: RunFolder) -> int:
     """The most memory that earlier, killed processes of this training have held; 0 without any."""
-    rows = run.keep_rows(rundir.METRICS, until_step=sys.maxsize)
+    rows = run.keep_rows(file_names.METRICS, until_step=sys.maxsize)
     return max((row.get("peak_memory_bytes", 0) for row in rows), default=0)
 
 
@@ -348,7 +348,7 @@ def _log_step(log: _Log, metrics: "StepMetrics") -> None:
     if before is not None:
         row["seconds"] = round(row["seconds"] + before["seconds"], 3)
         row["tokens"] += before["tokens"]
-    run.append_row(rundir.METRICS, row)
+    run.append_row(file_names.METRICS, row)
     losses = [
         f"{name} {value:.3f}"
         for name, value in (("masked", metrics.loss_masked), ("copied", metrics.loss_copied))

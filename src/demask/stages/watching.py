@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from demask import rundir
-from demask.config import Demasking, Evaluate, RunConfig
+from demask.recipe.sections import Demasking, Evaluate, RunConfig
 from demask.records import Passage, QAPair
-from demask.rundir import RunFolder
 from demask.stages.inputs import find_mask_id
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
@@ -83,7 +83,7 @@ class Watch:
         answered = measure_accuracy(self.loaded, self.pairs, self.config.evaluate)
         if not is_first():  # all have asked the same
             return
-        for name, rows in zip((rundir.ACCURACY, rundir.STEP_SCORES), answered, strict=True):
+        for name, rows in zip((file_names.ACCURACY, file_names.STEP_SCORES), answered, strict=True):
             for row in rows:
                 self.run.append_row(name, {"step": step, **row})
 
@@ -105,8 +105,8 @@ class Watch:
         """Share of passages of which either half is written from the other."""
         import torch
 
+        from demask.models.acceleration.target_logits import score_targets
         from demask.models.precision import choose_bf16
-        from demask.models.target_logits import score_targets
         from demask.objectives.batches import move_batch, pad
 
         model, probes = self.loaded.model, self._probes

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from demask.config import DEFAULT_EPOCHS, Train
 from demask.errors import ConfigError
+from demask.recipe.sections import DEFAULT_EPOCHS, Train
 
 # Few documents make short epochs, and the backward direction, which comes last, was not learned on the
 # embedded model before 40 to 60 updates, however few the documents (docs/benchmarks.md). 56 are 28 exposures

@@ -3,7 +3,7 @@
 for line in find_savings(config.train, seconds, device="cpu", what="documents"): print(line)
 """
 
-from demask.config import Train
+from demask.recipe.sections import Train
 
 # Seconds of training from which on people look for something shorter.
 LONG = 2 * 3600.0

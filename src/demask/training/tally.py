@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from demask.models.target_logits import TargetNats
+from demask.models.acceleration.target_logits import TargetNats
 from demask.objectives.batches import Batch
 from demask.objectives.token_loss import TokenLoss, sum_loss
 

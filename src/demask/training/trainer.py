@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from demask.errors import InterruptionError, RunError
-from demask.models.compiling import compiled_layers
+from demask.models.acceleration.compiling import compiled_layers
+from demask.models.acceleration.lean_layers import lean_layers
+from demask.models.acceleration.packing import PACKED, using_attention
+from demask.models.acceleration.recomputing import recomputed_layers
+from demask.models.acceleration.target_logits import check_target_logits, packing_is_exact, score_targets
 from demask.models.diffusion import diffusion_form
-from demask.models.lean_layers import lean_layers
-from demask.models.packing import PACKED, using_attention
 from demask.models.precision import going_by, own_forward
-from demask.models.recomputing import recomputed_layers
-from demask.models.target_logits import check_target_logits, packing_is_exact, score_targets
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.records import Example
 from demask.training.checkpoints import (

@@ -1,9 +1,9 @@
 import pytest
 
-from demask.config import Evaluate
 from demask.evaluation.retention.asking import ask_probes, fitting_probes, turn_encoder
 from demask.evaluation.retention.probes import Probe, Turn
 from demask.objectives.prompts import encode_question
+from demask.recipe.sections import Evaluate
 
 QUESTION = (Turn("user", "Who founded it?"),)
 WITH_SYSTEM = (Turn("system", "You are kind."), *QUESTION)

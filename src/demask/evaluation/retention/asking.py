@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from demask.config import Evaluate
 from demask.corpora.samples import template_cutter
 from demask.errors import DataError, RunError
 from demask.evaluation.remembered import answers_key, recall, remember
@@ -16,6 +15,7 @@ from demask.evaluation.retention.probes import Kind, Probe, Turn
 from demask.generation.answers import generate_answers
 from demask.models.load import LoadedModel
 from demask.objectives.prompts import encode
+from demask.recipe.sections import Evaluate
 from demask.records import Prediction
 
 # Tokens after which a reply is cut short. Leaks show in the first words; answers to easy facts are short.

@@ -27,12 +27,12 @@ from demask.evaluation.retention.asking import Reply, turn_encoder
 from demask.evaluation.retention.probes import Turn
 from demask.evaluation.retention.suite import Opening, Prose
 from demask.generation.autoregressive import Sampling, generate_texts
+from demask.models.acceleration.target_logits import predict_at
 from demask.models.load import LoadedModel
-from demask.models.target_logits import predict_at
 from demask.objectives.batches import move_batch, pad
 from demask.objectives.prompts import encode
 from demask.records import IGNORE_INDEX, Example
-from demask.rundir import write_bytes
+from demask.storage.atomic import write_bytes
 
 TOP_K = 64
 # Of the conversations that a base model writes: part of the suite, not of a run.

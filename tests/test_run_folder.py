@@ -10,14 +10,8 @@ import pytest
 
 from demask.errors import ConfigError, RunError
 from demask.records import Document, QAPair
-from demask.rundir import (
-    RunFolder,
-    claim_run_folder,
-    is_run_folder,
-    open_run_folder,
-    write_lines,
-    write_whole,
-)
+from demask.storage.atomic import write_lines, write_whole
+from demask.storage.run_folder import RunFolder, claim_run_folder, is_run_folder, open_run_folder
 
 RECIPE = {"model": "m", "documents": ["d"], "objective": {"name": "demasking", "mask_ratio": (0.1, 0.9)}}
 # Ends a line for Python's splitlines, but not in a file; then an emoji beyond 16 bits, and what JSON escapes.

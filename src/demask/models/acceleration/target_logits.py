@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from demask.errors import ModelError
-from demask.models.packing import PACKED, packed_inputs, using_attention
+from demask.models.acceleration.packing import PACKED, packed_inputs, using_attention
 from demask.objectives.batches import Batch
 from demask.objectives.token_loss import token_nats
 

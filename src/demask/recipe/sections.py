@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from demask.errors import ConfigError
-from demask.objective_config import (
+from demask.recipe.errors import check_values
+from demask.recipe.file import merge_values
+from demask.recipe.objectives import (
     FAST_INSTRUCTION,
     FAST_OPENING,
     FAST_RATIO,
@@ -34,8 +36,6 @@ from demask.objective_config import (
     Reverse,
     Section,
 )
-from demask.recipe_errors import check_values
-from demask.recipe_file import merge_values
 
 __all__ = (
     "DEFAULT_BATCH_SIZE",

@@ -4,14 +4,11 @@
     run.write_rows("qa_pairs.jsonl", pairs)
     pairs = run.read_records("qa_pairs.jsonl", QAPair)
 
-Files are written whole: to a temporary name, flushed to disk, then renamed.
+Files are written atomically.
 """
 
 import json
-import os
-import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -21,99 +18,21 @@ from typing import Any, Literal, TextIO, TypeVar
 
 from demask.differences import first_difference
 from demask.errors import ConfigError, RunError
-from demask.locks import LOCK, find_holder, holding
-from demask.record_files import RecordFile, make_record
+from demask.storage.atomic import TEMPORARY, unwritable, write_lines, write_whole
+from demask.storage.file_names import (
+    CONFIG,
+    DATA,
+    METRICS,
+    MODEL,
+    PASSAGES,
+    SUMMARY,
+    TRAINING,
+    predictions_file,
+)
+from demask.storage.locks import LOCK, find_holder, holding
+from demask.storage.record_files import RecordFile, make_record
 
 R = TypeVar("R")
-
-CONFIG = "config.json"
-ENVIRONMENT = "environment.json"
-DOCUMENTS = "documents.jsonl"
-PASSAGES = "passages.jsonl"
-QA_PAIRS = "qa_pairs.jsonl"
-REJECTS = "rejects.jsonl"
-AUDIT = "audit.json"
-PARAPHRASES = "paraphrases.jsonl"
-COVERAGE = "coverage.json"
-METRICS = "metrics.jsonl"
-ACCURACY = "accuracy.jsonl"
-STEP_SCORES = "steps.jsonl"
-SCORES = "scores.jsonl"
-TRAINING = "training.json"
-SUMMARY = "summary.json"
-DATA = "data.json"
-HELD_OUT = "held_out.jsonl"
-RETENTION_BEFORE = "retention-before.jsonl"
-RETENTION_AFTER = "retention-after.jsonl"
-RETENTION_TARGETS = "retention-targets.safetensors"
-RETENTION = "retention.json"
-RETENTION_TASKS = "retention-tasks.json"
-BENCHMARK = "benchmark"
-REPORT_HTML = "report.html"
-REPORT_MARKDOWN = "report.md"
-CHECKPOINTS = "checkpoints"
-MODEL = "model"
-ADAPTER = "adapter"
-
-# What `mkstemp` makes of the name of a file of ours.
-_TEMPORARY = re.compile(r"\..+\.(json|jsonl|html|md|safetensors)\.\w{8}")
-
-
-def predictions_file(stage: str) -> str:
-    """The file with what the model said `before`, `after`, or with the document in the prompt (`ceiling`)."""
-    return f"predictions-{stage}.jsonl"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written.
-    """
-    write_lines(path, [text])
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """As `write_whole`, of text that comes piece by piece and is never held as a whole.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written. What `lines` raises goes on.
-    """
-    _write_parts(path, (line.encode("utf-8") for line in lines))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """As `write_whole`, of bytes.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written.
-    """
-    _write_parts(path, [data])
-
-
-def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path}: cannot be written ({error.strerror}); free some space or choose another --out")
 
 
 def as_line(record: object) -> str:
@@ -182,7 +101,7 @@ class RunFolder:
             with self.file(name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise _unwritable(self.file(name), error) from error
+            raise unwritable(self.file(name), error) from error
 
     def keep_rows(self, name: str, *, until_step: int) -> list[dict[str, Any]]:
         """Drop the lines of a log after a step, and one that a crash cut short; returns the others."""
@@ -392,5 +311,5 @@ def _is_begun(run: RunFolder, name: str) -> bool:
 def _sweep(run: RunFolder) -> None:
     """Remove what a killed process had not yet renamed, see `write_whole`."""
     for path in run.path.glob(".*"):
-        if _TEMPORARY.fullmatch(path.name):
+        if TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from demask.models.short_attention import attend_short, is_short
+from demask.models.acceleration.short_attention import attend_short, is_short
 from demask.objectives.batches import Batch
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from demask.config import Train
-from demask.objective_config import INSTRUCTION, RATIO_RANGE, RatioRange, Section
-from demask.recipe_errors import check_values
+from demask.recipe.errors import check_values
+from demask.recipe.objectives import INSTRUCTION, RATIO_RANGE, RatioRange, Section
+from demask.recipe.sections import Train
 
 # The paper's, section A.4 of arXiv 2510.09885 for answers.
 ANSWER_INSTRUCTION = "\nReturn the recovered masked answer."

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from demask.objective_config import Section
-from demask.recipe_errors import check_values
+from demask.recipe.errors import check_values
+from demask.recipe.objectives import Section
 
 
 class Launch(Section):

@@ -1,0 +1,1 @@
+"""What a recipe may say: its file, its sections, its errors."""
