@@ -18,8 +18,9 @@ from demask.records import Passage
 from demask.training.checkpoints import find_checkpoint, read_seal
 from demask.training.interruption import Noted, ending_on_sigterm, noting_signals
 from demask.training.sampler import ExposureStream
+from demask.training.settings import TrainSettings
 from demask.training.step_end import StepEnd
-from demask.training.trainer import TrainSettings, train_model
+from demask.training.trainer import train_model
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 

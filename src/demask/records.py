@@ -13,6 +13,11 @@ from typing import Literal
 Direction = Literal["forward", "backward"]
 Order = Literal["same-order", "reversed"]
 
+# What an example is made of: a document that is to be learned (or a paraphrase or a sample in its place), or
+# what the base model itself has written, replayed so that it stays as it is.
+Source = Literal["document", "replay"]
+SOURCES: tuple[Source, ...] = ("document", "replay")
+
 # Label of a position that carries no loss, as everywhere in PyTorch.
 IGNORE_INDEX = -100
 
@@ -137,6 +142,9 @@ class Example:
         weight: by which the loss of every scored token is multiplied.
         supervised: tokens that the loss stands for, by whose sum over a step it is divided; None: those
             that are scored. A diffusion example stands for all tokens that might have been masked.
+        source: what it is made of; terms of the loss are about one source each.
+        row: of its first scored token among the targets of a reference model; the others follow. None: it has
+            no targets.
     """
 
     id: str
@@ -145,6 +153,8 @@ class Example:
     masked: tuple[bool, ...]
     weight: float = 1.0
     supervised: int | None = None
+    source: Source = "document"
+    row: int | None = None
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ def train(case: Case, rank: int, port: int) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from demask.training.export import add_adapter
-    from demask.training.trainer import StepMetrics, TrainSettings, train_model
+    from demask.training.settings import TrainSettings
+    from demask.training.trainer import StepMetrics, train_model
 
     faulthandler.enable()  # a crash in native code says where
     torch.set_num_threads(1)

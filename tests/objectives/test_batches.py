@@ -65,6 +65,7 @@ def test_a_moved_batch_is_the_same_batch():
     batch = pad([LONG, SHORT], pad_id=PAD)
     moved = move_batch(batch, torch.device("cpu"))
     assert moved.keys() == batch.keys()
+    assert moved.pop("present") == batch.pop("present") == {"document"}
     assert all(torch.equal(moved[key], batch[key]) for key in batch)
 
 

@@ -10,7 +10,8 @@ import torch
 from demask.errors import ModelError
 from demask.models.acceleration.compiling import compiled_layers, plain_layers
 from demask.records import Example
-from demask.training.trainer import TrainSettings, train_model
+from demask.training.settings import TrainSettings
+from demask.training.trainer import train_model
 
 # PyTorch's compiler warns of what it does itself.
 pytestmark = [

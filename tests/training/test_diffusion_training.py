@@ -21,7 +21,8 @@ from demask.recipe.sections import Diffusion
 from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
 from demask.training.sampler import ExposureStream
-from demask.training.trainer import TrainSettings, train_model
+from demask.training.settings import TrainSettings
+from demask.training.trainer import train_model
 
 MASK = 3
 TEXTS = [

@@ -21,7 +21,8 @@ from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
 from demask.training.checkpoints import COMPLETE, checkpoint_step, find_checkpoint
 from demask.training.sampler import ExposureStream
-from demask.training.trainer import TrainSettings, train_model
+from demask.training.settings import TrainSettings
+from demask.training.trainer import train_model
 
 # Of very different length, so that means of micro-batches are not the mean of all tokens.
 TEXTS = [

@@ -11,7 +11,8 @@ from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_exampl
 from demask.objectives.masking import keyed_rng
 from demask.records import Example, Passage
 from demask.training.sampler import ExposureStream
-from demask.training.trainer import StepMetrics, TrainSettings, train_model
+from demask.training.settings import TrainSettings
+from demask.training.trainer import StepMetrics, train_model
 
 MASK, LENGTHS = 3, (3, 9, 5, 14, 7, 4)
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from demask.errors import ConfigError, ModelError
 from demask.generation.texts import Generated, align_prompts, draw_tokens, finish_text, stop_ids
+from demask.losses.cross_entropy import silence
 from demask.models.acceleration.target_logits import predict_at
 from demask.models.diffusion import DiffusionForm, get_diffusion_form, predict_masked
 from demask.models.load import LoadedModel
 from demask.objectives.masking import keyed_rng
-from demask.objectives.token_loss import silence
 
 if TYPE_CHECKING:
     from transformers import Cache

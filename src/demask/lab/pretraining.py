@@ -42,7 +42,8 @@ from demask.records import Example, Passage
 from demask.training.checkpoints import checkpoint_step
 from demask.training.export import save_model
 from demask.training.sampler import ExposureStream
-from demask.training.trainer import StepMetrics, TrainSettings, train_model
+from demask.training.settings import TrainSettings
+from demask.training.trainer import StepMetrics, train_model
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

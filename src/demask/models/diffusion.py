@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from torch import Tensor
 
 from demask.errors import ModelError
+from demask.losses.cross_entropy import silence
 from demask.models.acceleration.target_logits import predict_at
-from demask.objectives.token_loss import silence
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -15,7 +15,7 @@ from typing import NotRequired, TypedDict, cast
 import torch
 from torch import Tensor
 
-from demask.records import IGNORE_INDEX, Example
+from demask.records import IGNORE_INDEX, SOURCES, Example, Source
 
 
 class Batch(TypedDict):
@@ -34,6 +34,10 @@ class Batch(TypedDict):
     predicting: Tensor  # (N,) int64; places of the hidden states that predict them
     weights: Tensor  # (N,) float32; of their losses
     shares: Tensor  # (N,) float32; of the tokens of their example that are masked
+    sources: Tensor  # (N,) int64; places in `SOURCES`
+    rows: Tensor  # (N,) int64; of a reference model's targets, -1 without
+    stands_for: Tensor  # one per source, int64: tokens that its losses stand for
+    present: frozenset[Source]  # sources that it has tokens of
     position_ids: NotRequired[Tensor]  # (1, T) int64, packed only: counted anew in each example
     longest: NotRequired[int]  # packed only: tokens of the longest example
 
@@ -88,16 +92,23 @@ def pack(examples: Sequence[Example], *, shift: int = 1) -> Batch:
     return cast("Batch", batch)
 
 
-def _describe(examples: Sequence[Example], starts: Sequence[int], shift: int) -> dict[str, Tensor]:
+def _describe(examples: Sequence[Example], starts: Sequence[int], shift: int) -> dict[str, object]:
     """What is scored; each example's start is given, and no token before it predicts one of its own."""
     places: list[int] = []
     weights: list[float] = []
     shares: list[float] = []
+    sources: list[int] = []
+    rows: list[int] = []
+    stands_for = [0] * len(SOURCES)
     for start, example in zip(starts, examples, strict=False):
         mine = [start + p for p, label in enumerate(example.labels) if label != IGNORE_INDEX and p >= shift]
         places += mine
         weights += [example.weight] * len(mine)
         shares += [sum(example.masked) / count_supervised(example)] * len(mine)
+        source = SOURCES.index(example.source)
+        sources += [source] * len(mine)
+        rows += [-1] * len(mine) if example.row is None else range(example.row, example.row + len(mine))
+        stands_for[source] += count_supervised(example)
     scored = torch.tensor(places, dtype=torch.int64)
     return {
         "lengths": torch.tensor([len(example.token_ids) for example in examples]),
@@ -106,6 +117,10 @@ def _describe(examples: Sequence[Example], starts: Sequence[int], shift: int) ->
         "predicting": scored - shift,
         "weights": torch.tensor(weights, dtype=torch.float32),
         "shares": torch.tensor(shares, dtype=torch.float32),
+        "sources": torch.tensor(sources, dtype=torch.int64),
+        "rows": torch.tensor(rows, dtype=torch.int64),
+        "stands_for": torch.tensor(stands_for),
+        "present": frozenset(example.source for example in examples),
     }
 
 

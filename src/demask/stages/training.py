@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from demask.corpora.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.training.sampler import ExposureStream
-    from demask.training.trainer import StepMetrics, TrainSettings
+    from demask.training.settings import TrainSettings
+    from demask.training.trainer import StepMetrics
 
     Stream: TypeAlias = ExposureStream[Any] | StreamedSamples
 
@@ -224,7 +225,7 @@ def make_settings(
     from demask.models.precision import choose_bf16
     from demask.training.plan import choose_accumulation, choose_learning_rate
     from demask.training.ranks import count_ranks
-    from demask.training.trainer import TrainSettings
+    from demask.training.settings import TrainSettings
 
     return TrainSettings(
         learning_rate=choose_learning_rate(train, parameters=loaded.parameters, batch_size=stream.batch_size),

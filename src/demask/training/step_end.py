@@ -47,15 +47,15 @@ class StepEnd(TrainerCallback):
         self.enough, self.seconds = False, 0.0
         self.signal: int | None = None
 
-    def tell(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the other processes must know: tokens of the step, and the signal that came here; (1, 2)."""
-        return torch.stack((tokens, torch.full_like(tokens, self._noted.number or 0)))[None]
+    def tell(self, tokens_S: torch.Tensor) -> torch.Tensor:
+        """What the others must know: tokens of the step, and the signal that came here; (1, S + 1)."""
+        return torch.cat((tokens_S, torch.full_like(tokens_S[:1], self._noted.number or 0)))[None]
 
     def hear(self, told: torch.Tensor) -> torch.Tensor:
-        """The tokens of all processes; what each told, (processes, 2)."""
+        """The tokens of all processes, (S,); what each told, (processes, S + 1)."""
         # Kept where it is: looking at it waits for the GPU.
-        self._told = told[:, 1].max() if len(told) > 1 else None
-        return told[:, 0].sum()
+        self._told = told[:, -1].max() if len(told) > 1 else None
+        return told[:, :-1].sum(dim=0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Look on, and end where it is time."""

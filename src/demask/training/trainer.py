@@ -16,18 +16,26 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 from demask.errors import InterruptionError, RunError
+from demask.losses.cross_entropy import cross_entropy
+from demask.losses.terms import Term, apply_terms, combine
 from demask.models.acceleration.compiling import compiled_layers
 from demask.models.acceleration.lean_layers import lean_layers
 from demask.models.acceleration.packing import PACKED, using_attention
 from demask.models.acceleration.recomputing import recomputed_layers
-from demask.models.acceleration.target_logits import check_target_logits, packing_is_exact, score_targets
+from demask.models.acceleration.target_logits import (
+    check_target_logits,
+    never_written,
+    packing_is_exact,
+    predict_targets,
+    score_targets,
+)
 from demask.models.diffusion import diffusion_form
 from demask.models.precision import going_by, own_forward
 from demask.objectives.batches import Batch, move_batch, pack, pad
@@ -42,8 +50,8 @@ from demask.training.checkpoints import (
 from demask.training.interruption import noting_signals
 from demask.training.ranks import ask_first, is_first
 from demask.training.sampler import ExampleStream, cut_micro_batches
+from demask.training.settings import WARMUP_SHARE, TrainSettings, make_arguments
 from demask.training.sharding import (
-    allow_on_cpu,
     compute_as_whole,
     is_sharded,
     make_whole,
@@ -55,11 +63,6 @@ from demask.training.tally import Tally, add_up, count
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Pan et al. 2025, section 5 of our notes: betas, decay (not on norms and biases), warm-up, clipping.
-BETAS = (0.9, 0.95)
-WEIGHT_DECAY = 0.1
-WARMUP_SHARE = 0.02
-CLIP_NORM = 1.0
 # Nats per token by which packed and padded examples may differ: by the order of sums in float32, by
 # rounding in bfloat16. Ours, with room; an example that sees another differs by far more than the first.
 PACKING_TOLERANCE = {False: 1e-2, True: 0.25}
@@ -74,12 +77,14 @@ class StepMetrics:
     """What is logged of a step; losses in nats per token, None where no such token was scored.
 
     Attributes:
-        loss: what is minimised; in diffusion weighted, and over all tokens that might have been masked: an
-            estimate of a bound on -log p per token where `Diffusion.loss_is_bound` says so, else none.
+        loss: what is minimised, all terms together; in diffusion weighted, and over all tokens that might
+            have been masked: an estimate of a bound on -log p per token where `Diffusion.loss_is_bound` says
+            so, else none.
         loss_masked: of masked tokens, unweighted.
         loss_copied: of the tokens that the prompt shows.
         loss_by_ratio: of masked tokens, unweighted, by the share of their example that is masked, in
             fifths; diffusion only.
+        terms: mean of each term of the loss by name, before its weight; None where there is one alone.
     """
 
     step: int
@@ -92,24 +97,7 @@ class StepMetrics:
     learning_rate: float
     gradient_norm: float
     loss_by_ratio: tuple[float | None, ...] | None = None
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """The numbers that the trainer needs; all resolved, nothing is left to choose."""
-
-    learning_rate: float
-    accumulation: int
-    save_every: int
-    bf16: bool
-    pad_id: int
-    seed: int
-    decay: float = 0.0  # share of the steps, at their end, over which the learning rate falls to zero
-    compile: bool = False  # the layers, by torch.compile
-    log_every: int | None = None  # steps; None: every one on CPU, every tenth elsewhere
-    # What is in the layers is computed twice and not kept; selective: all but products and attention.
-    gradient_checkpointing: bool | Literal["selective"] = False
-    keep: int = 2  # complete checkpoints that stay
+    terms: Mapping[str, float | None] | None = None
 
 
 def train_model(
@@ -150,7 +138,7 @@ def train_model(
         at_end = StepEnd(model, noted, after_step=after_step, is_enough=is_enough)
         trainer = _Trainer(
             model=model,
-            args=_arguments(settings, stream, folder, model.device),
+            args=make_arguments(settings, stream, folder, model.device),
             stream=stream,
             settings=settings,
             collate=collate,
@@ -222,39 +210,6 @@ def _score(model: "PreTrainedModel", batch: Batch) -> torch.Tensor:
         return score_targets(model, batch, head_of=model).nats_N
 
 
-def _arguments(
-    settings: TrainSettings, stream: ExampleStream, folder: Path, device: torch.device
-) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=stream.steps,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
-        adam_beta1=BETAS[0],
-        adam_beta2=BETAS[1],
-        weight_decay=WEIGHT_DECAY,
-        max_grad_norm=CLIP_NORM,
-        optim="adamw_torch_fused",
-        bf16=settings.bf16,
-        use_cpu=device.type == "cpu",
-        seed=settings.seed,
-        # Reading a loss waits for the GPU.
-        logging_steps=settings.log_every or (1 if device.type == "cpu" else 10),
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=settings.save_every,
-        average_tokens_across_devices=True,
-        accelerator_config={"even_batches": False},  # all are there, and they have no common size
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-    )
-    # A second GPU in the machine would otherwise be taken by nn.DataParallel, which splits batches.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    allow_on_cpu(arguments)
-    return arguments
-
-
 class _Trainer(Trainer):
     """The Trainer with our order of examples and our loss."""
 
@@ -276,6 +231,8 @@ class _Trainer(Trainer):
         self._stream = stream
         self._settings = settings
         self._on_step = on_step
+        first = Term("cross-entropy", cross_entropy(never=never_written(rest["model"])))
+        self._terms = (first, *settings.more_terms)
         self._collate = collate
         self._begun = time.monotonic()
         self._tally: list[Tally] = []
@@ -326,23 +283,23 @@ class _Trainer(Trainer):
         batch = cast("Batch", inputs)
         # Accelerate does this for every wrapper but FSDP's.
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._settings.bf16):
-            scored = score_targets(model, batch, head_of=self.accelerator.unwrap_model(model))
-        weighted = (scored.nats_N * batch["weights"]).sum()
-        self._tally.append(count(scored, batch, weighted, bins=self._bins))
-        tokens = batch["supervised"].sum() if num_items_in_batch is None else num_items_in_batch
-        # The Trainer averages gradients over ranks, and `tokens` counts those of all ranks.
-        loss: torch.Tensor = weighted / tokens * self.accelerator.num_processes
-        return loss
+            scored = predict_targets(model, batch, head_of=self.accelerator.unwrap_model(model))
+            parts = apply_terms(self._terms, scored, only=batch["present"])
+        self._tally.append(count(self._terms, parts, batch, bins=self._bins))
+        tokens_S = batch["stands_for"] if num_items_in_batch is None else num_items_in_batch
+        # The Trainer averages gradients over ranks, and `tokens_S` counts those of all ranks.
+        loss = combine(self._terms, parts, cast("torch.Tensor", tokens_S))
+        return loss * float(self.accelerator.num_processes)
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """The micro-batches of a step, and how many tokens its loss stands for, over all ranks."""
+        """The micro-batches of a step, and how many tokens of each source it stands for, over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
-        tokens = torch.stack([batch["supervised"].sum() for batch in batches]).sum().to(device)
-        return batches, self._at_end.hear(self.accelerator.gather(self._at_end.tell(tokens)))
+        tokens_S = torch.stack([batch["stands_for"] for batch in batches]).sum(dim=0).to(device)
+        return batches, self._at_end.hear(self.accelerator.gather(self._at_end.tell(tokens_S)))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._tally:
@@ -357,12 +314,17 @@ class _Trainer(Trainer):
             steps=self.state.global_step - self._logged,
             seconds=round(time.monotonic() - self._begun - self._at_end.seconds, 3),
             tokens=self._tokens,
-            loss=losses.whole or 0.0,
+            loss=sum(
+                term.weight * (mean or 0.0) for term, mean in zip(self._terms, losses.terms, strict=True)
+            ),
             loss_masked=losses.masked,
             loss_copied=losses.copied,
             learning_rate=float(logs.get("learning_rate", 0.0)),
             gradient_norm=float(logs.get("grad_norm", 0.0)),
             loss_by_ratio=losses.by_ratio or None,
+            terms=dict(zip((term.name for term in self._terms), losses.terms, strict=True))
+            if len(self._terms) > 1
+            else None,
         )
         if not math.isfinite(step.loss):
             raise RunError(

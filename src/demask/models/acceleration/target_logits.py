@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from demask.errors import ModelError
+from demask.losses.cross_entropy import token_nats
+from demask.losses.terms import ScoredTokens
 from demask.models.acceleration.packing import PACKED, packed_inputs, using_attention
 from demask.objectives.batches import Batch
-from demask.objectives.token_loss import token_nats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,8 +35,8 @@ class TargetNats(NamedTuple):
     masked_N: Tensor  # noqa: N815 (the same); bool, not shown to the model
 
 
-def score_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> TargetNats:
-    """Cross-entropy of every labelled token, unweighted.
+def predict_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> ScoredTokens:
+    """Logits of every labelled token, with all that a term of the loss is made of.
 
     Args:
         model: called for the logits; may be wrapped (DDP, FSDP, autocast).
@@ -44,7 +45,15 @@ def score_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> Ta
     """
     logits_NV = predict_at(model, _inputs(batch, head_of), batch["predicting"], head_of=head_of)
     labels_N, masked_N = (batch[key].flatten()[batch["scored"]] for key in ("labels", "masked"))
-    return TargetNats(token_nats(logits_NV, labels_N, never=never_written(head_of)), masked_N)
+    told = (batch[key] for key in ("shares", "sources", "rows"))
+    return ScoredTokens(logits_NV, labels_N, batch["weights"], masked_N, *told)
+
+
+def score_targets(model: Any, batch: Batch, *, head_of: "PreTrainedModel") -> TargetNats:
+    """Cross-entropy of every labelled token, unweighted; for the arguments see `predict_targets`."""
+    scored = predict_targets(model, batch, head_of=head_of)
+    nats_N = token_nats(scored.logits_NV, scored.labels_N, never=never_written(head_of))
+    return TargetNats(nats_N, scored.masked_N)
 
 
 def predict_at(model: Any, inputs: dict[str, Any], places_N: Tensor, *, head_of: "PreTrainedModel") -> Tensor:

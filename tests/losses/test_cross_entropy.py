@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from demask.objectives.token_loss import TokenLoss, sum_loss, token_nats
+from demask.losses.cross_entropy import TokenLoss, sum_loss, token_nats
 
 VOCABULARY = 11
 

@@ -1,26 +1,28 @@
 """The cross-entropy of chosen tokens, kept as sums.
 
-    loss = token_loss(logits_NV, labels_N)
-    mean = (a + b).nats / (a + b).tokens
+    nats_N = token_nats(logits_NV, labels_N)
+    loss = sum_loss(nats_N, masked_N)
 
 N scored tokens, V vocabulary.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from demask.losses.terms import ScoredTokens, TokenFunction, TokenLoss
 
-class TokenLoss(NamedTuple):
-    """A loss kept as sum and count, so that parts add up exactly.
 
-    Means of batches with different numbers of tokens do not average to the mean of all
-    tokens. Add the sums and the counts over micro-batches and ranks, then divide once.
+def cross_entropy(*, never: int | None = None) -> TokenFunction:
+    """The term of every objective: cross-entropy of each token.
+
+    Args:
+        never: a token that the model cannot write; its logit counts as -inf.
     """
 
-    nats: Tensor  # () float32
-    tokens: Tensor  # () int64; the tokens that `nats` stands for
+    def function(scored: ScoredTokens) -> Tensor:
+        return token_nats(scored.logits_NV, scored.labels_N, never=never)
+
+    return function
 
 
 def token_nats(logits_NV: Tensor, labels_N: Tensor, *, never: int | None = None) -> Tensor:
