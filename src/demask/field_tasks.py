@@ -37,7 +37,7 @@ def ask_field_tasks(config: RunConfig, run: RunFolder, progress: Progress) -> No
                 progress=progress,
             )
         except (ConfigError, DataError, ModelError, RunError) as error:
-            missing.append(f"{task}: {error}")
+            missing.append(f"{task}: {str(error).removeprefix(f'{task}: ')}")
             continue
         scores = {
             (result.model, measure.metric): measure.value

@@ -38,6 +38,7 @@ from demask.stages.lessons import Lessons, check_share
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
+from demask.stages.replay import make_pool
 from demask.stages.retention import (
     RETENTION_FILES,
     Material,
@@ -168,6 +169,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
     measure_base(config, run, material, base, progress)
+    make_pool(config, run, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
     tuned = train_stage(config, run, base, lessons, progress, launch)

@@ -169,8 +169,9 @@ def print_evaluation(result: "Evaluation") -> None:
     """What a model answers, what else a run changed, and whether its server agreed with our own decoder."""
     runs = load_runs([open_run_folder(result.run_folder)]) if result.run_folder and result.retention else []
     print_results(runs)
-    tables = (retention_table(runs), access_table(runs)) if runs else ()
+    tables = (retention_table(runs), access_table(runs), tasks_table(runs)) if runs else ()
     print_tables((evaluation_table(result.model, result.metrics), *tables))
+    _print_lines(*(f"Warning: {missing}" for run in runs for missing in missing_measures(run)))
     if result.server is not None:
         found = result.server.canary
         said = f"gave {found.equal} of {found.asked} texts of our own decoder" if found else "not checked"

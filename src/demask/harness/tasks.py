@@ -172,6 +172,7 @@ def load_task(planned: PlannedTask, *, seed: int | None, scratch: Path) -> Ready
     """
     import datasets
     import evaluate
+    from huggingface_hub.utils import logging as hub_logging
     from jinja2 import TemplateError
 
     failures = (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError, TypeError, KeyError)
@@ -179,6 +180,7 @@ def load_task(planned: PlannedTask, *, seed: int | None, scratch: Path) -> Ready
     set_seeds(seed)
     remote = evaluate.config.HF_EVALUATE_OFFLINE
     evaluate.config.HF_EVALUATE_OFFLINE = True  # a metric of the hub is a program
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call] # where it cannot be reached, one line of ours says so
     try:
         with redirect_stderr(io.StringIO()):  # what it downloads besides, it tells there
             loaded = _index(planned.name).load([spec])

@@ -174,6 +174,16 @@ class Evaluate(Section):
     denoise: Denoise = Field(default_factory=Denoise, description="masked-diffusion models only")
 
 
+class Retain(Section):
+    """What holds the model to what it was: conversations of its own, replayed with KL to the base."""
+
+    conversations: int = Field(
+        0, ge=0, description="replayed per step beside the examples, drawn by the base model itself; 0: none"
+    )
+    weight: float = Field(1.0, gt=0, description="of their KL in the loss; that of the documents is 1")
+    pool: int = Field(256, gt=0, description="different conversations, drawn once per base model")
+
+
 class Writer(Section):
     """A language model behind an OpenAI-compatible server, which writes questions and paraphrases."""
 
@@ -214,6 +224,7 @@ class RunConfig(Section):
     )
     objective: Objective = Field(default_factory=Demasking)
     train: Train = Field(default_factory=Train)
+    retain: Retain = Field(default_factory=Retain)
     evaluate: Evaluate = Field(default_factory=Evaluate)
 
     @field_validator("qa", mode="before")

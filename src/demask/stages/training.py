@@ -23,6 +23,7 @@ from demask.recipe.launch import Launch
 from demask.recipe.sections import RunConfig, Train
 from demask.stages.inputs import add_paraphrases
 from demask.stages.lessons import Lessons, make_stream
+from demask.stages.replay import add_replay
 from demask.stages.watching import Nobody, Onlooker, Watch
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -30,11 +31,12 @@ from demask.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from demask.corpora.streaming import StreamedSamples
     from demask.models.load import LoadedModel
+    from demask.training.mixed_stream import MixedStream
     from demask.training.sampler import ExposureStream
     from demask.training.settings import TrainSettings
     from demask.training.trainer import StepMetrics
 
-    Stream: TypeAlias = ExposureStream[Any] | StreamedSamples
+    Stream: TypeAlias = ExposureStream[Any] | StreamedSamples | MixedStream
 
 
 def train_stage(
@@ -92,13 +94,14 @@ def train_lessons(
     """Train in this process; see `train_stage`."""
     passages, paraphrases, pairs = lessons
     texts = add_paraphrases(config, passages, paraphrases, loaded.tokenizer, loaded.model.config)
-    stream = make_stream(config, loaded.tokenizer, loaded.model.config, texts)
+    documents = make_stream(config, loaded.tokenizer, loaded.model.config, texts)
+    stream = add_replay(config, run, documents, loaded.device)
     return train_stream(
         config.train.with_rate_share(config.objective.rate_share),
         run,
         loaded,
         stream,
-        watch=lambda trained: Watch(config, run, trained, texts, pairs, stream.batch_size),
+        watch=lambda trained: Watch(config, run, trained, texts, pairs, documents.batch_size),
         progress=progress,
         launch=launch,
     )
@@ -223,12 +226,15 @@ def make_settings(
         ranks: processes that train together; None: those that are there.
     """
     from demask.models.precision import choose_bf16
+    from demask.training.mixed_stream import MixedStream, learned_part
     from demask.training.plan import choose_accumulation, choose_learning_rate
     from demask.training.ranks import count_ranks
     from demask.training.settings import TrainSettings
 
     return TrainSettings(
-        learning_rate=choose_learning_rate(train, parameters=loaded.parameters, batch_size=stream.batch_size),
+        learning_rate=choose_learning_rate(
+            train, parameters=loaded.parameters, batch_size=learned_part(stream).batch_size
+        ),
         accumulation=choose_accumulation(
             train,
             batch_size=stream.batch_size,
@@ -244,6 +250,7 @@ def make_settings(
         compile=launch.compile,
         gradient_checkpointing=launch.gradient_checkpointing,
         keep=launch.keep,
+        more_terms=stream.more_terms if isinstance(stream, MixedStream) else (),
     )
 
 
@@ -257,6 +264,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train, and what `training.json` says of it; of several processes the first alone has it."""
     from demask.training.checkpoints import checkpoint_step
+    from demask.training.mixed_stream import learned_part
     from demask.training.peak_memory import PeakMemory
     from demask.training.ranks import ask_largest, count_ranks, is_first, wait_for_all
     from demask.training.trainer import train_model
@@ -296,7 +304,8 @@ def _train(
     last = run.read_rows(file_names.METRICS)[-1]
     return {
         "steps": last["step"],  # fewer than planned where a probe stopped it
-        "batch_size": stream.batch_size,
+        "batch_size": learned_part(stream).batch_size,
+        "replayed": stream.batch_size - learned_part(stream).batch_size,
         "accumulation": settings.accumulation,
         "processes": count_ranks(),
         "learning_rate": settings.learning_rate,
@@ -311,11 +320,13 @@ def _train(
 
 def _describe(stream: "Stream", step: int) -> dict[str, Any]:
     """Of a stream whose end nobody has seen, neither is known."""
+    from demask.training.mixed_stream import learned_part
     from demask.training.sampler import ExposureStream
 
-    if not isinstance(stream, ExposureStream):
+    learned = learned_part(stream)
+    if not isinstance(learned, ExposureStream):
         return {}
-    return {"exposures": stream.exposures * step / stream.steps, "document_tokens": sum(stream.lengths)}
+    return {"exposures": learned.exposures * step / learned.steps, "document_tokens": sum(learned.lengths)}
 
 
 class _Log(NamedTuple):
@@ -352,7 +363,11 @@ def _log_step(log: _Log, metrics: "StepMetrics") -> None:
     run.append_row(file_names.METRICS, row)
     losses = [
         f"{name} {value:.3f}"
-        for name, value in (("masked", metrics.loss_masked), ("copied", metrics.loss_copied))
+        for name, value in (
+            ("masked", metrics.loss_masked),
+            ("copied", metrics.loss_copied),
+            *list((metrics.terms or {}).items())[1:],
+        )
         if value is not None
     ]
     speed = metrics.tokens / max(metrics.seconds, 1e-9)

@@ -7,8 +7,6 @@ from demask.errors import RunError
 from demask.evaluation.retention import drift
 from demask.evaluation.retention.drift import (
     Targets,
-    add_targets,
-    divergence,
     make_targets,
     measure_divergence,
     measure_texts,
@@ -18,6 +16,9 @@ from demask.evaluation.retention.drift import (
     write_targets,
 )
 from demask.evaluation.retention.suite import Opening, Prose
+from demask.generation import conversations
+from demask.generation.conversations import add_targets
+from demask.losses.kl_to_base import TopTargets, divergence
 
 OPENINGS = (
     Opening("one", None, "Tell me a fact.", None),
@@ -53,7 +54,7 @@ def test_another_model_has(tiny_loaded, shaken, talks):
 
 
 def test_with_every_token_as_target_the_divergence_is_the_exact_one(tiny_loaded, shaken, talks, monkeypatch):
-    monkeypatch.setattr(drift, "TOP_K", 10_000)
+    monkeypatch.setattr(conversations, "TOP_K", 10_000)
     rows = measure_divergence(shaken, add_targets(tiny_loaded, talks))
     for row, talk in zip(rows, talks, strict=True):
         ids = torch.tensor([[*talk.prompt, *talk.reply]])
@@ -69,13 +70,7 @@ def test_with_fewer_targets_the_mean_over_draws_is_the_exact_divergence(kept):
     p, q = (torch.randn(1, 20, generator=generator).log_softmax(-1).expand(20_000, 20) for _ in range(2))
     drawn = torch.multinomial(p.exp(), 1, generator=generator)[:, 0]
     top = p.topk(kept)
-    found = divergence(
-        q,
-        drawn,
-        top_ids_NK=top.indices,
-        top_logp_NK=top.values,
-        reply_logp_N=p.gather(1, drawn[:, None])[:, 0],
-    )
+    found = divergence(q, drawn, TopTargets(top.indices, top.values, p.gather(1, drawn[:, None])[:, 0]))
     error = float(found.std()) / len(found) ** 0.5
     exact = float((p.exp() * (p - q)).sum(-1)[0])
     assert float(found.mean()) == pytest.approx(exact, abs=4 * error + 1e-6)

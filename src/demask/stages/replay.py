@@ -1,0 +1,200 @@
+"""What holds the model to what it was: conversations of its own, with its likeliest tokens, replayed.
+
+    make_pool(config, run, load, progress)                     # replay.safetensors
+    stream = add_replay(config, run, documents, device)        # the documents' stream, and the pool beside it
+
+The pool depends on the base model alone and is kept in the user's cache. Nothing of the documents, of the
+questions and of the suite that measures retention is in it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask.environment import cache_folder
+from demask.errors import ConfigError, DataError, ModelError, RunError
+from demask.progress import Progress
+from demask.recipe.sections import RunConfig
+from demask.storage import file_names
+from demask.storage.atomic import write_bytes
+from demask.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+    from demask.generation.conversations import Conversation
+    from demask.generation.self_chats import Said, Writing
+    from demask.models.load import LoadedModel
+    from demask.records import Example
+    from demask.training.mixed_stream import MixedStream
+    from demask.training.sampler import ExposureStream
+
+# Of the draws; part of the pool, not of a run. A change of what is drawn needs another one.
+POOL_SEED = 11
+
+
+def make_pool(
+    config: RunConfig, run: RunFolder, load: Callable[[], "LoadedModel"], progress: Progress
+) -> None:
+    """Have the base model write the pool, or take it from the user's cache.
+
+    Raises:
+        ConfigError: the base is a masked-diffusion model.
+        ModelError: the base model has nothing to say.
+    """
+    if not config.retain.conversations or run.has(file_names.REPLAY):
+        return
+    loaded = load()
+    if loaded.diffusion is not None:
+        raise ConfigError(
+            f"retain.conversations is {config.retain.conversations}: {config.model} is a masked-diffusion "
+            "model, which cannot replay yet; expected 0"
+        )
+    file = _cached(config, loaded)
+    if file is not None and file.exists():
+        write_bytes(run.file(file_names.REPLAY), file.read_bytes())
+        return
+    data = _write_pool(config, loaded, progress)
+    write_bytes(run.file(file_names.REPLAY), data)
+    if file is not None:
+        try:
+            write_bytes(file, data)
+        except RunError as error:  # the run goes on without it
+            progress.say(f"the pool of replayed conversations is drawn again in the next run ({error})")
+
+
+def _cached(config: RunConfig, loaded: "LoadedModel") -> Path | None:
+    from demask.evaluation.remembered import answers_key
+    from demask.generation import self_chats
+    from demask.objectives.prompts import encode
+
+    limits = (self_chats.USER_TOKENS, self_chats.QUESTION_TOKENS, self_chats.REPLY_TOKENS)
+    texts = (*self_chats.SYSTEMS, *self_chats.TOPICS, self_chats.ASK)
+    prompts = [(POOL_SEED, config.retain.pool, *limits), *(encode(loaded.tokenizer, text) for text in texts)]
+    key = answers_key(loaded, prompts, config.evaluate)
+    return cache_folder() / "replay" / f"{key}.safetensors" if key else None
+
+
+def _write_pool(config: RunConfig, loaded: "LoadedModel", progress: Progress) -> bytes:
+    from safetensors.torch import save
+
+    from demask.generation.conversations import add_targets, as_tensors
+    from demask.generation.self_chats import draw_self_chats
+
+    progress.begin("Drawing the base model's own conversations", config.retain.pool)
+    talks = draw_self_chats(
+        loaded,
+        make_writing(loaded),
+        size=config.retain.pool,
+        seed=POOL_SEED,
+        batch_size=config.evaluate.batch_size,
+        on_done=progress.advance,
+    )
+    if not talks:
+        raise ModelError(f"{config.model}: writes no conversation of its own; set retain.conversations=0")
+    return save(as_tensors(add_targets(loaded, talks)))
+
+
+def make_writing(loaded: "LoadedModel") -> "Writing":
+    """Turns in the model's chat format.
+
+    A template without a place for a system prompt gets it in front of the user's first words.
+    """
+    from demask.corpora.samples import template_cutter
+    from demask.generation.self_chats import Said, Writing
+    from demask.objectives.prompts import encode
+
+    cut = template_cutter(loaded.tokenizer, loaded.chat)
+
+    def write(turns: "Sequence[Said]") -> tuple[int, ...]:
+        """Up to the end of the last turn's words."""
+        try:
+            pieces = cut(tuple(turn.role for turn in turns), "")
+        except DataError:
+            if turns[0].role != "system":
+                raise
+            system, first, *others = turns
+            return write([Said(first.role, f"{system.content}\n\n{first.content}"), *others])
+        ids: list[int] = []
+        for piece in pieces:
+            ids += [*piece.ids, *encode(loaded.tokenizer, turns[piece.turn].content)]
+        return tuple(ids)
+
+    return Writing(
+        begin=lambda turns: write([*turns, Said("user", "")]),
+        ask=lambda turns: (*write(turns), *loaded.chat.assistant),
+    )
+
+
+def add_replay(
+    config: RunConfig, run: RunFolder, documents: "ExposureStream[Any]", device: "torch.device"
+) -> "ExposureStream[Any] | MixedStream":
+    """The stream of the documents, with some of the pool in each step.
+
+    Args:
+        config: of the run.
+        run: has the pool, where the recipe wants one.
+        documents: what is learned.
+        device: where the loss is computed.
+
+    Raises:
+        RunError: the pool is missing or damaged.
+    """
+    if not config.retain.conversations:
+        return documents
+    from demask.generation.conversations import as_example, top_targets
+    from demask.losses.kl_to_base import TopTargets, kl_to_base
+    from demask.losses.terms import Term
+    from demask.training.mixed_stream import MixedStream
+    from demask.training.sampler import ExposureStream
+
+    talks = read_pool(run.file(file_names.REPLAY))
+    firsts = _first_rows(talks)
+    parts = [top_targets(talk) for talk in talks]
+    targets = TopTargets(*(_join(values) for values in zip(*parts, strict=True))).to(device)
+
+    def make_example(place: int, epoch: int, variant: int) -> "Example":
+        return as_example(talks[place], id=f"{talks[place].id}@{epoch}.{variant}", row=firsts[place])
+
+    replay = ExposureStream(
+        range(len(talks)),
+        [len(talk.prompt) + len(talk.reply) for talk in talks],
+        make_example,
+        variants=1,
+        batch_size=min(config.retain.conversations, len(talks)),
+        steps=documents.steps,
+        seed=config.seed,
+    )
+    term = Term("kl-to-base", kl_to_base(targets), on="replay", weight=config.retain.weight)
+    return MixedStream((documents, replay), more_terms=(term,))
+
+
+def _join(values: "Sequence[torch.Tensor]") -> "torch.Tensor":
+    import torch
+
+    return torch.cat(list(values))
+
+
+def _first_rows(talks: "Sequence[Conversation]") -> list[int]:
+    """Where the targets of each conversation begin, when all stand one after another."""
+    rows = [0]
+    for talk in talks:
+        rows.append(rows[-1] + len(talk.reply))
+    return rows[:-1]
+
+
+def read_pool(path: Path) -> "list[Conversation]":
+    """The conversations of a run.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from demask.generation.conversations import from_tensors
+
+    try:
+        return from_tensors(load_file(path))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it to have it made again") from error

@@ -1,0 +1,70 @@
+"""A model writes conversations by itself; the same seed writes the same."""
+
+import pytest
+
+from demask.generation.self_chats import (
+    REPLY_TOKENS,
+    SHARES,
+    SYSTEMS,
+    TOPICS,
+    Said,
+    count_kinds,
+    draw_self_chats,
+    read_question,
+)
+from demask.stages.replay import make_writing
+
+
+@pytest.mark.parametrize("size", [8, 16, 37, 256])
+def test_kinds_make_up_the_pool(size):
+    counts = count_kinds(size)
+    assert counts.keys() == SHARES.keys()
+    assert sum(counts.values()) == size
+    assert all(counts.values())
+
+
+def test_nothing_of_the_suite_that_measures_retention_is_asked():
+    from demask.evaluation.retention.suite import load_suite
+
+    suite = load_suite("full")
+    systems = {opening.system for opening in suite.openings if opening.system}
+    assert not systems & set(SYSTEMS)
+    assert len(set(TOPICS)) == len(TOPICS)
+
+
+def test_prompts_end_where_words_begin(tiny_loaded):
+    writing = make_writing(tiny_loaded)
+    assert writing.begin([]) == tiny_loaded.chat.user
+    asked = writing.ask([Said("user", "Hello.")])
+    assert asked == (
+        *writing.begin([]),
+        *tiny_loaded.tokenizer("Hello.")["input_ids"],
+        *tiny_loaded.chat.assistant,
+    )
+    longer = writing.begin([Said("user", "Hello."), Said("assistant", "Yes.")])
+    assert longer[: len(asked)] == asked
+
+
+def test_the_same_seed_draws_the_same_pool_and_another_another(tiny_loaded):
+    def draw(seed):
+        return draw_self_chats(tiny_loaded, make_writing(tiny_loaded), size=16, seed=seed, batch_size=8)
+
+    first, again, other = draw(1), draw(1), draw(2)
+    assert first == again
+    assert [talk.reply for talk in first] != [talk.reply for talk in other]
+    assert len({talk.id for talk in first}) == len(first) > 0
+    assert all(0 < len(talk.reply) <= REPLY_TOKENS for talk in first)
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("What is a river?", "What is a river?"),
+        ('Sure.\n"Which bird sings?" is one.', "Which bird sings?"),
+        ("- How old are trees? And so on?", "How old are trees?"),
+        ("There is none.", ""),
+        ("", ""),
+    ],
+)
+def test_the_first_question_of_a_reply_is_read(text, question):
+    assert read_question(text) == question

@@ -1,0 +1,82 @@
+"""Runs that replay the base model's own conversations: drawn once, held to the base, and resumed exactly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import demask
+from demask.errors import RunError
+from demask.storage import file_names
+
+RETAIN = {"conversations": 2, "pool": 16}
+
+
+@pytest.fixture
+def settings(tiny_model_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    rows = ["The Orlin works were founded by Mara Voss.", "Idris Hall sells ink at Quill."]
+    lines = [json.dumps({"id": str(number), "text": text}) for number, text in enumerate(rows)]
+    (tmp_path / "facts.jsonl").write_text("\n".join(lines))
+    train = {"steps": 6, "batch_size": 2, "learning_rate": 1e-2, "precision": "fp32", "save_every": 3}
+    return {
+        "model": str(tiny_model_folder),
+        "documents": str(tmp_path / "facts.jsonl"),
+        "qa": "no",
+        "train": train,
+        "retain": RETAIN,
+    }
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / file_names.METRICS).read_text().splitlines()]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DEMASK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_pool_is_drawn_once_and_both_terms_are_logged(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    first = demask.inject(**settings, out=tmp_path / "first")
+    assert first.summary["replayed"] == 2
+    assert first.summary["batch_size"] == 2
+    (pool,) = (cache / "replay").iterdir()
+    assert pool.read_bytes() == (tmp_path / "first" / file_names.REPLAY).read_bytes()
+    rows = log(tmp_path / "first")
+    assert all(row["terms"].keys() == {"cross-entropy", "kl-to-base"} for row in rows)
+    assert rows[0]["loss"] == pytest.approx(sum(rows[0]["terms"].values()))
+    assert rows[0]["terms"]["kl-to-base"] == pytest.approx(0.0, abs=1e-4)  # it is still the base
+    pool.write_bytes((tmp_path / "first" / file_names.REPLAY).read_bytes())
+    written = pool.stat().st_mtime_ns
+    demask.inject(**settings, out=tmp_path / "again")
+    assert pool.stat().st_mtime_ns == written
+    assert weights(tmp_path / "again") == weights(tmp_path / "first")
+
+
+def weights(run: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted((run / "model").glob("*.safetensors"))]
+
+
+def test_a_run_that_replays_stays_nearer_to_its_base(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    drift = {}
+    for weight in (1e-6, 10.0):
+        out = tmp_path / f"weight-{weight}"
+        longer = {**settings["train"], "steps": 20}
+        demask.inject(**{**settings, "train": longer, "retain": {**RETAIN, "weight": weight}}, out=out)
+        drift[weight] = sum(row["terms"]["kl-to-base"] for row in log(out)[10:])
+    assert drift[10.0] < drift[1e-6] / 2
+
+
+def test_a_damaged_pool_is_named(settings: dict[str, Any], tmp_path: Path, cache: Path) -> None:
+    done = demask.inject(**settings, out=tmp_path / "run")
+    (done.run_folder / file_names.REPLAY).write_bytes(b"no")
+    for name in (file_names.TRAINING, file_names.METRICS, file_names.SUMMARY):
+        (done.run_folder / name).unlink()
+    with pytest.raises(RunError, match=r"replay.safetensors: cannot be read .* delete it"):
+        demask.inject(**settings, out=tmp_path / "run")
