@@ -105,7 +105,7 @@ def train_demask(options: argparse.Namespace, samples: Sequence[Sample], gate: G
             settings,
             folder=Path(folder),
             on_step=lambda step: losses.append(step.loss),
-            after_step=lambda step: finish_or_wait(gate, step, len(samples) // options.batch, losses),
+            on_step_end=lambda step: finish_or_wait(gate, step, len(samples) // options.batch, losses),
         )
 
 

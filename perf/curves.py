@@ -125,7 +125,7 @@ def train(curve: str, value: str) -> dict[str, float]:
             settings,
             folder=Path(folder),
             on_step=lambda step: times.append(step.seconds),
-            after_step=lambda step: torch.cuda.synchronize() if torch.cuda.is_available() else None,
+            on_step_end=lambda step: torch.cuda.synchronize() if torch.cuda.is_available() else None,
         )
     tokens = sum(len(stream[place].token_ids) for place in range(batch))
     seconds = (times[-1] - times[-1 - STEPS]) / STEPS

@@ -131,7 +131,9 @@ def test_an_option_of_another_objective_is_unknown() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     sections = [RunConfig, Demasking, NextToken, Reverse]
-    sections += [RunConfig.model_fields[name].annotation for name in ("train", "retain", "evaluate", "writer")]
+    sections += [
+        RunConfig.model_fields[name].annotation for name in ("train", "retain", "evaluate", "writer")
+    ]
     plain = {"name", "device", "objective", "train", "retain", "evaluate", "writer"}  # their values say it
     silent = [
         f"{section.__name__}.{name}"

@@ -15,11 +15,11 @@ from demask.errors import InterruptionError
 from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_example
 from demask.objectives.masking import keyed_rng
 from demask.records import Passage
+from demask.training.callbacks import StepEndCallback
 from demask.training.checkpoints import find_checkpoint, read_seal
 from demask.training.interruption import Noted, ending_on_sigterm, noting_signals
 from demask.training.sampler import ExposureStream
 from demask.training.settings import TrainSettings
-from demask.training.step_end import StepEnd
 from demask.training.trainer import train_model
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
@@ -158,7 +158,7 @@ def test_training_stops_after_its_step_and_goes_on_to_the_same_bits(
     name = signal.Signals(number).name
     message = f"stopped at step {step} by {name}; the checkpoint is whole, the same command goes on"
     with pytest.raises(InterruptionError, match=message) as stopped:
-        train(make_model(), stream, tmp_path, after_step=lambda now: send(number) if now == step else None)
+        train(make_model(), stream, tmp_path, on_step_end=lambda now: send(number) if now == step else None)
     assert stopped.value.exit_code == code
     checkpoint = find_checkpoint(tmp_path)
     assert checkpoint == tmp_path / f"checkpoint-{step}"
@@ -168,13 +168,13 @@ def test_training_stops_after_its_step_and_goes_on_to_the_same_bits(
 
 
 def test_a_signal_when_there_was_enough_ends_in_the_model_that_was_enough(make_model, stream, tmp_path):
-    def is_enough(step):
+    def should_stop(step):
         return step == 4 and not send(signal.SIGTERM)
 
     with pytest.raises(InterruptionError, match="stopped at step 4"):
-        train(make_model(), stream, tmp_path, is_enough=is_enough)
+        train(make_model(), stream, tmp_path, should_stop=should_stop)
     steps = []
-    train(make_model(seed=1), stream, tmp_path, after_step=steps.append)
+    train(make_model(seed=1), stream, tmp_path, on_step_end=steps.append)
     assert steps == []
 
 
@@ -192,8 +192,8 @@ class Arguments:
 
 def test_several_processes_stop_at_the_same_step_when_one_gets_the_signal(tiny_model):
     noted = [Noted(), Noted()]
-    looking = {"after_step": lambda step: None, "is_enough": lambda step: False}
-    ends = [StepEnd(tiny_model, one, **looking) for one in noted]
+    looking = {"on_step_end": lambda step: None, "should_stop": lambda step: False}
+    ends = [StepEndCallback(tiny_model, one, **looking) for one in noted]
     stopped = []
     for step, log in enumerate([False, True, False, True], start=1):
         told = torch.cat([end.tell(torch.tensor(10 + step)) for end in ends])

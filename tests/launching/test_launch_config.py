@@ -38,8 +38,8 @@ def test_a_wrong_section_is_named_in_a_line(section: object, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def check(launch: Launch, *, batch_size: int = 8, looks_on: bool = False) -> None:
-    check_launch(launch, batch_size=batch_size, looks_on=looks_on, device="cpu")
+def check(launch: Launch, *, batch_size: int = 8, evaluates: bool = False) -> None:
+    check_launch(launch, batch_size=batch_size, evaluates=evaluates, device="cpu")
 
 
 def test_a_step_has_an_example_for_every_process() -> None:
@@ -51,8 +51,8 @@ def test_a_step_has_an_example_for_every_process() -> None:
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
 def test_parts_of_a_model_are_asked_nothing(strategy: str) -> None:
     with pytest.raises(ConfigError, match=r"train.evaluate_every and train.stop ask a whole one"):
-        check(Launch(processes=2, strategy=strategy), looks_on=True)
-    check(Launch(processes=2), looks_on=True)
+        check(Launch(processes=2, strategy=strategy), evaluates=True)
+    check(Launch(processes=2), evaluates=True)
 
 
 def test_deepspeed_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def train(case: Case, rank: int, port: int) -> None:
         1e-3, case.accumulation, 4, case.bf16, pad_id=0, seed=0, gradient_checkpointing=case.twice
     )
 
-    def after_step(step: int) -> None:
+    def on_step_end(step: int) -> None:
         if step == case.stops and rank == case.ranks - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -105,7 +105,7 @@ def train(case: Case, rank: int, port: int) -> None:
             settings,
             folder=case.folder / "checkpoints",
             on_step=rows.append,
-            after_step=after_step,
+            on_step_end=on_step_end,
         )
     if rank == 0:
         weights = {name: weight.detach() for name, weight in model.named_parameters()}

@@ -64,7 +64,7 @@ def test_losses_are_those_of_plain_layers_and_one_graph_serves_all_shapes_and_la
     plain = train(make_model(), tmp_path / "plain", compile=False)
     begun = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     model = make_model()
-    losses = train(model, tmp_path / "compiled", after_step=note)
+    losses = train(model, tmp_path / "compiled", on_step_end=note)
     assert losses == pytest.approx(plain, abs=1e-4)
     assert graphs[0] > begun
     assert graphs == [graphs[0]] * STEPS
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(make_model: Callable, tmp_path: P
     whole, killed, again = make_model(), make_model(), make_model()
     train(whole, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(killed, tmp_path / "killed", after_step=kill)
+        train(killed, tmp_path / "killed", on_step_end=kill)
     assert not compiled_modules(killed)
     torch._dynamo.reset()  # as a new process would begin
     assert len(train(again, tmp_path / "killed")) == STEPS - 2

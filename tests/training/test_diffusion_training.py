@@ -60,10 +60,10 @@ def make_stream(shared_tokenizer):
     return make
 
 
-def train(model, stream, folder, *, accumulation=1, save_every=100, after_step=lambda step: None):
+def train(model, stream, folder, *, accumulation=1, save_every=100, on_step_end=lambda step: None):
     rows = []
     settings = TrainSettings(1e-3, accumulation, save_every, bf16=False, pad_id=0, seed=0)
-    train_model(model, stream, settings, folder=folder, on_step=rows.append, after_step=after_step)
+    train_model(model, stream, settings, folder=folder, on_step=rows.append, on_step_end=on_step_end)
     return rows
 
 
@@ -198,7 +198,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(make_denoiser, make_stream, tmp_p
     whole, cut, model = (make_denoiser() for _ in range(3))
     train(whole, make_stream(steps=5), tmp_path / "whole")
     with pytest.raises(Killed):
-        train(cut, make_stream(steps=5), tmp_path / "cut", save_every=2, after_step=kill)
+        train(cut, make_stream(steps=5), tmp_path / "cut", save_every=2, on_step_end=kill)
     train(model, make_stream(steps=5), tmp_path / "cut", save_every=2)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
 

@@ -69,13 +69,15 @@ def make_stream(shared_tokenizer):
     return make
 
 
-def train(model, stream, folder, *, bf16=False, accumulation=1, save_every=100, after_step=lambda step: None):
+def train(
+    model, stream, folder, *, bf16=False, accumulation=1, save_every=100, on_step_end=lambda step: None
+):
     """Train and return what was told of every step."""
     rows = []
     settings = TrainSettings(
         learning_rate=RATE, accumulation=accumulation, save_every=save_every, bf16=bf16, pad_id=0, seed=0
     )
-    train_model(model, stream, settings, folder=folder, on_step=rows.append, after_step=after_step)
+    train_model(model, stream, settings, folder=folder, on_step=rows.append, on_step_end=on_step_end)
     return rows
 
 
@@ -150,7 +152,10 @@ def test_a_model_is_questioned_in_the_middle_with_the_attention_it_came_with(
     model, seen = make_model(), []
     usual = model.config._attn_implementation
     train(
-        model, make_stream(), tmp_path, after_step=lambda step: seen.append(model.config._attn_implementation)
+        model,
+        make_stream(),
+        tmp_path,
+        on_step_end=lambda step: seen.append(model.config._attn_implementation),
     )
     assert seen == [usual] * 3
     assert model.config._attn_implementation == usual
@@ -268,17 +273,17 @@ def uninterrupted(make_model, make_stream, tmp_path_factory):
 
 
 def kill_at(*steps):
-    def after_step(step):
+    def on_step_end(step):
         if step in steps:
             raise Killed
 
-    return after_step
+    return on_step_end
 
 
 @pytest.mark.parametrize("killed_at", [3, 8])
 def test_a_killed_run_goes_on_to_the_same_bits(make_model, make_stream, tmp_path, uninterrupted, killed_at):
     with pytest.raises(Killed):
-        train(make_model(), make_stream(steps=8), tmp_path, save_every=2, after_step=kill_at(killed_at))
+        train(make_model(), make_stream(steps=8), tmp_path, save_every=2, on_step_end=kill_at(killed_at))
     model = make_model(seed=1)  # whatever was loaded gives way to the checkpoint
     rows = train(model, make_stream(steps=8), tmp_path, save_every=2)
     assert [row.step for row in rows] == list(range((killed_at - 1) // 2 * 2 + 1, 9))
@@ -289,7 +294,7 @@ def test_a_killed_run_goes_on_at_the_right_micro_batch(make_model, make_stream, 
     whole, model = make_model(), make_model()
     train(whole, make_stream(), tmp_path / "whole", accumulation=2)
     with pytest.raises(Killed):
-        train(make_model(), make_stream(), tmp_path, accumulation=2, save_every=1, after_step=kill_at(2))
+        train(make_model(), make_stream(), tmp_path, accumulation=2, save_every=1, on_step_end=kill_at(2))
     train(model, make_stream(), tmp_path, accumulation=2)
     assert same_bits(weights_of(model), weights_of(whole))
 
@@ -297,7 +302,7 @@ def test_a_killed_run_goes_on_at_the_right_micro_batch(make_model, make_stream, 
 def test_a_run_killed_twice_goes_on_to_the_same_bits(make_model, make_stream, tmp_path, uninterrupted):
     for step in (3, 6):
         with pytest.raises(Killed):
-            train(make_model(), make_stream(steps=8), tmp_path, save_every=1, after_step=kill_at(step))
+            train(make_model(), make_stream(steps=8), tmp_path, save_every=1, on_step_end=kill_at(step))
     model = make_model()
     train(model, make_stream(steps=8), tmp_path, save_every=1)
     assert same_bits(weights_of(model), uninterrupted)
@@ -307,7 +312,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     make_model, make_stream, tmp_path, uninterrupted
 ):
     with pytest.raises(Killed):
-        train(make_model(), make_stream(steps=8), tmp_path, after_step=kill_at(3))
+        train(make_model(), make_stream(steps=8), tmp_path, on_step_end=kill_at(3))
     assert checkpoint_step(tmp_path) == 0
     model = make_model()
     assert len(train(model, make_stream(steps=8), tmp_path)) == 8
@@ -323,7 +328,7 @@ def test_a_run_killed_after_its_last_step_is_not_trained_further(make_model, mak
 
 def test_first_step_after_a_checkpoint_counts_as_one(make_model, make_stream, tmp_path):
     with pytest.raises(Killed):
-        train(make_model(), make_stream(steps=4), tmp_path, save_every=2, after_step=kill_at(3))
+        train(make_model(), make_stream(steps=4), tmp_path, save_every=2, on_step_end=kill_at(3))
     rows = train(make_model(), make_stream(steps=4), tmp_path, save_every=2)
     assert [(row.step, row.steps) for row in rows] == [(3, 1), (4, 1)]
 
@@ -332,7 +337,7 @@ def test_an_incomplete_checkpoint_is_removed_and_the_one_before_is_used(
     make_model, make_stream, tmp_path, uninterrupted
 ):
     with pytest.raises(Killed):
-        train(make_model(), make_stream(steps=8), tmp_path, save_every=2, after_step=kill_at(5))
+        train(make_model(), make_stream(steps=8), tmp_path, save_every=2, on_step_end=kill_at(5))
     cut_short = shutil.copytree(tmp_path / "checkpoint-4", tmp_path / "checkpoint-5")
     (cut_short / COMPLETE).unlink()
     (cut_short / "model.safetensors").write_bytes(b"cut short")
@@ -394,12 +399,12 @@ def test_a_loss_that_is_not_finite_is_a_run_error(make_model, make_stream, tmp_p
         model.model.norm.weight.data.fill_(value)
 
     with pytest.raises(RunError, match=r"step 2: the loss is (nan|inf); lower train.learning_rate"):
-        train(model, make_stream(), tmp_path, after_step=spoil)
+        train(model, make_stream(), tmp_path, on_step_end=spoil)
 
 
-def test_after_step_is_called_after_every_step(make_model, make_stream, tmp_path):
+def test_on_step_end_is_called_after_every_step(make_model, make_stream, tmp_path):
     steps = []
-    train(make_model(), make_stream(steps=3), tmp_path, accumulation=2, after_step=steps.append)
+    train(make_model(), make_stream(steps=3), tmp_path, accumulation=2, on_step_end=steps.append)
     assert steps == [1, 2, 3]
 
 
@@ -419,7 +424,7 @@ def test_layers_are_lean_while_training_in_bfloat16_and_then_no_more(make_model,
         return [name for name, module in model.named_modules() if "forward" in vars(module)]
 
     model, seen = make_model(), []
-    train(model, make_stream(steps=1), tmp_path, bf16=bf16, after_step=lambda step: seen.extend(lean()))
+    train(model, make_stream(steps=1), tmp_path, bf16=bf16, on_step_end=lambda step: seen.extend(lean()))
     assert ("model.layers.1.mlp" in seen, "model.norm" in seen) == (bf16, bf16)
     assert not lean()
 
@@ -432,6 +437,6 @@ def test_a_model_trained_in_bfloat16_is_asked_in_float32_on_the_way_and_afterwar
             return model(input_ids=ids).logits, type(model).forward(model, input_ids=ids).logits
 
     model, asked, ids = make_model(), [], torch.arange(5, 25)[None]
-    train(model, make_stream(steps=2), tmp_path, bf16=True, after_step=lambda step: asked.append(ask()))
+    train(model, make_stream(steps=2), tmp_path, bf16=True, on_step_end=lambda step: asked.append(ask()))
     for said, in_float32 in [*asked, ask()]:
         assert torch.equal(said, in_float32)

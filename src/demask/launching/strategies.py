@@ -42,13 +42,13 @@ def strategy_variables(strategy: str) -> dict[str, str]:
     }
 
 
-def check_launch(launch: Launch, *, batch_size: int, looks_on: bool, device: str) -> None:
+def check_launch(launch: Launch, *, batch_size: int, evaluates: bool, device: str) -> None:
     """Refuse what cannot be done with so many processes, before any has started.
 
     Args:
         launch: the recipe's section.
         batch_size: examples per step.
-        looks_on: something is asked of the model while it trains.
+        evaluates: something is asked of the model while it trains.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -65,7 +65,7 @@ def check_launch(launch: Launch, *, batch_size: int, looks_on: bool, device: str
             f"train.batch_size is {batch_size}, expected at least one example for each of {launch.ranks} "
             "processes; lower launch.processes or launch.nodes"
         )
-    if looks_on and launch.ranks > 1 and launch.strategy != "ddp":
+    if evaluates and launch.ranks > 1 and launch.strategy != "ddp":
         raise ConfigError(
             f"launch.strategy is {launch.strategy}, whose processes hold parts of the model, and "
             "train.evaluate_every and train.stop ask a whole one; leave them out, or set launch.strategy=ddp"

@@ -14,6 +14,7 @@ from demask.progress import Progress, Silent
 from demask.recipe.fine_tuning import Cpt, MaskedCpt, Sft, SftConfig
 from demask.recipe.launch import Launch
 from demask.records import Example
+from demask.stages.callbacks import is_asked_at
 from demask.stages.inputs import write_environment
 from demask.stages.samples import (
     Chosen,
@@ -28,7 +29,6 @@ from demask.stages.samples import (
     with_length,
 )
 from demask.stages.training import train_or_load, train_stream
-from demask.stages.watching import is_asked_at
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -110,7 +110,7 @@ def train_samples(
         run,
         loaded,
         stream,
-        watch=(lambda trained: HeldOut(config, run, trained, samples.held_out)) if samples else None,
+        make_callback=(lambda trained: HeldOut(config, run, trained, samples.held_out)) if samples else None,
         progress=progress,
         launch=launch,
     )
@@ -135,12 +135,12 @@ class HeldOut:
     loaded: "LoadedModel"
     samples: Chosen
 
-    def after_step(self, step: int) -> None:
+    def on_step_end(self, step: int) -> None:
         """Measure, where it is time."""
         if is_asked_at(step, self.config.train.evaluate_every):
             self.measure(step)
 
-    def is_enough(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Never: training ends where the recipe says."""
         return False
 

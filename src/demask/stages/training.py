@@ -21,16 +21,17 @@ from demask.launching.strategies import check_launch
 from demask.progress import Progress
 from demask.recipe.launch import Launch
 from demask.recipe.sections import RunConfig, Train
+from demask.stages.callbacks import EvaluationCallback
 from demask.stages.inputs import add_paraphrases
 from demask.stages.lessons import Lessons, make_stream
 from demask.stages.replay import add_replay
-from demask.stages.watching import Nobody, Onlooker, Watch
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.corpora.streaming import StreamedSamples
     from demask.models.load import LoadedModel
+    from demask.training.callbacks import Callback
     from demask.training.mixed_stream import MixedStream
     from demask.training.sampler import ExposureStream
     from demask.training.settings import TrainSettings
@@ -101,7 +102,9 @@ def train_lessons(
         run,
         loaded,
         stream,
-        watch=lambda trained: Watch(config, run, trained, texts, pairs, documents.batch_size),
+        make_callback=lambda trained: EvaluationCallback(
+            config, run, trained, texts, pairs, documents.batch_size
+        ),
         progress=progress,
         launch=launch,
     )
@@ -128,8 +131,8 @@ def only_helped(train: Train, device: str, out: Path, launch: Launch, progress: 
     Raises:
         DemaskError: it cannot be started so, or a process of any node has ended without being done.
     """
-    looks_on = train.evaluate_every is not None or train.stop is not None
-    check_launch(launch, batch_size=train.batch_size, looks_on=looks_on, device=device)
+    evaluates = train.evaluate_every is not None or train.stop is not None
+    check_launch(launch, batch_size=train.batch_size, evaluates=evaluates, device=device)
     if find_node(launch) == 0:
         return False
     run = RunFolder(out)
@@ -156,7 +159,7 @@ def train_stream(
     loaded: "LoadedModel",
     stream: "Stream",
     *,
-    watch: "Callable[[LoadedModel], Onlooker] | None",
+    make_callback: "Callable[[LoadedModel], Callback] | None",
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
@@ -167,19 +170,22 @@ def train_stream(
         run: gets `metrics.jsonl`, checkpoints, `adapter/` (LoRA), `model/` and, last, `training.json`.
         loaded: is trained in place.
         stream: every exposure of the run, and the seed of dropout and adapter.
-        watch: makes what looks on, of the model with its adapter; None: nobody does.
+        make_callback: of the model with its adapter; None: nothing is called while it trains.
         progress: told of every step.
         launch: memory and checkpoints; the processes are there already.
 
     Returns:
         The model as it is stored; where several processes train, only the first has all of its weights.
     """
+    from demask.training.callbacks import NoCallback
     from demask.training.export import round_weights, save_adapter, save_model
     from demask.training.ranks import is_first, wait_for_all
 
     settings = make_settings(train, loaded, stream, launch)
     parameters, trained = loaded.parameters, add_adapter_if_any(train, loaded, seed=stream.seed)
-    totals = _train(run, trained, stream, settings, watch(trained) if watch else Nobody(), progress)
+    totals = _train(
+        run, trained, stream, settings, make_callback(trained) if make_callback else NoCallback(), progress
+    )
     if is_first():
         if train.method == "lora":
             save_adapter(trained.model, run.file(file_names.ADAPTER))
@@ -259,7 +265,7 @@ def _train(
     loaded: "LoadedModel",
     stream: "Stream",
     settings: "TrainSettings",
-    watch: Onlooker,
+    callback: "Callback",
     progress: Progress,
 ) -> dict[str, Any]:
     """Train, and what `training.json` says of it; of several processes the first alone has it."""
@@ -274,9 +280,9 @@ def _train(
     earlier = _logged_peak(run) if is_first() else 0
     peak = PeakMemory(loaded.device, earlier=earlier)
 
-    def after_step(step: int) -> None:
+    def on_step_end(step: int) -> None:
         with peak.paused():
-            watch.after_step(step)
+            callback.on_step_end(step)
 
     train = partial(
         train_model,
@@ -284,8 +290,8 @@ def _train(
         stream,
         settings,
         folder=folder,
-        after_step=after_step,
-        is_enough=watch.is_enough,
+        on_step_end=on_step_end,
+        should_stop=callback.should_stop,
     )
     if not is_first():
         wait_for_all()

@@ -40,6 +40,7 @@ from demask.models.diffusion import diffusion_form
 from demask.models.precision import going_by, own_forward
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.records import Example
+from demask.training.callbacks import StepEndCallback
 from demask.training.checkpoints import (
     find_checkpoint,
     prune_checkpoints,
@@ -57,7 +58,6 @@ from demask.training.sharding import (
     make_whole,
     refuse_other_strategy,
 )
-from demask.training.step_end import StepEnd
 from demask.training.tally import Tally, add_up, count
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def train_model(
     *,
     folder: Path,
     on_step: Callable[[StepMetrics], None],
-    after_step: Callable[[int], None] = lambda step: None,
-    is_enough: Callable[[int], bool] = lambda step: False,
+    on_step_end: Callable[[int], None] = lambda step: None,
+    should_stop: Callable[[int], bool] = lambda step: False,
 ) -> None:
     """Train in place; goes on from the newest complete checkpoint in `folder`.
 
@@ -118,8 +118,8 @@ def train_model(
         settings: of the optimizer and the hardware.
         folder: for checkpoints; made on first need.
         on_step: told of every step.
-        after_step: called after every step with the step, with the model at rest; its time is not counted.
-        is_enough: called after every step, before it; True ends the training. Its time counts.
+        on_step_end: called after every step with the step, with the model at rest; its time is not counted.
+        should_stop: called after every step, before it; True ends the training. Its time counts.
 
     Raises:
         RunError: the loss is not finite, or a checkpoint cannot be written.
@@ -135,7 +135,7 @@ def train_model(
         if settings.gradient_checkpointing:
             selective = settings.gradient_checkpointing == "selective"
             while_training.enter_context(recomputed_layers(model, keep_products=selective))
-        at_end = StepEnd(model, noted, after_step=after_step, is_enough=is_enough)
+        at_end = StepEndCallback(model, noted, on_step_end=on_step_end, should_stop=should_stop)
         trainer = _Trainer(
             model=model,
             args=make_arguments(settings, stream, folder, model.device),
@@ -221,7 +221,7 @@ class _Trainer(Trainer):
         collate: Collate,
         on_step: Callable[[StepMetrics], None],
         denoises: bool,
-        at_end: StepEnd,
+        at_end: StepEndCallback,
         **rest: Any,
     ) -> None:
         super().__init__(**rest, train_dataset=stream, callbacks=[at_end])

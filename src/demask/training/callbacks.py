@@ -1,6 +1,6 @@
-"""What happens between two steps: someone looks on, and training may have to end.
+"""What happens between two steps: callbacks are called, and training may have to end.
 
-    at_end = StepEnd(model, noted, after_step=ask, is_enough=probe)
+    at_end = StepEndCallback(model, noted, on_step_end=ask, should_stop=probe)
     Trainer(..., callbacks=[at_end])
 
 Several processes stop at the same step: each tells the others, with its count of tokens, what signal it got.
@@ -8,7 +8,7 @@ Several processes stop at the same step: each tells the others, with its count o
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers import TrainerCallback
@@ -22,13 +22,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class StepEnd(TrainerCallback):
-    """Who looks on, and whether training ends before its last step.
+class Callback(Protocol):
+    """What is called while training runs, after every step, with the model at rest."""
+
+    def on_step_end(self, step: int) -> None:
+        """Measure, where it is time; that time is not counted as training."""
+
+    def should_stop(self, step: int) -> bool:
+        """Whether training may end here; every process must say the same."""
+
+
+class NoCallback:
+    """Measures nothing and never stops."""
+
+    def on_step_end(self, step: int) -> None:
+        """Nothing."""
+
+    def should_stop(self, step: int) -> bool:
+        """Never."""
+        return False
+
+
+class StepEndCallback(TrainerCallback):
+    """Calls what a run wants called, and ends training before its last step where that is due.
 
     Attributes:
         enough: there was no need to train further.
         signal: number of the one that stopped training, on every process the same; None without one.
-        seconds: what looking took, which is no training.
+        seconds: what `on_step_end` took, which is no training.
     """
 
     def __init__(
@@ -36,13 +57,13 @@ class StepEnd(TrainerCallback):
         model: "PreTrainedModel",
         noted: Noted,
         *,
-        after_step: Callable[[int], None],
-        is_enough: Callable[[int], bool],
+        on_step_end: Callable[[int], None],
+        should_stop: Callable[[int], bool],
     ) -> None:
         self._model, self._attention = model, model.config._attn_implementation
         self._forward = own_forward(model)
         self._noted = noted
-        self._after_step, self._is_enough = after_step, is_enough
+        self._on_step_end, self._should_stop = on_step_end, should_stop
         self._told: torch.Tensor | None = None
         self.enough, self.seconds = False, 0.0
         self.signal: int | None = None
@@ -58,12 +79,12 @@ class StepEnd(TrainerCallback):
         return told[:, :-1].sum(dim=0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Look on, and end where it is time."""
+        """Call what is wanted, and end where it is time."""
         model = self._model
         with using_attention(model, self._attention), plain_layers(model), going_by(model, self._forward):
-            self.enough = self._is_enough(state.global_step)
+            self.enough = self._should_stop(state.global_step)
             begun = time.monotonic()
-            self._after_step(state.global_step)
+            self._on_step_end(state.global_step)
             self.seconds += time.monotonic() - begun
         ends = self.enough or state.global_step >= state.max_steps
         # What is saved has been checked for finite losses, and the log goes as far as the checkpoint.

@@ -1,7 +1,7 @@
-"""What is looked at while a model trains: its accuracy at some steps, and whether the texts are in.
+"""Evaluation while a model trains: its accuracy at some steps, and whether it may stop early.
 
-    watch = Watch(config, run, loaded, passages, pairs, stream.batch_size)
-    train_model(..., after_step=watch.after_step, is_enough=watch.is_enough)
+    callback = EvaluationCallback(config, run, loaded, passages, pairs, stream.batch_size)
+    train_model(..., on_step_end=callback.on_step_end, should_stop=callback.should_stop)
 
 Nothing here draws from the generators of training, so the weights do not notice.
 """
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from demask.recipe.sections import Demasking, Evaluate, RunConfig
 from demask.records import Passage, QAPair
@@ -33,30 +33,9 @@ _PROBED = 100
 _TOGETHER = 20
 
 
-class Onlooker(Protocol):
-    """Looks on after every step, with the model at rest."""
-
-    def after_step(self, step: int) -> None:
-        """Measure, where it is time."""
-
-    def is_enough(self, step: int) -> bool:
-        """Whether training may end here; every process must say the same."""
-
-
-class Nobody:
-    """Does not look."""
-
-    def after_step(self, step: int) -> None:
-        """Nothing."""
-
-    def is_enough(self, step: int) -> bool:
-        """Never."""
-        return False
-
-
 @dataclass(frozen=True)
-class Watch:
-    """Looks on after every step.
+class EvaluationCallback:
+    """Measures accuracy at some steps, and stops early where the texts can be written.
 
     Attributes:
         config: of the run.
@@ -74,7 +53,7 @@ class Watch:
     pairs: Sequence[QAPair]
     batch_size: int
 
-    def after_step(self, step: int) -> None:
+    def on_step_end(self, step: int) -> None:
         """Ask, where it is time."""
         if not self.pairs or not is_asked_at(step, self.config.train.evaluate_every):
             return
@@ -87,7 +66,7 @@ class Watch:
             for row in rows:
                 self.run.append_row(name, {"step": step, **row})
 
-    def is_enough(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Probe, where it is time: whether so many texts are in that training may end."""
         from demask.training.ranks import ask_first
 

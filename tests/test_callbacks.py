@@ -14,7 +14,7 @@ from demask.objectives.probes import make_probes
 from demask.progress import Silent
 from demask.recipe.sections import make_config
 from demask.records import IGNORE_INDEX
-from demask.stages.watching import is_asked_at, share_recovered
+from demask.stages.callbacks import is_asked_at, share_recovered
 
 TEXTS = {"orlin": "Mara Voss founded the Orlin works.", "quill": "Idris Hall sells ink at Quill."}
 
