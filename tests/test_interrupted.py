@@ -196,8 +196,8 @@ def test_several_processes_stop_at_the_same_step_when_one_gets_the_signal(tiny_m
     ends = [StepEndCallback(tiny_model, one, **looking) for one in noted]
     stopped = []
     for step, log in enumerate([False, True, False, True], start=1):
-        told = torch.cat([end.tell(torch.tensor(10 + step)) for end in ends])
-        assert [int(end.hear(told)) for end in ends] == [2 * (10 + step)] * 2
+        told = torch.cat([end.tell(torch.tensor([10 + step, 3])) for end in ends])  # of each source
+        assert [end.hear(told).tolist() for end in ends] == [[2 * (10 + step), 6]] * 2
         if step == 2:
             noted[1].number = signal.SIGTERM  # after this step's tokens have been told
         controls = [TrainerControl(should_log=log) for _ in ends]
