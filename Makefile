@@ -34,6 +34,7 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/python scripts/check_words.py
 
 perf: $(PERF)
 	@$(BIN)/python perf/guard.py $(ARGS)

@@ -31,7 +31,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, the number format in which it multiplies fastest, and versions."""
+    """Processor, cores, the dtype in which it multiplies fastest, and versions."""
     import torch
 
     from demask.models.precision import choose_bf16

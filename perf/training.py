@@ -4,7 +4,7 @@
     python perf/training.py --method lora
     python perf/training.py --shape llama-3b --device cuda --document-tokens 512 --batch 16
 
-Every arm gets the same token ids and labels, the same number format, AdamW and clipping, and takes its
+Every arm gets the same token ids and labels, the same dtype, AdamW and clipping, and takes its
 steps in blocks, one arm after the other, so that all see the same weather. Losses of the first steps
 must agree. `TRL` is the SFTTrainer as it comes (it recomputes activations); `TRL, tuned` keeps them.
 """
@@ -83,7 +83,7 @@ def make_samples(options: argparse.Namespace) -> list[Sample]:
     from demask.objectives.prompts import encode
     from demask.recipe.sections import make_config
     from demask.records import Passage
-    from demask.stages.lessons import make_stream
+    from demask.stages.training_data import make_stream
 
     lines = Path(demask.__file__).parent.joinpath("quickstart/documents.jsonl").read_text(encoding="utf-8")
     texts = [json.loads(line)["text"] for line in lines.splitlines()]
@@ -131,7 +131,7 @@ class Timed(NamedTuple):
 
     seconds: dict[str, list[float]]  # of every block, by arm
     finals: dict[str, dict[str, Any]]  # an arm's last word
-    rates: list[float]  # of large matrix products, FLOP/s
+    rates: list[float]  # of large matmuls, FLOP/s
 
 
 def run_in_turn(
@@ -152,7 +152,7 @@ def run_in_turn(
 
 
 def measure_rate(device: str, bf16: bool) -> float:
-    """FLOP/s of large matrix products; the better of two tries, as other arms may still be coming to rest."""
+    """FLOP/s of large matmuls; the better of two tries, as other arms may still be coming to rest."""
     import torch
 
     from demask.training.plan import measure_matrix_rate
@@ -234,7 +234,7 @@ def show(result: dict[str, Any]) -> None:
     header = ["arm", "tokens/s", "demask is faster by", "share of matrix rate", "peak memory", "first losses"]
     print_table(f"{result['what']}; {result['mean_tokens']:.0f} tokens an example", header, rows)
     rates = [rate / 1e9 for rate in result["matrix_flops_per_second"]]
-    print(f"\nLarge matrix products: {spread(rates, ',.0f')} GFLOP/s; the best counts as the machine's rate.")
+    print(f"\nLarge matmuls: {spread(rates, ',.0f')} GFLOP/s; the best counts as the machine's rate.")
     print(f"Losses of the first steps agree: {'yes' if result['same_losses'] else 'NO'}")
     stated = stated_rate()
     if stated:

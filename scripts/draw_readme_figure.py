@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demask.reports.figures import RETENTION_BARS, accuracy_bars, retention_bars
 from demask.reports.runs import load_runs
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 from demask.storage.run_folder import open_run_folder
 
 ARMS = ("next-token", "demasking")
@@ -35,7 +35,7 @@ def main(folder: Path, out: Path) -> None:
         y += max(h for _, h in sizes) + GAP
         width = max(width, x)
     height = y
-    write_whole(
+    write_text(
         out,
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'color="#1a1a1a" font-family="system-ui, sans-serif">\n'

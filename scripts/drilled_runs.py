@@ -203,7 +203,7 @@ def asked(run: Path, step: int) -> bool:
 
 
 def checkpoints(run: Path, *, whole: bool) -> list[int]:
-    """Steps of those that have their seal, or that have not."""
+    """Steps of those that have their manifest, or that have not."""
     folder = run / "checkpoints"
     try:
         names = os.listdir(folder)

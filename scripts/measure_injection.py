@@ -72,7 +72,7 @@ def make_folder(options: argparse.Namespace) -> Path:
 def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One run: its summary and the wall-clock seconds of the whole command.
 
-    Only the first run of a set asks the untouched model; another DEMASK_CACHE has them asked again.
+    Only the first run of a set asks the base model; another DEMASK_CACHE has them asked again.
     """
     out, timing = folder / f"{arm}-{seed}", folder / f"{arm}-{seed}.seconds"
     recipe = folder / f"{arm}-{seed}.yaml"

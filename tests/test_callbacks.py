@@ -65,7 +65,7 @@ def test_worked_examples_stand_in_the_report(values: dict[str, Any], tmp_path: P
     run = tmp_path / "run"
     summary = pipeline.run_recipe(config, run, progress=Silent()).summary
     assert summary["metrics"]["few-shot"].keys() == {"backward"}
-    assert "after, with worked examples" in (run / "report.md").read_text()
+    assert "after, few-shot" in (run / "report.md").read_text()
     (run / "predictions-few-shot.jsonl").unlink()  # asked again, of the model that is stored
     assert pipeline.run_recipe(config, run, progress=Silent()).summary["metrics"] == summary["metrics"]
     assert (run / "predictions-few-shot.jsonl").exists()

@@ -16,7 +16,7 @@ from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_exampl
 from demask.objectives.masking import keyed_rng
 from demask.records import Passage
 from demask.training.callbacks import StepEndCallback
-from demask.training.checkpoints import find_checkpoint, read_seal
+from demask.training.checkpoints import find_checkpoint, read_manifest
 from demask.training.interruption import Noted, ending_on_sigterm, noting_signals
 from demask.training.sampler import ExposureStream
 from demask.training.settings import TrainSettings
@@ -162,7 +162,7 @@ def test_training_stops_after_its_step_and_goes_on_to_the_same_bits(
     assert stopped.value.exit_code == code
     checkpoint = find_checkpoint(tmp_path)
     assert checkpoint == tmp_path / f"checkpoint-{step}"
-    assert not read_seal(checkpoint).the_end
+    assert not read_manifest(checkpoint).the_end
     resumed = train(make_model(seed=1), stream, tmp_path)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 

@@ -451,7 +451,7 @@ def test_the_preview_shows_the_whole_text_and_counts_what_the_trainer_scores(
     from demask.models.load import load_architecture, load_tokenizer
     from demask.objectives.batches import pad
     from demask.records import IGNORE_INDEX, Passage
-    from demask.stages.lessons import make_stream
+    from demask.stages.training_data import make_stream
 
     config = make_config({**settings, "objective": objective})
     tokenizer = load_tokenizer(config.model)

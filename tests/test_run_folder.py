@@ -10,7 +10,7 @@ import pytest
 
 from demask.errors import ConfigError, RunError
 from demask.records import Document, QAPair
-from demask.storage.atomic import write_lines, write_whole
+from demask.storage.atomic import write_lines, write_text
 from demask.storage.run_folder import RunFolder, claim_run_folder, is_run_folder, open_run_folder
 
 RECIPE = {"model": "m", "documents": ["d"], "objective": {"name": "demasking", "mask_ratio": (0.1, 0.9)}}
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_a_file_is_written_with_its_folders_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file.txt"
-    write_whole(path, "text")
+    write_text(path, "text")
     assert path.read_text() == "text"
     assert list(path.parent.iterdir()) == [path]
     assert path.stat().st_mode & 0o777 == 0o644
@@ -44,10 +44,10 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one_whole(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "file.txt"
-    write_whole(path, "old")
+    write_text(path, "old")
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(RunError, match=r"file.txt: cannot be written \(No space left on device\); free some"):
-        write_whole(path, "new")
+        write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -56,10 +56,10 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file.txt"
-    write_whole(path, "old")
+    write_text(path, "old")
     seen = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(path.read_text()))
-    write_whole(path, "new")
+    write_text(path, "new")
     assert (seen, path.read_text()) == (["old"], "new")
 
 
@@ -101,7 +101,7 @@ def test_as_rows_says_what_would_be_read_back(run: RunFolder) -> None:
 
 
 def test_a_damaged_line_is_named(run: RunFolder) -> None:
-    write_whole(run.file("rows.jsonl"), '{"id": "a"}\n{"id":\n')
+    write_text(run.file("rows.jsonl"), '{"id": "a"}\n{"id":\n')
     with pytest.raises(RunError, match=r"rows.jsonl line 2: not JSON"):
         run.read_rows("rows.jsonl")
 
@@ -112,7 +112,7 @@ def test_a_missing_file_asks_whether_this_is_a_run(run: RunFolder) -> None:
 
 
 def test_a_damaged_object_may_be_deleted_to_have_it_made_again(run: RunFolder) -> None:
-    write_whole(run.file("summary.json"), "{")
+    write_text(run.file("summary.json"), "{")
     with pytest.raises(RunError, match=r"summary.json: not JSON .* delete it to have it made again"):
         run.read_json("summary.json")
 
@@ -193,7 +193,7 @@ def test_a_folder_with_other_files_is_refused_but_an_empty_one_is_taken(tmp_path
 
 
 def test_a_model_folder_is_no_run_folder(tmp_path: Path) -> None:
-    write_whole(tmp_path / "config.json", '{"model_type": "llama", "hidden_size": 64}')
+    write_text(tmp_path / "config.json", '{"model_type": "llama", "hidden_size": 64}')
     assert not is_run_folder(tmp_path)
     with pytest.raises(RunError, match="not a run folder; expected one made by 'demask inject'"):
         open_run_folder(tmp_path)
@@ -212,7 +212,7 @@ def test_records_are_read_one_by_one_wherever_lines_break_inside_a_text(tmp_path
 
 def test_lines_that_break_off_leave_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    write_whole(path, "old")
+    write_text(path, "old")
 
     def lines() -> Iterator[str]:
         yield "new"

@@ -2,7 +2,7 @@
 
     share_cores()           # once in a program that computes; returns at once
 
-PyTorch's matrix products are shared by the threads of GNU OpenMP. A thread that is done spins for some
+PyTorch's matmuls are shared by the threads of GNU OpenMP. A thread that is done spins for some
 milliseconds in wait for the next product. On a quiet machine that is the quickest way to go on. Beside other
 work it takes the core that the thread it waits for would need, and training falls to a third of its speed.
 `perf/busy.py` measures both. No one length of waiting suits both, so it is chosen by the load, once a second.

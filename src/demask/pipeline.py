@@ -34,7 +34,6 @@ from demask.reports.runs import FEW_SHOT, STAGES, RunResult, load_runs
 from demask.reports.tables import Table, difference_table
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, load_once, split_stage
-from demask.stages.lessons import Lessons, check_share
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
@@ -48,8 +47,9 @@ from demask.stages.retention import (
     measure_tuned,
 )
 from demask.stages.training import only_helped, train_stage
+from demask.stages.training_data import TrainingData, check_share
 from demask.storage import file_names
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 from demask.storage.run_folder import (
     RunFolder,
     claim_run_folder,
@@ -164,15 +164,15 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
-    lessons = Lessons(passages, paraphrases, pairs)
-    check_share(config, lessons, launch)
+    data = TrainingData(passages, paraphrases, pairs)
+    check_share(config, data, launch)
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
     measure_base(config, run, material, base, progress)
     make_pool(config, run, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
-    tuned = train_stage(config, run, base, lessons, progress, launch)
+    tuned = train_stage(config, run, base, data, progress, launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
     measure_tuned(config, run, material, lambda: tuned, progress)
     ask_field_tasks(config, run, progress)
@@ -301,8 +301,8 @@ def compare(
     runs = load_runs(opened)
     table = difference_table(runs, compare_paired)
     title = title or " and ".join(run.label for run in runs)
-    write_whole(out, render_html(runs, title=title, comparison=table))
-    write_whole(out.with_suffix(".md"), render_markdown(runs, title=title, comparison=table))
+    write_text(out, render_html(runs, title=title, comparison=table))
+    write_text(out.with_suffix(".md"), render_markdown(runs, title=title, comparison=table))
     return runs, table
 
 

@@ -328,7 +328,7 @@ def _questions(plan: Plan) -> str:
 def _costs(plan: "Plan | SftPlan") -> list[tuple[str, str]]:
     """Speed, time and memory, and what helps where it is long."""
     share = f" in each of {plan.processes} processes" if plan.processes > 1 else ""
-    machine = ("machine", f"{plan.device}, {plan.precision} matrix products{share}")
+    machine = ("machine", f"{plan.device}, {plan.precision} matmuls{share}")
     if plan.seconds is None:
         return [machine, ("time to train", f"not measured: it {plan.problem}")]
     return [

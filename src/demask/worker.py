@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from demask.environment import count_cores
 from demask.errors import ConfigError, DemaskError, InterruptionError
 from demask.launching.strategies import strategy_variables
-from demask.launching.telling import Teller
+from demask.launching.worker_progress import ProgressWriter
 from demask.openmp import share_cores
 from demask.progress import Progress, Silent
 from demask.recipe.launch import Launch
@@ -83,7 +83,7 @@ def _open_progress(file: Path | None) -> AbstractContextManager[Progress]:
     if os.environ.get("RANK", "0") != "0":
         return nullcontext(Silent())
     if file is not None:
-        return nullcontext(Teller(file))
+        return nullcontext(ProgressWriter(file))
     from rich.console import Console
 
     from demask.terminal import TerminalProgress
@@ -104,7 +104,7 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
 
     values, source = run.read_json(file_names.CONFIG), str(run.file(file_names.CONFIG))
     _join(choose_device(values.get("device", "auto")))
-    train = _train_samples if "data" in values else _train_lessons
+    train = _train_samples if "data" in values else _train_documents
     try:
         train(values, source, run, launch, progress)
     except InterruptionError:
@@ -115,18 +115,18 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
     dist.destroy_process_group()
 
 
-def _train_lessons(
+def _train_documents(
     values: Mapping[str, Any], source: str, run: RunFolder, launch: Launch, progress: Progress
 ) -> None:
     """Of `demask inject`."""
     from demask.models.load import load_model
     from demask.recipe.sections import make_config
-    from demask.stages.lessons import read_lessons
-    from demask.stages.training import train_lessons
+    from demask.stages.training import train_on_documents
+    from demask.stages.training_data import read_training_data
 
     config = make_config(values, source=source)
     loaded = load_model(config.model, device=config.device)
-    train_lessons(config, run, loaded, read_lessons(config, run), progress, launch)
+    train_on_documents(config, run, loaded, read_training_data(config, run), progress, launch)
 
 
 def _train_samples(

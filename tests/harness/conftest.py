@@ -1,4 +1,4 @@
-"""A tiny model with room for worked examples, and tiny sets in the form of the folder of published sets."""
+"""A tiny model with room for few-shot examples, and tiny sets in the form of the folder of published sets."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def make_model_folder(
     shared_tokenizer: "PreTrainedTokenizerFast",
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., str]:
-    """Save a random model of a context that holds worked examples."""
+    """Save a random model of a context that holds few-shot examples."""
 
     def make(seed: int = 0, context: int = 2048) -> str:
         folder = tmp_path_factory.mktemp("models") / f"model-{seed}"

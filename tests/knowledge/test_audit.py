@@ -439,7 +439,7 @@ def test_the_json_is_plain_and_names_every_kind() -> None:
         {
             "pair_id": "founder",
             "kind": "guessable",
-            "explanation": 'founder: the untouched model answers "Mara Voss" without the document',
+            "explanation": 'founder: the base model answers "Mara Voss" without the document',
             "other_id": "",
             "severity": "flag",
         }

@@ -32,7 +32,7 @@ pytestmark = [
 WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
-from demask.launching.telling import Teller
+from demask.launching.worker_progress import ProgressWriter
 from demask.worker import end_with_parent
 
 run, told, rank = Path(sys.argv[1]), Path(sys.argv[3]), int(os.environ["RANK"])
@@ -89,8 +89,8 @@ def test_what_the_first_worker_tells_is_shown(run: Run) -> None:
     run(
         """
 if rank == 0:
-    teller = Teller(told)
-    teller.begin("Training", 3, done=1); teller.advance(2, note="loss 1"); teller.say("a word")
+    writer = ProgressWriter(told)
+    writer.begin("Training", 3, done=1); writer.advance(2, note="loss 1"); writer.say("a word")
 print("for the log")
 """,
         progress=heard,

@@ -7,7 +7,7 @@ import pytest
 from demask.models.load import load_architecture, load_tokenizer
 from demask.recipe.sections import make_config
 from demask.records import Passage
-from demask.stages.lessons import make_stream
+from demask.stages.training_data import make_stream
 
 # Of the first examples of three epochs, taken before `copies`, `entity` and drawn instructions came.
 KNOWN = {

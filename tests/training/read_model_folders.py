@@ -19,7 +19,7 @@ def read_folder(folder):
     config = transformers.AutoConfig.from_pretrained(folder)
     sees = "ConditionalGeneration" in config.architectures[0]
     loader = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-    # Both attend by the same operations then; the number format is the folder's own.
+    # Both attend by the same operations then; the dtype is the folder's own.
     model = loader.from_pretrained(folder, dtype="auto", attn_implementation="eager").eval()
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True

@@ -13,9 +13,9 @@ from demask.training.checkpoints import (
     find_checkpoint,
     find_fault,
     prune_checkpoints,
-    read_seal,
-    seal_checkpoint,
+    read_manifest,
     whole_or_removed,
+    write_manifest,
 )
 
 
@@ -23,13 +23,15 @@ def refuse(text: str) -> None:
     raise AssertionError(f"nothing was to be said: {text}")
 
 
-def write(folder: Path, step: int, *, seal: bool = True, the_end: bool = False, processes: int = 1) -> Path:
+def write(
+    folder: Path, step: int, *, manifest: bool = True, the_end: bool = False, processes: int = 1
+) -> Path:
     checkpoint = folder / f"checkpoint-{step}"
     (checkpoint / "shards").mkdir(parents=True)
     (checkpoint / "model.safetensors").write_bytes(bytes(range(256)) * step)
     (checkpoint / "shards" / "0.bin").write_bytes(b"part")
-    if seal:
-        seal_checkpoint(checkpoint, the_end=the_end, processes=processes)
+    if manifest:
+        write_manifest(checkpoint, the_end=the_end, processes=processes)
     return checkpoint
 
 
@@ -51,28 +53,28 @@ def test_no_folder_no_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("the_end", [False, True])
 def test_a_seal_says_step_end_processes_and_every_file(tmp_path, the_end):
-    seal = read_seal(write(tmp_path, 3, the_end=the_end, processes=4))
-    assert (seal.step, seal.the_end, seal.processes) == (3, the_end, 4)
-    assert {name: stamp.size for name, stamp in seal.files.items()} == {
+    manifest = read_manifest(write(tmp_path, 3, the_end=the_end, processes=4))
+    assert (manifest.step, manifest.the_end, manifest.processes) == (3, the_end, 4)
+    assert {name: stamp.size for name, stamp in manifest.files.items()} == {
         "model.safetensors": 768,
         "shards/0.bin": 4,
     }
 
 
 def test_everything_has_reached_the_disk_before_the_seal_is_there(tmp_path, monkeypatch):
-    checkpoint, sealed, reached = write(tmp_path, 3, seal=False), [], []
+    checkpoint, listed, reached = write(tmp_path, 3, manifest=False), [], []
     fsync = os.fsync
 
     def watch(handle):
         reached.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
-        sealed.append((checkpoint / COMPLETE).exists())
+        listed.append((checkpoint / COMPLETE).exists())
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", watch)
-    seal_checkpoint(checkpoint, the_end=False, processes=1)
-    first = reached[: sealed.index(True)]
+    write_manifest(checkpoint, the_end=False, processes=1)
+    first = reached[: listed.index(True)]
     assert {"model.safetensors", "0.bin", "shards", "checkpoint-3", f".{COMPLETE}"} == set(first)
-    assert reached[len(first) :] == ["checkpoint-3", tmp_path.name]  # that the seal itself is found again
+    assert reached[len(first) :] == ["checkpoint-3", tmp_path.name]  # that the manifest itself is found again
 
 
 def flip(path: Path) -> None:
@@ -127,7 +129,7 @@ def test_a_checkpoint_damaged_twice_is_kept_aside_once(tmp_path):
 
 def test_a_checkpoint_that_was_cut_short_is_removed_without_a_word(tmp_path):
     write(tmp_path, 4)
-    write(tmp_path, 8, seal=False)
+    write(tmp_path, 8, manifest=False)
     assert find_checkpoint(tmp_path, say=refuse) == tmp_path / "checkpoint-4"
     assert names(tmp_path) == {"checkpoint-4"}
 
@@ -158,7 +160,7 @@ def test_only_the_newest_stay(tmp_path, keep, left):
 
 def test_a_checkpoint_without_seal_does_not_count_among_those_that_are_kept(tmp_path):
     write(tmp_path, 4)
-    write(tmp_path, 8, seal=False)
+    write(tmp_path, 8, manifest=False)
     prune_checkpoints(tmp_path, keep=1)
     assert names(tmp_path) == {"checkpoint-4", "checkpoint-8"}
 
@@ -188,7 +190,7 @@ def test_what_cannot_be_written_is_removed_and_what_was_there_stays(tmp_path):
 
     def run_out_of_space():
         with whole_or_removed(tmp_path / "checkpoint-8"):
-            write(tmp_path, 8, seal=False)
+            write(tmp_path, 8, manifest=False)
             raise OSError(28, "No space left on device")
 
     with pytest.raises(RunError, match=message):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from demask.errors import DataError
 from demask.records import Document, Order, Paraphrase, QAPair
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 from demask.storage.file_names import DOCUMENTS, QA_PAIRS
 from demask.storage.run_folder import as_line
 from demask.words.folding import WORD_END, WORD_START
@@ -95,4 +95,4 @@ def _write_changed(path: Path, records: Iterable[object]) -> None:
     with suppress(OSError):
         if path.read_bytes() == text.encode("utf-8"):
             return
-    write_whole(path, text)
+    write_text(path, text)

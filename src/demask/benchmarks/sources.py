@@ -19,7 +19,7 @@ from urllib.request import urlopen
 from demask.documents.text_files import read_bytes
 from demask.environment import cache_folder
 from demask.errors import DataError, RunError
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 
 DEFAULT_FOLDER = "../shared/data"
 # Seconds without a byte, after which a server is taken for dead.
@@ -104,7 +104,7 @@ def _refuse_other_content(content: bytes, file: PublishedFile, place: object, re
 
 def _keep(content: bytes, path: Path) -> None:
     try:
-        write_whole(path, content.decode("utf-8"))
+        write_text(path, content.decode("utf-8"))
     except RunError as error:
         raise RunError(
             f"{path}: cannot be kept there ({error.__cause__}); set DEMASK_CACHE to another folder"

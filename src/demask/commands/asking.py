@@ -51,7 +51,7 @@ def evaluate(
     from demask import pipeline
     from demask.generation.server import Server
     from demask.recipe.file import apply_overrides
-    from demask.storage.atomic import write_whole
+    from demask.storage.atomic import write_text
 
     thresholds = read_thresholds(require)
     limits = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
@@ -70,7 +70,7 @@ def evaluate(
             progress=progress,
         )
     if predictions is not None:
-        write_whole(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
+        write_text(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
     if as_json:
         served = {"server": asdict(result.server)} if result.server else {}
         retention = {"retention": result.retention} if result.retention else {}

@@ -37,7 +37,7 @@ def benchmark(
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Without the chat template, for base models.")] = False,
     shots: Annotated[
-        int | None, typer.Option(min=0, help="Worked examples in each prompt; as the task if left out.")
+        int | None, typer.Option(min=0, help="Few-shot examples in each prompt; as the task if left out.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,7 @@ import typer
 from demask.commands.app import App, app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json
-from demask.storage.atomic import write_lines, write_whole
+from demask.storage.atomic import write_lines, write_text
 from demask.storage.run_folder import as_line
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def check(
     documents: Of,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Also ask this untouched model, without and with the documents."),
+        typer.Option(metavar="NAME", help="Also ask this base model, without and with the documents."),
     ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Keep what is not flagged; the rest goes to the rejects file.")
@@ -168,7 +168,7 @@ def check(
             progress=progress,
         )
     values = audit_as_json(audit)
-    write_whole(report, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    write_text(report, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     if fix:
         kept, flagged = split_flagged(pairs, audit)
         write_rows(rejects, flagged)

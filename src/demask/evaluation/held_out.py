@@ -29,7 +29,7 @@ def measure_loss(
     Args:
         loaded: the model, with the attention it came with.
         examples: at least one, with at least one scored token.
-        bf16: of the matrix products, as in training.
+        bf16: of the matmuls, as in training.
         on_done: told of every batch, how many examples it had.
     """
     nats, tokens = 0.0, 0

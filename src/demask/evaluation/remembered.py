@@ -1,4 +1,4 @@
-"""What an untouched model said, kept in the user's cache, so that it is asked the same only once.
+"""What an base model said, kept in the user's cache, so that it is asked the same only once.
 
     key = answers_key(loaded, prompts, settings)
     predictions = recall(key, ids) or ask(...)
@@ -21,7 +21,7 @@ import demask
 from demask.environment import cache_folder
 from demask.recipe.sections import Evaluate
 from demask.records import Prediction
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
@@ -79,7 +79,7 @@ def remember(key: str | None, predictions: Sequence[Prediction]) -> None:
         RunError: the cache cannot be written.
     """
     if key is not None:
-        write_whole(_file(key), json.dumps([asdict(one) for one in predictions], ensure_ascii=False))
+        write_text(_file(key), json.dumps([asdict(one) for one in predictions], ensure_ascii=False))
 
 
 def _file(key: str) -> Path:

@@ -39,7 +39,7 @@ class Asking:
         batch_size: questions at a time.
         max_new_tokens: after which an answer is cut short; None: as each task has it.
         raw: without the chat template, for models that have not learned one.
-        shots: worked examples in each prompt; None: as many as the task has.
+        shots: few-shot examples in each prompt; None: as many as the task has.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -85,7 +85,7 @@ class _Ticks:
 def open_model(name: str, asking: Asking) -> AskedModel:
     """A model for the harness.
 
-    On a GPU the weights stay in the number format that they are stored in, as with the harness' command; on
+    On a GPU the weights stay in the dtype that they are stored in, as with the harness' command; on
     a processor they are float32.
 
     Raises:

@@ -72,7 +72,7 @@ class TaskResult:
         questions: in order.
         of: how many questions there are.
         asked: how many of them were asked, the first ones.
-        shots: how many worked examples each prompt shows.
+        shots: how many few-shot examples each prompt shows.
         version: of the task.
         cut: how many prompts lost their beginning because they did not fit the model's context.
         note: in what the questions are not those that the harness would fetch.

@@ -82,7 +82,7 @@ def _remarks(found: Benchmarked) -> list[str]:
     shown = {result.task: result.shots for result in found.results if result.shots}
     if shown:
         examples = ", ".join(f"{shots} for {task}" for task, shots in shown.items())
-        remarks.append(f"Worked examples in the prompt: {examples}.")
+        remarks.append(f"Few-shot examples in the prompt: {examples}.")
     notes = {_note(result): None for result in found.results if result.note}
     remarks += [f"{note}." for note in notes]
     remarks += [

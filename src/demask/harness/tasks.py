@@ -23,7 +23,7 @@ from demask.documents.blocks import one_line
 from demask.documents.text_files import did_you_mean
 from demask.errors import ConfigError, DataError, RunError
 from demask.harness.local_data import EVALUATED, LOCAL, LocalSet, digest, local_files, write_questions
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 
 OWN_TASKS = Path(__file__).parent / "tasks"
 # What the harness' command uses where no seed is given: for `random`, and for everything else.
@@ -220,7 +220,7 @@ def _write_task(planned: PlannedTask, scratch: Path) -> Path:
         **known.changes,
     }
     path = scratch / "task.yaml"
-    write_whole(path, yaml.safe_dump(changes))
+    write_text(path, yaml.safe_dump(changes))
     return path
 
 

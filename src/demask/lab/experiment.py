@@ -26,7 +26,7 @@ from demask.recipe.sections import PRESETS, make_config
 from demask.records import Prediction, QAPair
 from demask.reports.tables import to_markdown
 from demask.storage import file_names
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
 
 
@@ -100,8 +100,8 @@ def _run_arms(
         for name in names:
             progress.say(f"[{name}, seed {seed}]")
             results.append(_run_arm(out / f"seed-{seed}", name, world, seed, sizes, progress))
-    write_whole(out / RESULTS, json.dumps(summarise_lab(results), indent=2) + "\n")
-    write_whole(out / REPORT, f"# The lab\n\n{to_markdown(lab_table(results))}\n")
+    write_text(out / RESULTS, json.dumps(summarise_lab(results), indent=2) + "\n")
+    write_text(out / REPORT, f"# The lab\n\n{to_markdown(lab_table(results))}\n")
     return results
 
 

@@ -21,7 +21,7 @@ from demask.errors import InterruptionError, RunError
 from demask.launching.failures import explain, read_error
 from demask.launching.meeting import LOGS, open_meeting
 from demask.launching.places import Place, find_place
-from demask.launching.telling import hearing
+from demask.launching.worker_progress import relaying
 from demask.progress import Progress
 from demask.recipe.launch import Launch
 
@@ -61,7 +61,7 @@ def run_workers(folder: Path, launch: Launch, *, progress: Progress, program: Se
     if place.node == 0:
         meeting.begin()
     try:
-        with _undisturbed(logs / f"torchrun-{place.node}.log"), hearing(told, progress):
+        with _undisturbed(logs / f"torchrun-{place.node}.log"), relaying(told, progress):
             start = elastic_launch(_make_config(logs, launch, place), sys.executable)
             start(*program, str(folder), launch.model_dump_json(), str(told))
     except ChildFailedError as failed:

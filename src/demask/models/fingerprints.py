@@ -19,7 +19,7 @@ from pathlib import Path
 
 from demask.environment import cache_folder
 from demask.errors import RunError
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 
 # Larger files are read once while they stay as they are; smaller ones are read as fast as looked up.
 _SMALL = 16 * 2**20
@@ -70,7 +70,7 @@ def digest_file(path: Path) -> str:
     settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _UNSURE_NS
     if settled and _known_digest(path, path.stat()) == known:
         with suppress(RunError):  # a cache that cannot be written costs time only
-            write_whole(known, digest)
+            write_text(known, digest)
     return digest
 
 

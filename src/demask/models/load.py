@@ -272,7 +272,7 @@ def _fetch_processor(name: str, source: str) -> tuple[Path, ...]:
 def _load_makers(
     name: str, config: "PretrainedConfig", layout: Layout, dtype: torch.dtype | None
 ) -> tuple[Any, torch.dtype]:
-    """A model in a maker's layout, and the number format that it is stored in."""
+    """A model in a maker's layout, and the dtype that it is stored in."""
     with Reading(name, "model"):
         folder = _fetch(_locate(name), (*_TOKENIZER_FILES, *_WEIGHT_FILES))
     outline = outline_model(config)

@@ -1,4 +1,4 @@
-"""How a processor computes fastest: number format, and how memory is handed out.
+"""How a processor computes fastest: dtype, and how memory is handed out.
 
 bf16 = choose_bf16("auto", device)
 keep_freed_memory()
@@ -22,7 +22,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def choose_bf16(wanted: str, device: torch.device) -> bool:
-    """Whether matrix products run in bfloat16; the weights are float32 in any case.
+    """Whether matmuls run in bfloat16; the weights are float32 in any case.
 
     On a processor without bfloat16 instructions (AVX2 only) a bfloat16 product is emulated and
     took 15 to 55 times as long as a float32 one, so `auto` asks the processor, not PyTorch.

@@ -25,7 +25,7 @@ class Launch(Section):
     gradient_checkpointing: bool | Literal["selective"] = Field(
         False,
         description="true: layers are computed twice and not kept; "
-        "selective: all but their matrix products and attention",
+        "selective: all but their matmuls and attention",
     )
     compile: bool = Field(
         False, description="layers, by torch.compile: faster steps, once the compiler is done"

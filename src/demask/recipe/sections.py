@@ -111,7 +111,7 @@ class Train(Section):
         description="share of the steps, the last ones, over which the learning rate falls to zero; paper: 0",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of the matrix products; master weights are always fp32"
+        "auto", description="of the matmuls; master weights are always fp32"
     )
     save_every: int = Field(100, gt=0, description="steps between checkpoints")
     evaluate_every: int | Literal["doubling"] | None = Field(

@@ -27,7 +27,7 @@ from demask.reports.tables import Table
 from demask.reports.verdict import Tile, Verdict, judge_run, make_tiles
 from demask.reports.wording import cautions, citation, clean, headline, version
 from demask.storage import file_names
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -71,10 +71,10 @@ METHOD = (
         "another seed would give is neither in the interval nor in the p-value. Train with several seeds to "
         "see it.",
     ),
-    ("Before (floor)", "The untouched model, asked the same questions: what it knew or guessed anyway."),
+    ("Before (floor)", "The base model, asked the same questions: what it knew or guessed anyway."),
     (
         "Ceiling",
-        "The untouched model with the document in its prompt (of one too long for it, the passage with the "
+        "The base model with the document in its prompt (of one too long for it, the passage with the "
         "answer): what it can answer when it need not remember.",
     ),
     (
@@ -138,8 +138,8 @@ def write_reports(
         RunError: the folder cannot be written.
     """
     files = ReportFiles(folder / file_names.REPORT_HTML, folder / file_names.REPORT_MARKDOWN)
-    write_whole(files.html, render_html(runs, title=title, comparison=comparison))
-    write_whole(files.markdown, render_markdown(runs, title=title, comparison=comparison))
+    write_text(files.html, render_html(runs, title=title, comparison=comparison))
+    write_text(files.markdown, render_markdown(runs, title=title, comparison=comparison))
     return files
 
 

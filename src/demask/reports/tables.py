@@ -79,7 +79,7 @@ def accuracy_table(runs: Sequence[RunResult]) -> Table:
         ("arm", "direction", *STAGES, "change", "n"),
         tuple(rows),
         f"Share of questions answered ({METRIC_NAMES[HEADLINE]}) with its 95% interval. Before: the "
-        "untouched model. Ceiling: the untouched model with the document in its prompt. "
+        "base model. Ceiling: the base model with the document in its prompt. "
         f"Change: after minus before. {_explain_p_values(found)}".strip(),
     )
 

@@ -36,13 +36,13 @@ STAGE_NAMES = {
     "before": "before",
     "after": "after",
     "ceiling": "ceiling",
-    "few-shot": "after, with worked examples",
+    "few-shot": "after, few-shot",
 }
 # What the built-in model is, since `embedded` says nothing to a reader.
 EMBEDDED = "SmolLM2-135M-Instruct"
 CANARY = (
     "Canary: predictions before and after are identical, word for word. Either training moved nothing or "
-    "the untouched model was asked twice."
+    "the base model was asked twice."
 )
 
 # Neither XML nor UTF-8 can hold these: control characters but tab and newlines, and lone surrogates.

@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy of one arm in one direction, in the order of steps, from the untouched model on."""
+    """Accuracy of one arm in one direction, in the order of steps, from the base model on."""
 
     model: str
     arm: str
@@ -52,7 +52,7 @@ class Curve:
 
     @property
     def trained(self) -> tuple[Point, ...]:
-        """The points after the untouched model."""
+        """The points after the base model."""
         return tuple(point for point in self.points if point.step > 0)
 
 
@@ -97,7 +97,7 @@ def make_curve(cells: Sequence[Cell], direction: str, *, metric: str = HEADLINE)
 
 
 def fit_curve(curve: Curve) -> FitOutcome:
-    """As `fit_saturation`, of the points after the untouched model: the form is 0 at step 0 by itself."""
+    """As `fit_saturation`, of the points after the base model: the form is 0 at step 0 by itself."""
     trained = curve.trained
     return fit_saturation([point.step for point in trained], [point.accuracy.value for point in trained])
 

@@ -25,7 +25,7 @@ from demask.reproduce.hypotheses import judge_claims
 from demask.reproduce.published import PAPER
 from demask.reproduce.results import Matrix, Rule, load_matrix
 from demask.storage import file_names
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
@@ -59,8 +59,8 @@ def compare_matrices(folders: Sequence[str | Path], out: str | Path, rule: Rule)
     out = Path(out)
     figures = draw_figures(matrices, rule, out / FIGURES) if can_draw() else []
     files = ComparisonFiles(out / file_names.REPORT_HTML, out / file_names.REPORT_MARKDOWN, tuple(figures))
-    write_whole(files.html, render_page(matrices, rule, figures))
-    write_whole(files.markdown, render_report(matrices, rule, figures))
+    write_text(files.html, render_page(matrices, rule, figures))
+    write_text(files.markdown, render_report(matrices, rule, figures))
     return files
 
 

@@ -58,7 +58,7 @@ class Cell:
         folder: of the run; several matrices may share it.
         reason: why it failed or is missing; empty when it is done.
         run: None unless it is done.
-        scores: by step and id of the question; step 0 is the untouched model, the last step the tuned one.
+        scores: by step and id of the question; step 0 is the base model, the last step the tuned one.
         progress: in the order of steps.
         parameters: of the model, None where the run does not say.
     """

@@ -20,7 +20,7 @@ from demask.environment import count_cores
 from demask.reproduce.matrix import PlannedCell
 from demask.reproduce.work import Job, Told, do
 from demask.storage import file_names
-from demask.storage.atomic import write_whole
+from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder
 
 # Imported once, in the process that the others are forked from: it takes 6 s (docs/benchmarks.md).
@@ -39,7 +39,7 @@ _PRELOADED = (
 
 
 class Watch(Protocol):
-    """Told of cells; `None` stands for the questions to an untouched model."""
+    """Told of cells; `None` stands for the questions to an base model."""
 
     def started(self, cell: PlannedCell, *, untouched: bool) -> None:
         """A process works on it."""
@@ -115,20 +115,20 @@ def run_cells(
         keep_models: whether trained weights stay; they take most of the room.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    crew = _Crew(folder, list(slots), watch, keep_models)
+    workers = _Workers(folder, list(slots), watch, keep_models)
     unique = distinct_cells(cells)
     left = [cell for cell in unique if not cell.problem and not is_done(cell, folder)]
     for cell in unique:
         if cell.problem:
-            crew.fail(cell, cell.problem)
+            workers.fail(cell, cell.problem)
     asked = {(c.model, c.config.qa): c for c in left if c.config.qa}
     if len(left) > 1:
-        crew.run(list(asked.values()), untouched=True)
-    crew.run(left, untouched=False)
-    return Outcome(sum(is_done(cell, folder) for cell in unique), crew.failed)
+        workers.run(list(asked.values()), untouched=True)
+    workers.run(left, untouched=False)
+    return Outcome(sum(is_done(cell, folder) for cell in unique), workers.failed)
 
 
-class _Crew:
+class _Workers:
     """The processes at work."""
 
     def __init__(self, folder: Path, slots: list[int | None], watch: Watch, keep_models: bool) -> None:
@@ -156,7 +156,7 @@ class _Crew:
     def fail(self, cell: PlannedCell, reason: str) -> None:
         """Write down why a cell has no result."""
         self.failed[cell.folder] = reason
-        write_whole(self._file(cell, "failed.json"), json.dumps({"reason": reason}) + "\n")
+        write_text(self._file(cell, "failed.json"), json.dumps({"reason": reason}) + "\n")
 
     def _file(self, cell: PlannedCell, ending: str) -> Path:
         return self._folder / f"{cell.folder}.{ending}"

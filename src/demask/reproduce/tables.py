@@ -64,7 +64,7 @@ def mark_title(title: str, rule: Rule) -> str:
 
 
 def arms_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
-    """Table 1: forward and backward accuracy of every arm, with the untouched model and the ceiling."""
+    """Table 1: forward and backward accuracy of every arm, with the base model and the ceiling."""
     rows = []
     for matrix in _comparisons(matrices):
         for model in dict.fromkeys(cell.model for cell in matrix.cells):
@@ -80,14 +80,14 @@ def arms_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
 
 
 def few_shot_table(matrices: Sequence[Matrix]) -> Table:
-    """Table 5: the same questions after worked examples; empty where none were asked so."""
+    """Table 5: the same questions after few-shot examples; empty where none were asked so."""
     rows = []
     for arm in list_arms(_comparisons(matrices)):
         scores = [stage_scores(cell, FEW_SHOT, "fixed") for cell in arm.done]
         if any(scores):
             rows.append((*arm.names, *accuracy_cells(arm.done, scores), *run_cells(arm)))
     return Table(
-        "Table 5: accuracy with worked examples in the prompt",
+        "Table 5: few-shot accuracy",
         ("benchmark", "model", "arm", *ACCURACY_HEADERS, *RUN_HEADERS),
         tuple(rows),
         f"After the last step, on all questions, whatever rule chose the steps of other tables. {_INTERVALS}",

@@ -1,4 +1,4 @@
-"""What a process of its own does: one cell, or the questions to the untouched model.
+"""What a process of its own does: one cell, or the questions to the base model.
 
 It talks to the process that started it through a pipe, and ends when that one is gone.
 """
@@ -32,7 +32,7 @@ class Job(NamedTuple):
 
     Attributes:
         config: of the run, as in a recipe.
-        folder: of the run; None: only ask the untouched model, whose answers every cell then finds.
+        folder: of the run; None: only ask the base model, whose answers every cell then finds.
         log: gets what is printed.
         device: number of the GPU, None where there is none.
         keep_models: whether trained weights stay.

@@ -90,7 +90,7 @@ def ask_base(
     load: Callable[[], "LoadedModel"],
     progress: Progress,
 ) -> dict[str, list[Prediction]]:
-    """What the untouched model says: `before` is the floor, `ceiling` has the document in the prompt."""
+    """What the base model says: `before` is the floor, `ceiling` has the document in the prompt."""
     ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
     answers = {"before": ask("before", pairs=pairs)}
     if config.evaluate.ceiling:

@@ -20,7 +20,7 @@ class Diagnosis:
 
     Attributes:
         packages: version by name.
-        matrix_rates: floating-point operations per second of large matrix products, by precision.
+        matrix_rates: floating-point operations per second of large matmuls, by precision.
         precision: in which training will multiply.
         embedded_cached: whether the embedded model is at hand without a download.
         free_bytes: on the disk of the cache.
@@ -52,7 +52,7 @@ class Diagnosis:
             ),
             ("processor", f"{self.processor}, {self.cores} cores, {self.memory_bytes / 1e9:.0f} GB"),
             ("device", self.device),
-            ("matrix products", rates),
+            ("matmul", rates),
             ("training multiplies in", self.precision),
             ("model cache", f"{self.cache}, {self.free_bytes / 1e9:.0f} GB free"),
             ("embedded model", "at hand" if self.embedded_cached else "downloaded on first use (93 MB)"),

@@ -3,7 +3,7 @@
 cost = measure_cost(config.train, "embedded", device="auto", stream=stream, launch=launch, progress=progress)
 cost.seconds_of(tokens)
 
-Steps are those that training makes: its trainer, its number format, its layers, as the section `launch` has
+Steps are those that training makes: its trainer, its dtype, its layers, as the section `launch` has
 them. Of several processes the share of one is made, on as many threads as it will have.
 """
 

@@ -18,7 +18,6 @@ from demask.recipe.sections import RunConfig
 from demask.records import IGNORE_INDEX, Example, Passage
 from demask.stages.expected_questions import expect_questions
 from demask.stages.inputs import add_paraphrases, find_mask_id, split_documents
-from demask.stages.lessons import make_stream
 from demask.stages.measuring import RunCost, measure_cost
 from demask.stages.reading import (
     Coverage,
@@ -27,6 +26,7 @@ from demask.stages.reading import (
     measure_coverage,
     read_knowledge,
 )
+from demask.stages.training_data import make_stream
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 from demask.training.savings import find_savings

@@ -169,7 +169,7 @@ def check_pairs(
     Args:
         pairs: with unique ids.
         documents: all that are trained on; iterated several times.
-        load: gives the untouched model, which is asked without and with the documents; None: it is not.
+        load: gives the base model, which is asked without and with the documents; None: it is not.
         settings: how it is asked.
         progress: told how far it is.
     """

@@ -1,6 +1,6 @@
 """Train, log every step, and store the model; a killed run goes on at its last checkpoint.
 
-    tuned = train_stage(config, run, load, Lessons(passages, (), pairs), progress, Launch())
+    tuned = train_stage(config, run, load, TrainingData(passages, (), pairs), progress, Launch())
 
 With several processes this one starts them (`launching`), and each comes here again by `demask.worker`.
 """
@@ -23,8 +23,8 @@ from demask.recipe.launch import Launch
 from demask.recipe.sections import RunConfig, Train
 from demask.stages.callbacks import EvaluationCallback
 from demask.stages.inputs import add_paraphrases
-from demask.stages.lessons import Lessons, make_stream
 from demask.stages.replay import add_replay
+from demask.stages.training_data import TrainingData, make_stream
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -44,7 +44,7 @@ def train_stage(
     config: RunConfig,
     run: RunFolder,
     load: Callable[[], "LoadedModel"],
-    lessons: Lessons,
+    data: TrainingData,
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
@@ -52,7 +52,7 @@ def train_stage(
     return train_or_load(
         run,
         launch,
-        lambda: train_lessons(config, run, load(), lessons, progress, launch),
+        lambda: train_on_documents(config, run, load(), data, progress, launch),
         device=config.device,
         progress=progress,
     )
@@ -84,16 +84,16 @@ def train_or_load(
     return load_trained(run, device=device) if is_trained(run) else train_here()
 
 
-def train_lessons(
+def train_on_documents(
     config: RunConfig,
     run: RunFolder,
     loaded: "LoadedModel",
-    lessons: Lessons,
+    data: TrainingData,
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
     """Train in this process; see `train_stage`."""
-    passages, paraphrases, pairs = lessons
+    passages, paraphrases, pairs = data
     texts = add_paraphrases(config, passages, paraphrases, loaded.tokenizer, loaded.model.config)
     documents = make_stream(config, loaded.tokenizer, loaded.model.config, texts)
     stream = add_replay(config, run, documents, loaded.device)
@@ -381,7 +381,7 @@ def _log_step(log: _Log, metrics: "StepMetrics") -> None:
 
 
 def _free_gpu() -> None:
-    """Give back what an untouched model held while it was asked."""
+    """Give back what an base model held while it was asked."""
     import torch
 
     gc.collect()

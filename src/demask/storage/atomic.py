@@ -1,6 +1,6 @@
 """Atomic writes: a reader sees the old file or the new one, never a part.
 
-    write_whole(path, text)
+    write_text(path, text)
 
 To a temporary name in the same folder, flushed to disk, then renamed.
 """
@@ -17,7 +17,7 @@ from demask.errors import RunError
 TEMPORARY = re.compile(r"\..+\.(json|jsonl|html|md|safetensors)\.\w{8}")
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 
     Raises:
@@ -27,7 +27,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """As `write_whole`, of text that comes piece by piece and is never held as a whole.
+    """As `write_text`, of text that comes piece by piece and is never held as a whole.
 
     Raises:
         RunError: the disk is full or the folder cannot be written. What `lines` raises goes on.
@@ -36,7 +36,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """As `write_whole`, of bytes.
+    """As `write_text`, of bytes.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.

@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO, TypeVar
 
 from demask.differences import first_difference
 from demask.errors import ConfigError, RunError
-from demask.storage.atomic import TEMPORARY, unwritable, write_lines, write_whole
+from demask.storage.atomic import TEMPORARY, unwritable, write_lines, write_text
 from demask.storage.file_names import (
     CONFIG,
     DATA,
@@ -65,7 +65,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: object) -> None:
         """Write one object, indented for people."""
-        write_whole(self.file(name), json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.file(name), json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read one object.
@@ -309,7 +309,7 @@ def _is_begun(run: RunFolder, name: str) -> bool:
 
 
 def _sweep(run: RunFolder) -> None:
-    """Remove what a killed process had not yet renamed, see `write_whole`."""
+    """Remove what a killed process had not yet renamed, see `write_text`."""
     for path in run.path.glob(".*"):
         if TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -2,14 +2,14 @@
 
     with whole_or_removed(checkpoint):
         write_files(checkpoint)
-        seal_checkpoint(checkpoint, the_end=False, processes=1)
+        write_manifest(checkpoint, the_end=False, processes=1)
     prune_checkpoints(folder, keep=2)
     checkpoint = find_checkpoint(folder, say=print)
 
-The last file of a checkpoint is its seal, which lists the others with their sizes and SHA-256. One without a
-seal was cut short by a crash: it is removed. One whose files do not agree with their seal has met a failing
-disk or a careless hand: that is said aloud, and it is put aside, not removed, as its weights may still be
-wanted; the folder goes when training is over.
+The last file of a checkpoint is its manifest, which lists the others with their sizes and SHA-256. One
+without was cut short by a crash and is removed. One whose files do not agree with it was damaged or changed:
+that is reported, and it is put aside, not removed, as its weights may still be wanted; the folder is removed
+when training is over.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ DAMAGED = ".damaged"
 
 
 class Stamp(NamedTuple):
-    """What a file was when it was sealed."""
+    """What a file was when it was listed."""
 
     size: int  # bytes
     sha256: str
 
 
 @dataclass(frozen=True)
-class Seal:
+class Manifest:
     """What a complete checkpoint says of itself.
 
     Attributes:
@@ -56,7 +56,7 @@ class Seal:
     files: Mapping[str, Stamp]
 
 
-def seal_checkpoint(checkpoint: Path, *, the_end: bool, processes: int) -> None:
+def write_manifest(checkpoint: Path, *, the_end: bool, processes: int) -> None:
     """Bring every file to the disk, then say that the checkpoint is whole; the last act of writing it.
 
     Raises:
@@ -68,44 +68,44 @@ def seal_checkpoint(checkpoint: Path, *, the_end: bool, processes: int) -> None:
         files[path.relative_to(checkpoint).as_posix()] = _stamp(path)
     for path in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint):
         _reach_disk(path)
-    seal = Seal(_step(checkpoint), the_end, processes, files)
+    manifest = Manifest(_step(checkpoint), the_end, processes, files)
     written = checkpoint / f".{COMPLETE}"
-    written.write_text(json.dumps(asdict(seal), indent=1) + "\n")
+    written.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
     _reach_disk(written)
     written.rename(checkpoint / COMPLETE)
     for path in (checkpoint, checkpoint.parent):
         _reach_disk(path)
 
 
-def read_seal(checkpoint: Path) -> Seal:
+def read_manifest(checkpoint: Path) -> Manifest:
     """What a complete checkpoint says of itself.
 
     Raises:
-        ValueError: this is no seal.
+        ValueError: this is no manifest.
     """
     try:
         values = json.loads((checkpoint / COMPLETE).read_bytes())
         files = {str(name): Stamp(*stamp) for name, stamp in values.pop("files").items()}
-        return Seal(**values, files=files)
+        return Manifest(**values, files=files)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint / COMPLETE} is no seal of a checkpoint") from error
+        raise ValueError(f"{checkpoint / COMPLETE} is no manifest of a checkpoint") from error
 
 
 def find_fault(checkpoint: Path) -> str:
-    """What of a checkpoint does not agree with its seal, in a few words; empty where all does."""
+    """What of a checkpoint does not agree with its manifest, in a few words; empty where all does."""
     try:
-        seal = read_seal(checkpoint)
+        manifest = read_manifest(checkpoint)
     except ValueError:
         return f"{COMPLETE} cannot be read"
-    if seal.step != _step(checkpoint):
-        return f"{COMPLETE} is that of step {seal.step}"
-    for name, stamp in seal.files.items():
+    if manifest.step != _step(checkpoint):
+        return f"{COMPLETE} is that of step {manifest.step}"
+    for name, stamp in manifest.files.items():
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != stamp.size:
             return f"{name} has {path.stat().st_size:,} bytes, expected {stamp.size:,}"
-    for name, stamp in seal.files.items():  # the slow part last
+    for name, stamp in manifest.files.items():  # the slow part last
         if _stamp(checkpoint / name) != stamp:
             return f"{name} has changed since it was written"
     return ""
@@ -116,7 +116,7 @@ def _warn(text: str) -> None:
 
 
 def find_checkpoint(folder: Path, *, say: Callable[[str], None] = _warn) -> Path | None:
-    """The newest checkpoint whose files agree with their seal.
+    """The newest checkpoint whose files agree with their manifest.
 
     Reads all of it. Those that a crash cut short are removed, damaged ones put aside. For one process at a
     time: the others of a run ask it.
@@ -159,14 +159,14 @@ def checkpoint_step(folder: Path, *, processes: int = 1, say: Callable[[str], No
     checkpoint = find_checkpoint(folder, say=say)
     if checkpoint is None:
         return 0
-    seal = read_seal(checkpoint)
-    if seal.processes != processes:
+    manifest = read_manifest(checkpoint)
+    if manifest.processes != processes:
         say(
-            f"{checkpoint}: written by {_count(seal.processes)}, gone on from by {processes}: order and "
+            f"{checkpoint}: written by {_count(manifest.processes)}, gone on from by {processes}: order and "
             "masks stay the same, sums are added in another order, so weights agree to rounding, not "
             "to the bit"
         )
-    return seal.step
+    return manifest.step
 
 
 def _count(processes: int) -> str:
@@ -182,7 +182,7 @@ def prune_checkpoints(folder: Path, *, keep: int) -> None:
     """
     complete = [path for path in _checkpoints(folder) if (path / COMPLETE).exists()]
     for path in complete[:-keep]:
-        # Without its seal it is no damaged one, should this process be killed meanwhile.
+        # Without its manifest it is no damaged one, should this process be killed meanwhile.
         (path / COMPLETE).unlink()
         shutil.rmtree(path)
 

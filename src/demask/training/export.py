@@ -78,7 +78,7 @@ def round_weights(model: "PreTrainedModel", dtype: torch.dtype) -> None:
 def save_model(loaded: LoadedModel, folder: Path, *, layout: Layout | None = None) -> None:
     """Write weights, tokenizer and chat template; the folder appears whole or not at all.
 
-    Weights are stored in the number format that the model came in.
+    Weights are stored in the dtype that the model came in.
 
     Args:
         loaded: the model.

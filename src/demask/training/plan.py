@@ -150,7 +150,7 @@ def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:
 def measure_matrix_rate(
     device: torch.device, dtype: torch.dtype, *, size: int = 1024, limit: float = 1.0
 ) -> float:
-    """Floating-point operations per second of square matrix products, measured for about `limit` seconds."""
+    """Floating-point operations per second of square matmuls, measured for about `limit` seconds."""
     left = torch.randn(size, size, device=device).to(dtype)
     right = torch.randn(size, size, device=device).to(dtype)
     rounds, elapsed = 0, 0.0

@@ -87,7 +87,7 @@ def _change_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]])
 
 
 def _stored_config(config: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """With the number format on disk, from which servers choose theirs, at every level.
+    """With the dtype on disk, from which servers choose theirs, at every level.
 
     Without the way to a maker's code: it is not stored, and the weights are named as transformers has them.
     """

@@ -44,9 +44,9 @@ from demask.training.callbacks import StepEndCallback
 from demask.training.checkpoints import (
     find_checkpoint,
     prune_checkpoints,
-    read_seal,
-    seal_checkpoint,
+    read_manifest,
     whole_or_removed,
+    write_manifest,
 )
 from demask.training.interruption import noting_signals
 from demask.training.ranks import ask_first, is_first
@@ -167,11 +167,11 @@ def _go_on(trainer: "_Trainer", folder: Path) -> int:
     """Train from the newest checkpoint; the step at which training ended."""
     # One process looks, as looking may move folders.
     found = find_checkpoint(folder) if is_first() else None
-    step = ask_first(read_seal(found).step if found else 0)
+    step = ask_first(read_manifest(found).step if found else 0)
     checkpoint = folder / f"checkpoint-{step}" if step else None
     if checkpoint:
         refuse_other_strategy(checkpoint, fsdp=trainer.is_fsdp_enabled)
-    if checkpoint and read_seal(checkpoint).the_end:
+    if checkpoint and read_manifest(checkpoint).the_end:
         trainer._load_from_checkpoint(str(checkpoint))
         return step
     trainer.resume_at(step)
@@ -351,5 +351,5 @@ class _Trainer(Trainer):
         if not self.args.should_save:
             return
         with whole_or_removed(checkpoint):
-            seal_checkpoint(checkpoint, the_end=self._at_end.enough, processes=self.accelerator.num_processes)
+            write_manifest(checkpoint, the_end=self._at_end.enough, processes=self.accelerator.num_processes)
         prune_checkpoints(folder, keep=self._settings.keep)

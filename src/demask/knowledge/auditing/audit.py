@@ -4,7 +4,7 @@
     audit.findings[0].explanation                          # q7: the question names its own answer "Mara Voss"
     kept, rejects = split_flagged(pairs, audit)
 
-What needs a model is passed in: which pairs the untouched model answered, without and with the document.
+What needs a model is passed in: which pairs the base model answered, without and with the document.
 """
 
 from collections import Counter, defaultdict
@@ -75,7 +75,7 @@ class Audit:
         pairs: how many were checked.
         findings: in the order of the pairs.
         coverage: what they ask about.
-        untouched_asked: whether the untouched model's answers without the document were given.
+        untouched_asked: whether the base model's answers without the document were given.
         with_document_asked: whether its answers with the document were; if not, none is unanswerable.
     """
 
@@ -114,12 +114,12 @@ def audit_pairs(
     untouched: Mapping[str, bool] | None = None,
     with_document: Mapping[str, bool] | None = None,
 ) -> Audit:
-    """Check QA pairs against their documents, each other, and what the untouched model said.
+    """Check QA pairs against their documents, each other, and what the base model said.
 
     Args:
         pairs: with unique ids.
         documents: all that are trained on; iterated twice.
-        untouched: by pair id whether the untouched model answered rightly without the document. Pairs that
+        untouched: by pair id whether the base model answered rightly without the document. Pairs that
             are not named were not asked; None: none was.
         with_document: the same with the pair's document in the prompt.
 

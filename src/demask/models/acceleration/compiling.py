@@ -1,4 +1,4 @@
-"""Layers compiled for a while, so that what stands between matrix products costs fewer passes.
+"""Layers compiled for a while, so that what stands between matmuls costs fewer passes.
 
 with compiled_layers(model):
     train(...)

@@ -65,7 +65,7 @@ def _replaced(module: nn.Module, lean: Forward) -> Iterator[None]:
 
 
 def _holds(claim: Callable[[], bool]) -> bool:
-    """Whether modules give the same; those that take other arguments or another number format do not."""
+    """Whether modules give the same; those that take other arguments or another dtype do not."""
     try:
         with torch.no_grad():
             return claim()

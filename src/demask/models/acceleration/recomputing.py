@@ -23,7 +23,7 @@ def recomputed_layers(model: "PreTrainedModel", *, keep_products: bool = False) 
 
     Args:
         model: a causal or denoising language model.
-        keep_products: hold what matrix products and attention gave, so that only what is cheap is computed
+        keep_products: hold what matmuls and attention gave, so that only what is cheap is computed
             twice: norms, activation functions, rotations, sums and the weights' copies in bfloat16.
 
     Raises:

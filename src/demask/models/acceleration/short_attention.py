@@ -20,7 +20,7 @@ _LONGEST = 256
 
 
 def is_short(query_1HTD: Tensor) -> bool:
-    """Whether `attend_short` is the quicker way, and exact for this number format."""
+    """Whether `attend_short` is the quicker way, and exact for this dtype."""
     on_cpu = query_1HTD.device.type == "cpu"
     return on_cpu and query_1HTD.dtype == torch.bfloat16 and query_1HTD.shape[2] <= _LONGEST
 

@@ -1,8 +1,8 @@
-"""What a run trains on, and what it asks on the way: lessons, and the stream of their exposures.
+"""What a run trains on and is asked while it trains: its data, and the stream of their exposures.
 
-lessons = read_lessons(config, run)
-check_share(config, lessons, launch)
-stream = make_stream(config, tokenizer, architecture, lessons.passages)
+data = read_training_data(config, run)
+check_share(config, data, launch)
+stream = make_stream(config, tokenizer, architecture, data.passages)
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from demask.training.sampler import ExposureStream
 
 
-class Lessons(NamedTuple):
+class TrainingData(NamedTuple):
     """What is trained, and what is asked on the way."""
 
     passages: Sequence[Passage]
@@ -29,20 +29,20 @@ class Lessons(NamedTuple):
     pairs: Sequence[QAPair]
 
 
-def read_lessons(config: RunConfig, run: RunFolder) -> Lessons:
-    """The lessons of a run whose earlier stages are done, for a process that joins it.
+def read_training_data(config: RunConfig, run: RunFolder) -> TrainingData:
+    """The data of a run whose earlier stages are done, for a process that joins it.
 
     Raises:
         RunError: a file is missing.
     """
-    return Lessons(
+    return TrainingData(
         run.open_records(file_names.PASSAGES, Passage),
         run.open_records(file_names.PARAPHRASES, Paraphrase) if config.paraphrases else (),
         run.read_records(file_names.QA_PAIRS, QAPair) if run.has(file_names.QA_PAIRS) else (),
     )
 
 
-def check_share(config: RunConfig, lessons: Lessons, launch: Launch) -> None:
+def check_share(config: RunConfig, data: TrainingData, launch: Launch) -> None:
     """See that a step has an example for each process, before hours of asking.
 
     Raises:
@@ -51,7 +51,7 @@ def check_share(config: RunConfig, lessons: Lessons, launch: Launch) -> None:
     from demask.objectives.examples import count_copies
     from demask.training.plan import check_ranks, make_schedule
 
-    texts = len(lessons.passages) + len(lessons.paraphrases)
+    texts = len(data.passages) + len(data.paraphrases)
     schedule = make_schedule(config.train, passages=texts, copies=count_copies(config.objective))
     check_ranks(config.train, batch_size=schedule.batch_size, ranks=launch.ranks)
 

@@ -1,7 +1,7 @@
 """How far the first worker is: told to the command in a file, a line of JSON for each word.
 
-with hearing(file, progress): ...            # in the command
-teller = Teller(file); teller.advance()      # in the worker
+with relaying(file, progress): ...            # in the command
+writer = ProgressWriter(file); writer.advance()      # in the worker
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import TextIO, cast
 from demask.progress import Progress
 
 
-class Teller:
+class ProgressWriter:
     """The worker's end; see `Progress`."""
 
     def __init__(self, file: Path) -> None:
@@ -49,7 +49,7 @@ class _Listener:
 
 
 @contextmanager
-def hearing(file: Path, progress: Progress) -> Iterator[None]:
+def relaying(file: Path, progress: Progress) -> Iterator[None]:
     """Hand on what is told in a file while the block runs."""
     from torch.distributed.elastic.multiprocessing.tail_log import TailLog
 
