@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 import demask
-from demask.errors import RunError
+from demask.errors import ConfigError, RunError
+from demask.recipe.sections import make_config
+from demask.stages.planning import make_plan
 from demask.storage import file_names
 
 RETAIN = {"conversations": 2, "pool": 16}
@@ -80,3 +82,12 @@ def test_a_damaged_pool_is_named(settings: dict[str, Any], tmp_path: Path, cache
         (done.run_folder / name).unlink()
     with pytest.raises(RunError, match=r"replay.safetensors: cannot be read .* delete it"):
         demask.inject(**settings, out=tmp_path / "run")
+
+
+def test_a_masked_diffusion_model_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(ConfigError, match=r"retain.conversations is 2, expected 0"):
+        make_config({"model": "m", "documents": "d", "objective": "diffusion", "retain": RETAIN})
+
+
+def test_the_plan_says_that_replay_is_not_counted(settings: dict[str, Any]) -> None:
+    assert any("replays 2 conversations" in remark for remark in make_plan(make_config(settings)).remarks)

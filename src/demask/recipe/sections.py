@@ -269,6 +269,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_diffusion_model_does_not_replay(self) -> "RunConfig":
+        if self.retain.conversations and isinstance(self.objective, Diffusion):
+            raise ValueError(
+                f"retain.conversations is {self.retain.conversations}, expected 0: masked-diffusion models "
+                "cannot replay yet"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_stop_has_masks_to_probe_with(self) -> "RunConfig":
         objective = self.objective
         able = isinstance(objective, Demasking) and objective.mask_token != RANDOM_TOKEN

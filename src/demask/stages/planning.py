@@ -150,7 +150,7 @@ def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progres
         paraphrases=None if knowledge.paraphrases is None else len(knowledge.paraphrases),
         document_tokens=sum(stream.lengths),
         coverage=setting.coverage.share,
-        remarks=tuple(coverage_remarks(config, knowledge, setting.coverage)),
+        remarks=(*coverage_remarks(config, knowledge, setting.coverage), *_replay_remarks(config)),
         steps=stream.steps,
         batch_size=stream.batch_size,
         accumulation=cost.accumulation,
@@ -171,6 +171,12 @@ def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progres
             train, seconds, device=cost.device, what="documents", exposures=stream.exposures
         ),
     )
+
+
+def _replay_remarks(config: RunConfig) -> list[str]:
+    """What the plan does not count, as the conversations are drawn when the run starts."""
+    replayed = config.retain.conversations
+    return [f"each step also replays {replayed} conversations, which are not counted here"] * bool(replayed)
 
 
 def _count(setting: Setting, cost: RunCost, launch: Launch, progress: Progress) -> "_Tokens":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.environment import cache_folder
-from demask.errors import ConfigError, DataError, ModelError, RunError
+from demask.errors import DataError, ModelError, RunError
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.storage import file_names
@@ -39,17 +39,11 @@ def make_pool(
     """Have the base model write the pool, or take it from the user's cache.
 
     Raises:
-        ConfigError: the base is a masked-diffusion model.
         ModelError: the base model has nothing to say.
     """
     if not config.retain.conversations or run.has(file_names.REPLAY):
         return
     loaded = load()
-    if loaded.diffusion is not None:
-        raise ConfigError(
-            f"retain.conversations is {config.retain.conversations}: {config.model} is a masked-diffusion "
-            "model, which cannot replay yet; expected 0"
-        )
     file = _cached(config, loaded)
     if file is not None and file.exists():
         write_bytes(run.file(file_names.REPLAY), file.read_bytes())
