@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.errors import DemaskError
+from demask.openmp import share_cores
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig, make_config
 from demask.storage import file_names
@@ -57,6 +58,7 @@ class Told(NamedTuple):
 def do(job: Job, link: "Connection[Any, Any]") -> None:
     """Do a job in this process; exits with 1, the reason last in the log, when it cannot be done."""
     threading.Thread(target=_end_with_parent, args=(link,), daemon=True).start()
+    share_cores()  # a forked process has none of its parent's threads
     with job.log.open("a", encoding="utf-8", buffering=1) as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
