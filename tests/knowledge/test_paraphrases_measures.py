@@ -1,12 +1,10 @@
-"""How different texts are, and the summary of a set of paraphrases."""
+"""The summary of a set of paraphrases, and how different they are."""
 
-import builtins
 import json
 
 import pytest
 
-from demask.errors import RunError
-from demask.knowledge.paraphrasing.measures import Diversity, measure_diversity, summarise_paraphrases
+from demask.knowledge.paraphrasing.measures import summarise_paraphrases
 from demask.knowledge.paraphrasing.paraphrases import Reject
 from demask.records import Paraphrase, Passage, QAPair
 
@@ -17,46 +15,29 @@ TURNED = Paraphrase("orlin~same-order-2", "orlin", "Orlin was founded by Mara Vo
 LOST = Paraphrase("orlin~same-order-3", "orlin", "A town was founded.", "same-order")
 
 
-def test_texts_without_a_word_in_common_are_as_different_as_can_be() -> None:
-    assert measure_diversity([["a b c", "d e f"]]) == Diversity(1.0, 1.0, 0.0)
+def diversity(*groups: list[str]) -> float | None:
+    made = [
+        Paraphrase(f"d#{number}~same-order-{place}", "d", text, "same-order")
+        for number, texts in enumerate(groups)
+        for place, text in enumerate(texts, start=1)
+    ]
+    return summarise_paraphrases(made, [], passages=[]).distinct_2
 
 
-def test_equal_texts_are_as_alike_as_can_be() -> None:
-    alike = measure_diversity([["one two three four", "One, two, three, four!"] * 2])
-    assert alike.distinct_1 == pytest.approx(4 / 16)
-    assert alike.distinct_2 == pytest.approx(3 / 12)
+def test_texts_without_a_word_pair_in_common_are_as_different_as_can_be() -> None:
+    assert diversity(["a b c", "d e f"]) == 1.0
 
 
-def test_self_bleu_of_equal_texts_is_one() -> None:
-    assert measure_diversity([["one two three four five"] * 3]).self_bleu == pytest.approx(1.0)
+def test_case_and_punctuation_make_no_other_words() -> None:
+    assert diversity(["one two three four", "One, two, three, four!"]) == pytest.approx(3 / 6)
 
 
-def test_passages_count_alike() -> None:
-    some = measure_diversity([["a b", "c d"], ["a a", "a a", "a a"]])
-    assert some.distinct_1 == pytest.approx((1 + 1 / 6) / 2)
+def test_passages_count_alike_and_their_texts_are_not_compared_with_each_other() -> None:
+    assert diversity(["a b", "c d"], ["a b", "a b", "a b"]) == pytest.approx((1 + 1 / 3) / 2)
 
 
 def test_one_text_alone_has_no_diversity() -> None:
-    assert measure_diversity([["a b c"], []]) == Diversity(None, None, None)
-
-
-def test_of_many_texts_a_seeded_sample_is_compared() -> None:
-    texts = [f"text number {n} of a long line about {n * n} things" for n in range(60)]
-    assert measure_diversity([texts], seed=1) == measure_diversity([texts], seed=1)
-    assert measure_diversity([texts], seed=1).self_bleu != measure_diversity([texts], seed=2).self_bleu
-
-
-def test_missing_sacrebleu_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    ordinary = builtins.__import__
-
-    def without(name: str, *rest: object) -> object:
-        if name.startswith("sacrebleu"):
-            raise ImportError(name)
-        return ordinary(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(RunError, match=r"pip install 'demask\[questions\]'"):
-        measure_diversity([["a", "b"]])
+    assert diversity(["a b c"], ["a b c"]) is None
 
 
 def test_a_summary_counts_and_measures() -> None:
@@ -82,11 +63,6 @@ def test_without_pairs_the_words_tell_the_order() -> None:
     summary = summarise_paraphrases([made], [], passages=[Passage("d", "d", words)])
     assert summary.order_agreement == 1.0
     assert summary.answers_kept is None
-
-
-def test_paraphrases_of_two_passages_are_not_compared_with_each_other() -> None:
-    made = [Paraphrase(f"d#{n}~reversed-1", "d", "the same text", "reversed") for n in (1, 2)]
-    assert summarise_paraphrases(made, [], passages=[]).diversity.self_bleu is None
 
 
 def test_a_summary_of_nothing_has_no_shares() -> None:

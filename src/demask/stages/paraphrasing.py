@@ -1,6 +1,6 @@
 """Paraphrases of a run, which are trained with its passages: given in a file, or made.
 
-made = make_paraphrases(documents, Wanted(5), server=None, progress=progress)
+made = make_paraphrases(documents, Wanted(5), server=server, progress=progress)
 paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
 """
 
@@ -11,15 +11,13 @@ from demask import rundir
 from demask.config import RunConfig
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
-from demask.knowledge.english import load_english
 from demask.knowledge.paraphrasing.measures import Summary, summarise_paraphrases
 from demask.knowledge.paraphrasing.paraphrases import Reject, write_paraphrases
 from demask.knowledge.paraphrasing.prompts import make_prompt
-from demask.knowledge.paraphrasing.rules import make_paraphrases_by_rules
 from demask.progress import Progress
 from demask.records import Document, Order, Paraphrase, QAPair
 from demask.rundir import RunFolder
-from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer
+from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer, require_writer
 from demask.stages.reading import Knowledge
 
 if TYPE_CHECKING:
@@ -32,82 +30,65 @@ class Wanted(NamedTuple):
 
     of_each: int  # passage
     order: Order = "same-order"  # of the facts in them
-    seed: int = 0  # of the rules
-    include: tuple[str, ...] = ()  # what of a document's metadata a language model sees above a passage
+    include: tuple[str, ...] = ()  # what of a document's metadata the language model sees above a passage
 
 
 class Reworded(NamedTuple):
-    """Paraphrases with what could not be made, and how good they are."""
+    """Paraphrases with what could not be made, how good they are, and what they were expected to cost."""
 
     paraphrases: list[Paraphrase]
     rejects: list[Reject]
     summary: Summary
-    estimate: "Estimate | None" = None  # of what they cost, when a language model is paid for them
+    estimate: "Estimate"
 
 
 def make_paraphrases(
     documents: Sequence[Document],
     wanted: Wanted,
     *,
-    server: "Server | None",
+    server: "Server",
     pairs: Sequence[QAPair] = (),
     prices: "Prices | None" = None,
     dry_run: bool = False,
     progress: Progress,
 ) -> Reworded:
-    """Reword every passage some times.
+    """Have every passage reworded some times.
 
     Args:
         documents: iterated several times.
         wanted: how many, and in which order.
-        server: with the language model that writes them; None: rules do what rules can.
+        server: with the language model that writes them.
         pairs: whose answers must not get lost.
         prices: of the language model, to estimate the cost.
         dry_run: say what it would cost, and make nothing.
         progress: told how far it is, and what it will cost before the first call.
 
     Raises:
-        DemaskError: what makes them is not to be had.
+        DemaskError: the language model is not to be had.
     """
-    count, order, seed, include = wanted
+    count, order, include = wanted
     rejects: list[Reject] = []
     paraphrases: list[Paraphrase] = []
-    estimate = None
-    if server is not None:
-        complete = open_writer(server, progress)
-        prompts = (
-            make_prompt(passage, number, count=count, order=order)
-            for passage in cut_for_making(documents, include=include)
-            for number in range(1, count + 1)
-        )
-        estimate = announce_cost(list(prompts), complete, prices, progress)
-        if not dry_run:
-            progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
-            paraphrases += write_paraphrases(
-                cut_for_making(documents, include=include, progress=progress),
-                complete,
-                count=count,
-                order=order,
-                made_by=str(complete.server.model),
-                pairs=pairs,
-                on_rejected=rejects.append,
-            )
-            progress.say(describe_usage(complete.paid))
-    elif not dry_run:
-        progress.begin("Paraphrasing by rules", len(documents))
-        passages = cut_for_making(documents, include=include, progress=progress)
-        paraphrases += make_paraphrases_by_rules(
-            passages,
+    complete = open_writer(server, progress)
+    prompts = (
+        make_prompt(passage, number, count=count, order=order)
+        for passage in cut_for_making(documents, include=include)
+        for number in range(1, count + 1)
+    )
+    estimate = announce_cost(list(prompts), complete, prices, progress)
+    if not dry_run:
+        progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
+        paraphrases += write_paraphrases(
+            cut_for_making(documents, include=include, progress=progress),
+            complete,
             count=count,
             order=order,
-            seed=seed,
+            made_by=str(complete.server.model),
             pairs=pairs,
-            parse=load_english(),
             on_rejected=rejects.append,
         )
-    summary = summarise_paraphrases(
-        paraphrases, rejects, passages=cut_for_making(documents), pairs=pairs, seed=seed
-    )
+        progress.say(describe_usage(complete.paid))
+    summary = summarise_paraphrases(paraphrases, rejects, passages=cut_for_making(documents), pairs=pairs)
     return Reworded(paraphrases, rejects, summary, estimate)
 
 
@@ -117,6 +98,7 @@ def paraphrase_stage(
     """The paraphrases of a run: none, given, or made of its documents and kept in its folder.
 
     Raises:
+        ConfigError: they are to be made, and no language model is named.
         DataError: none could be made.
     """
     if knowledge.paraphrases is not None:
@@ -125,15 +107,15 @@ def paraphrase_stage(
         return tuple(run.read_records(rundir.PARAPHRASES, Paraphrase))
     made = make_paraphrases(
         knowledge.documents,
-        Wanted(int(config.paraphrases), seed=config.seed, include=config.include),
-        server=find_server(config.writer),
+        Wanted(int(config.paraphrases), include=config.include),
+        server=require_writer(find_server(config.writer), "writer.url"),
         pairs=pairs,
         progress=progress,
     )
     if not made.paraphrases:
         raise DataError(
-            "paraphrases: none of these documents could be reworded; give a file of paraphrases, or name a "
-            "server with DEMASK_SERVER_URL"
+            "paraphrases: the language model wrote none that passed the checks; give a file of paraphrases, "
+            "or name another model with writer.model"
         )
     run.write_rows(rundir.PARAPHRASES, made.paraphrases)
     progress.say(

@@ -17,65 +17,19 @@ from demask.knowledge.paraphrasing.numbers import find_numbers
 WORD = re.compile(r"[^\W_]+(?:['’.&][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s?\Z")
 # Capitalised in any English text.
-_NO_NAMES = frozenset(
-    {
-        "i",
-        "i'm",
-        "i've",
-        "i'd",
-        "i'll",
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "sir",
-        "ad",
-        "bc",
-        "ce",
-        "bce",
-        "am",
-        "pm",
-        "ok",
-    }
-)
+_NO_NAMES = frozenset("i i'm i've i'd i'll mr mrs ms dr sir ad bc ce bce am pm ok".split())
 _NO_OWNERS = frozenset(
-    {
-        "it",
-        "that",
-        "there",
-        "let",
-        "what",
-        "who",
-        "he",
-        "she",
-        "here",
-        "today",
-        "yesterday",
-        "everyone",
-        "one",
-    }
+    "it that there let what who he she here today yesterday everyone one".split()
 )
 # Names of one country that do not begin alike.
 _KIN = [
     frozenset(names.split())
     for names in (
-        "france french",
-        "britain british uk kingdom england english",
-        "america american us usa states",
-        "switzerland swiss",
-        "denmark danish",
-        "finland finnish",
-        "netherland netherlands dutch holland",
-        "poland polish",
-        "spain spanish",
-        "greece greek",
-        "turkey turkish",
-        "ireland irish",
-        "sweden swedish",
-        "scotland scottish",
-        "wale wales welsh",
-        "eu europe european",
-    )
+        "france french, britain british uk kingdom england english, america american us usa states, "
+        "switzerland swiss, denmark danish, finland finnish, netherland netherlands dutch holland, "
+        "poland polish, spain spanish, greece greek, turkey turkish, ireland irish, sweden swedish, "
+        "scotland scottish, wale wales welsh, eu europe european"
+    ).split(",")
 ]
 # "Germany" and "German", "Zorgon" and "Zorgonian" begin alike.
 _SAME_NAME_LETTERS = 4
