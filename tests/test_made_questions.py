@@ -300,7 +300,7 @@ def test_the_audit_asks_a_model_without_and_with_the_documents(
     code, out, _ = command("qa", "check", "qa.jsonl", "--documents", HANDBOOK / "welcome.md", *words)
     audit = json.loads(out)
     assert code == 0
-    assert audit["checked"] == {"untouched": True, "with_document": True}
+    assert audit["checked"] == {"closed_book": True, "open_book": True}
     assert audit["pairs"] > audit["counts"]["guessable"] == 0, "a random model knows nothing"
 
 

@@ -124,7 +124,7 @@ def check(
     documents: Of,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Also ask this untouched model, without and with the documents."),
+        typer.Option(metavar="NAME", help="Also ask this base model, without and with the documents."),
     ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Keep what is not flagged; the rest goes to the rejects file.")

@@ -34,7 +34,7 @@ class Wanted(NamedTuple):
 
 
 class Reworded(NamedTuple):
-    """Paraphrases with what could not be made, how good they are, and what they were expected to cost."""
+    """Paraphrases with what was set aside, a summary, and what they were expected to cost."""
 
     paraphrases: list[Paraphrase]
     rejects: list[Reject]
@@ -88,8 +88,7 @@ def make_paraphrases(
             on_rejected=rejects.append,
         )
         progress.say(describe_usage(complete.paid))
-    summary = summarise_paraphrases(paraphrases, rejects, passages=cut_for_making(documents), pairs=pairs)
-    return Reworded(paraphrases, rejects, summary, estimate)
+    return Reworded(paraphrases, rejects, summarise_paraphrases(paraphrases, rejects), estimate)
 
 
 def paraphrase_stage(

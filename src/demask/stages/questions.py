@@ -183,7 +183,7 @@ def check_pairs(
     Args:
         pairs: with unique ids.
         documents: all that are trained on; iterated several times.
-        load: gives the untouched model, which is asked without and with the documents; None: it is not.
+        load: gives the base model, which is asked closed-book and open-book; None: it is not.
         settings: how it is asked.
         progress: told how far it is.
     """
@@ -199,14 +199,14 @@ def check_pairs(
     )
     fitting = [pair for pair in pairs if pair.id in contexts]
     progress.begin("Asking without the documents", len(pairs))
-    untouched = ask_questions(loaded, pairs, settings, on_done=progress.advance)
+    closed_book = ask_questions(loaded, pairs, settings, on_done=progress.advance)
     progress.begin("Asking with the documents", len(fitting))
-    informed = ask_questions(loaded, fitting, settings, contexts=contexts, on_done=progress.advance)
+    open_book = ask_questions(loaded, fitting, settings, contexts=contexts, on_done=progress.advance)
     return audit_pairs(
         pairs,
         documents,
-        untouched=_judge(untouched, pairs),
-        with_document=_judge(informed, fitting),
+        closed_book=_judge(closed_book, pairs),
+        open_book=_judge(open_book, fitting),
     )
 
 

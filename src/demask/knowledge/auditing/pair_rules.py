@@ -99,20 +99,20 @@ def check_pair(asked: AskedPair, text: DocumentWords) -> Iterator[Finding]:
 
 
 def check_predictions(
-    pair: QAPair, *, untouched: Mapping[str, bool] | None, with_document: Mapping[str, bool] | None
+    pair: QAPair, *, closed_book: Mapping[str, bool] | None, open_book: Mapping[str, bool] | None
 ) -> Iterator[Finding]:
-    """What the untouched model's answers say about a pair; a pair that was not asked is not judged."""
-    if untouched is not None and untouched.get(pair.id, False):
+    """What the base model's answers say about a pair; a pair that was not asked is not judged."""
+    if closed_book is not None and closed_book.get(pair.id, False):
         yield Finding(
             pair.id,
             "guessable",
-            f"{pair.id}: the untouched model answers {quote(pair.answers[0])} without the document",
+            f"{pair.id}: the base model answers {quote(pair.answers[0])} without the document",
         )
-    if with_document is not None and not with_document.get(pair.id, True):
+    if open_book is not None and not open_book.get(pair.id, True):
         yield Finding(
             pair.id,
             "unanswerable",
-            f"{pair.id}: the untouched model does not answer {quote(pair.answers[0])} with the document in "
+            f"{pair.id}: the base model does not answer {quote(pair.answers[0])} with the document in "
             "its prompt",
         )
 
