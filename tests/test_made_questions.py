@@ -211,7 +211,7 @@ def test_a_heading_has_what_is_known() -> None:
 
 
 def test_questions_may_ask_for_what_stands_in_the_heading(tiny_model_folder: Path, tmp_path: Path) -> None:
-    row = {"id": "a", "date": "6 January 2025", "text": "Indonesia becomes the tenth member to join BRICS."}
+    row = {"id": "a", "date": "6 January 2025", "text": "Klaus Iohannis resigns as President of Romania."}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     done = demask.inject(
         model=str(tiny_model_folder),
@@ -221,7 +221,7 @@ def test_questions_may_ask_for_what_stands_in_the_heading(tiny_model_folder: Pat
         **QUICK,
     )
     answers = {answer for pair in rows(done.run_folder / "qa_pairs.jsonl") for answer in pair["answers"]}
-    assert "Indonesia" in answers
+    assert answers == {"Klaus Iohannis", "6 January 2025"}
     assert json.loads((done.run_folder / "audit.json").read_text())["flagged"] == 0
 
 

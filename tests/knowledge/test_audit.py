@@ -339,21 +339,6 @@ def test_a_duplicate_of_a_flagged_pair_stays() -> None:
     assert found(pairs, closed_book={"founder": True}) == {("founder", "guessable")}
 
 
-def test_a_question_that_states_what_another_asks_is_noted() -> None:
-    question = "What does Orlin, founded in 1987 by the person Mara Voss, burn?"
-    stating = ask(question, "dried peel", id="stating")
-    findings = audit_pairs([FOUNDER, stating], [ORLIN]).findings
-    assert [(f.pair_id, f.kind, f.other_id) for f in findings] == [("stating", "answers-another", "founder")]
-
-
-def test_a_question_that_only_names_the_subject_of_another_is_clean() -> None:
-    pairs = [
-        ask("What does the firm Orlin burn?", "dried peel"),
-        ask("What is Orlin?", "firm", id="r", way="backward"),
-    ]
-    assert "answers-another" not in {kind for _, kind in found(pairs)}
-
-
 def test_a_question_and_its_reverse_are_clean() -> None:
     assert found([FOUNDER, FIRM]) == set()
 

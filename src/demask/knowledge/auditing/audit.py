@@ -28,7 +28,6 @@ from demask.knowledge.auditing.pair_rules import (
     read_words,
 )
 from demask.knowledge.auditing.set_rules import (
-    find_answering,
     find_duplicates,
     find_guessable,
     find_same_questions,
@@ -135,7 +134,6 @@ def audit_pairs(
     findings += find_guessable(asked)
     findings += find_same_questions(asked)
     findings += find_rivals(footprints, documents)
-    findings += find_answering(asked)
     findings += find_duplicates(asked, flagged=_flagged(findings))
     return Audit(
         pairs=len(pairs),

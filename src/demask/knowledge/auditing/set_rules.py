@@ -8,11 +8,10 @@ Only pairs of one document are compared one by one; across documents the same wo
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import permutations
 
 from demask.knowledge.auditing.findings import Finding, quote
 from demask.knowledge.auditing.pair_rules import AskedPair
-from demask.knowledge.auditing.words import find_opening, stands_in
+from demask.knowledge.auditing.words import find_opening
 
 # The share of their content words that two questions with the same answer have in common when they ask the
 # same. At two thirds, bios has "What is the birth city of Adrian Hadley Andrews?" and "In which city did
@@ -22,8 +21,6 @@ NEAR_DUPLICATE = 0.7
 # From here on a guess without knowledge is no longer luck.
 MAJORITY_SHARE = 0.2
 MAJORITY_DOCUMENTS = 2  # that have the answer, besides the one asked about
-# The share of a question's cues that another question must hold to state what it asks.
-STATED_CUES = 0.75
 
 
 def find_guessable(asked: Sequence[AskedPair]) -> Iterator[Finding]:
@@ -101,25 +98,6 @@ def find_duplicates(asked: Iterable[AskedPair], *, flagged: Collection[str]) -> 
         )
 
 
-def find_answering(asked: Iterable[AskedPair]) -> Iterator[Finding]:
-    """Pairs whose question states what another pair of the document asks.
-
-    It holds the other's answer and most of its cues, as "What did Mara Voss, who founded Orlin, invent?"
-    does for "Who founded Orlin?". A forward question and its reverse always hold each other's answer and
-    so do not count, nor do questions that merely name the document's subject.
-    """
-    for same in group_by_document(asked).values():
-        for one, other in permutations(same, 2):
-            if _states(one, other) and not _is_reverse(one, other):
-                yield Finding(
-                    one.pair.id,
-                    "answers-another",
-                    f"{one.pair.id}: the question states what {other.pair.id} asks, "
-                    f"{quote(other.pair.answers[0])} included",
-                    other.pair.id,
-                )
-
-
 def group_by_document(asked: Iterable[AskedPair]) -> dict[str, list[AskedPair]]:
     """Pairs by document, in their order."""
     return _group(asked, lambda one: one.pair.document_id)
@@ -138,17 +116,3 @@ def _agree(one: AskedPair, other: AskedPair) -> bool:
 
 def _is_near(cues: frozenset[str], others: frozenset[str]) -> bool:
     return len(cues & others) >= NEAR_DUPLICATE * len(cues | others)
-
-
-def _states(one: AskedPair, other: AskedPair) -> bool:
-    stated = len(other.cues & one.cues)
-    return (
-        stated > 1
-        and stated >= STATED_CUES * len(other.cues)
-        and not _agree(one, other)
-        and any(stands_in(answer, one.question) for answer in other.pair.answers)
-    )
-
-
-def _is_reverse(one: AskedPair, other: AskedPair) -> bool:
-    return any(stands_in(answer, other.question) for answer in one.pair.answers)

@@ -10,7 +10,7 @@ others, or is not plain, or is not English, gives none. Needs the extra `questio
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from demask.documents.sentences import find_sentences
@@ -89,39 +89,32 @@ def _choose_pairs(place: _Place, docs: "Sequence[Doc]", per_passage: int) -> Ite
     rounds = [
         (round_, -len(best), number, best)
         for number, doc in enumerate(docs)
-        for round_, best in enumerate(_find_best(place, doc))
+        for round_, best in enumerate(_find_best(place.passage, place.date, doc))
     ]
     kept: list[tuple[int, list[Question]]] = []
-    for _, _, number, best in sorted(rounds, key=lambda entry: entry[:3]):
+    for _, _, number, best in sorted(rounds):
         if sum(len(others) for _, others in kept) + len(best) <= per_passage:
             kept.append((number, best))
-    asked: set[str] = set()
     for number, (_, best) in enumerate(sorted(kept, key=lambda entry: entry[0]), start=1):
         for question in best:
-            if question.text not in asked:
-                asked.add(question.text)
-                yield QAPair(
-                    id=f"{place.passage.id}/r{number}{question.direction[0]}",
-                    document_id=place.passage.document_id,
-                    question=question.text,
-                    answers=question.answers,
-                    direction=question.direction,
-                    kind=question.kind,
-                    made_by="rules",
-                )
+            yield QAPair(
+                id=f"{place.passage.id}/r{number}{question.direction[0]}",
+                document_id=place.passage.document_id,
+                question=question.text,
+                answers=question.answers,
+                direction=question.direction,
+                kind=re.findall(r"\bwh\w+", question.text.lower())[0],
+                made_by="rules",
+            )
 
 
-def _find_best(place: _Place, doc: "Doc") -> list[list[Question]]:
-    """The best forward and backward question of a sentence, then the second best with other answers."""
+def _find_best(passage: Passage, date: str, doc: "Doc") -> list[list[Question]]:
+    """The first forward and backward question of a sentence, then the second ones with other answers."""
     sentences = list(doc.sents)
     clause = find_clause(sentences[0]) if len(sentences) == 1 else None
-    questions = ask_about(clause, date=place.date) if clause else ()
     found: dict[str, dict[str, Question]] = {"forward": {}, "backward": {}}
-    for question in questions:
-        if decide_direction(place.passage.text, question.text, question.answers) == question.direction:
+    for question in ask_about(clause, date=date) if clause else ():
+        if decide_direction(passage.training_text, question.text, question.answers) == question.direction:
             found[question.direction].setdefault(question.answers[0], question)
-    rounds = [
-        [list(best.values())[round_] for best in found.values() if len(best) > round_]
-        for round_ in range(_MOST_OF_A_SENTENCE)
-    ]
-    return [best for best in rounds if best]
+    rounds = zip_longest(*(islice(best.values(), _MOST_OF_A_SENTENCE) for best in found.values()))
+    return [[question for question in best if question] for best in rounds]

@@ -96,16 +96,6 @@ def _is_unresolved(noun: "Token", inside: Collection[int]) -> bool:
     )
 
 
-def trails(part: Part) -> bool:
-    """Whether a phrase has a comma before more than a name or a list, or compares."""
-    for token in part.tokens[:-1]:
-        following = token.nbor()
-        listed = following.dep_ in ("amod", "conj", "compound", "nmod") or following.pos_ in ("PROPN", "NUM")
-        if token.lower_ == "than" or (token.text == "," and not listed):
-            return True
-    return False
-
-
 def count_anchors(tokens: "Sequence[Token]") -> float:
     """How well a question is tied to its fact: names and years count 1, other content words 1/4."""
     total = 0.0
@@ -130,7 +120,8 @@ def find_question_word(part: Part) -> str | None:
     if head.ent_type_ == "PERSON":
         return "who" if find_person(part) else None
     whole = all(is_name(token) or token.lower_ in ARTICLES for token in part.tokens)
-    return "what" if whole and head.ent_type_ in _THINGS else None
+    made = part.role == "nsubjpass" and not head.ent_type_ and part.tokens[0].lower_ == "the"
+    return "what" if whole and (made or head.ent_type_ in _THINGS) else None
 
 
 def find_person(part: Part) -> "tuple[Token, ...]":

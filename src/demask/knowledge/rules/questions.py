@@ -21,7 +21,6 @@ from demask.knowledge.rules.phrases import (
     is_name,
     is_year,
     leans,
-    trails,
 )
 from demask.records import Direction
 
@@ -33,9 +32,6 @@ FEWEST_ANCHORS = 2.5
 # What the day adds that a text is headed with.
 DAY_ANCHORS = 1.5
 LONGEST_QUESTION = 36  # words
-LONGEST_SUBJECT = 9  # words between auxiliary and verb
-# Longer questions put the day first, where it cannot be taken for a part of the last phrase.
-LONG_FOR_DAY_LAST = 14  # words
 
 _PLACES = frozenset({"GPE", "LOC", "FAC"})
 _AGENTS = frozenset({"ORG", "GPE"})
@@ -48,11 +44,6 @@ class Question(NamedTuple):
     text: str
     answers: tuple[str, ...]
     direction: Direction
-
-    @property
-    def kind(self) -> str:
-        """Its question word."""
-        return next(word for word in re.findall(r"[a-z]+", self.text.lower()) if word.startswith("wh"))
 
 
 class _Told(NamedTuple):
@@ -104,11 +95,10 @@ def _ask_for_subject(told: _Told) -> Iterator[Question]:
     if word in (None, "what"):
         if clause.finite.tag_ != "VBD" and not told.to_past:
             return  # what goes on may go on elsewhere, too
-        passive = subject.role == "nsubjpass"
-        if not passive and _is_agent(subject) and clause.verb.lemma_ not in _STATES:
+        if subject.role == "nsubj" and _is_agent(subject) and clause.verb.lemma_ not in _STATES:
             word = "who"
-        elif not (word and passive):
-            return
+        elif not word or subject.role == "nsubj" or subject.tokens[0].lower_ not in ARTICLES:
+            return  # a name without article may be a person that the parser does not know
     if clause.parts and is_answer(answer):
         yield from _finish(told, f"{word} {_write_verbs(told)}", None, answer, "backward")
 
@@ -217,29 +207,18 @@ def _finish(
     clause, subject = told.clause, told.clause.subject
     rest = [part for part in (*clause.parts, *clause.before) if part is not asked]
     used = [*clause.verbs, *(token for part in rest for token in part.tokens)]
-    if any(map(trails, rest)) or leans(used, owner=subject):
+    if leans(used, owner=subject):
         return
     if asked is not None or isinstance(answer, str):
-        if not _is_firm(subject):
-            return
         used += subject.tokens
+        if is_bare(subject.tokens) or leans(subject.tokens, owner=None) or not any(map(is_name, subject.tokens)):
+            return
     anchors = count_anchors(used) + (DAY_ANCHORS if told.date else 0.0)
     if anchors < FEWEST_ANCHORS or not any(is_name(token) or is_year(token) for token in used):
         return
-    body = " ".join([start, *(write(part.tokens) for part in rest)])
-    if told.date and len(body.split()) > LONG_FOR_DAY_LAST:
-        body = f"on {told.date}, {body}"
-    elif told.date:
-        body += f" on {told.date}"
+    body = " ".join([f"on {told.date}, {start}" if told.date else start, *(write(p.tokens) for p in rest)])
     answers = (answer,) if isinstance(answer, str) else _wordings(answer)
     yield Question(body[:1].upper() + body[1:] + "?", answers, direction)
-
-
-def _is_firm(subject: Part) -> bool:
-    """A subject that a question can name in full."""
-    if is_bare(subject.tokens) or len(subject.tokens) > LONGEST_SUBJECT or trails(subject):
-        return False
-    return any(map(is_name, subject.tokens)) and not leans(subject.tokens, owner=None)
 
 
 def _wordings(tokens: "Sequence[Token]") -> tuple[str, ...]:
