@@ -92,9 +92,10 @@ def _ask_for_subject(told: _Told) -> Iterator[Question]:
     answer = find_person(subject) or subject.tokens
     if clause.verb.lemma_ == "be" and not clause.auxiliaries:
         return  # "Who is a singer?" has many answers
+    past = told.to_past or clause.finite.tag_ == "VBD"
+    if not past and not (word == "who" and clause.auxiliaries):
+        return  # what goes on may go on elsewhere, too, and "Bash reads" is no person
     if word in (None, "what"):
-        if clause.finite.tag_ != "VBD" and not told.to_past:
-            return  # what goes on may go on elsewhere, too
         if subject.role == "nsubj" and _is_agent(subject) and clause.verb.lemma_ not in _STATES:
             word = "who"
         elif not word or subject.role == "nsubj" or subject.tokens[0].lower_ not in ARTICLES:
