@@ -18,9 +18,7 @@ WORD = re.compile(r"[^\W_]+(?:['’.&][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s?\Z")
 # Capitalised in any English text.
 _NO_NAMES = frozenset("i i'm i've i'd i'll mr mrs ms dr sir ad bc ce bce am pm ok".split())
-_NO_OWNERS = frozenset(
-    "it that there let what who he she here today yesterday everyone one".split()
-)
+_NO_OWNERS = frozenset("it that there let what who he she here today yesterday everyone one".split())
 # Names of one country that do not begin alike.
 _KIN = [
     frozenset(names.split())

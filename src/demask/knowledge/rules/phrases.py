@@ -58,7 +58,9 @@ def is_answer(tokens: "Sequence[Token]") -> bool:
 
 def is_bare(tokens: "Sequence[Token]") -> bool:
     """As "the Museum": a name that only says what kind of thing is meant."""
-    return len(tokens) == 2 and tokens[0].lower_ == "the" and tokens[1].ent_type_ not in ("GPE", "NORP", "LOC")
+    return (
+        len(tokens) == 2 and tokens[0].lower_ == "the" and tokens[1].ent_type_ not in ("GPE", "NORP", "LOC")
+    )
 
 
 def leans(tokens: "Sequence[Token]", *, owner: Part | None) -> bool:

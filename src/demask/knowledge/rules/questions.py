@@ -212,7 +212,11 @@ def _finish(
         return
     if asked is not None or isinstance(answer, str):
         used += subject.tokens
-        if is_bare(subject.tokens) or leans(subject.tokens, owner=None) or not any(map(is_name, subject.tokens)):
+        if (
+            is_bare(subject.tokens)
+            or leans(subject.tokens, owner=None)
+            or not any(map(is_name, subject.tokens))
+        ):
             return
     anchors = count_anchors(used) + (DAY_ANCHORS if told.date else 0.0)
     if anchors < FEWEST_ANCHORS or not any(is_name(token) or is_year(token) for token in used):
