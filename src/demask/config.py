@@ -186,7 +186,7 @@ class RunConfig(Section):
     max_questions: int = Field(200, gt=0, description="made ones that are asked, drawn evenly over documents")
     paraphrases: int | str = Field(
         0,
-        description="how many the language model of `writer` makes of each passage, to be trained with it; or a "
+        description="how many the language model of `writer` makes of each passage, to train with it; or a "
         "JSON Lines file of them",
     )
     writer: Writer = Field(default_factory=Writer)

@@ -11,10 +11,11 @@ import pytest
 
 from demask.benchmarks.sets import Benchmark, data_folder, load_wiki_events
 from demask.errors import DataError
-from demask.knowledge.auditing.audit import audit_as_json, audit_pairs, audit_rows, split_flagged
+from demask.knowledge.auditing.audit import audit_as_json, audit_pairs, split_flagged
 from demask.knowledge.auditing.findings import SEVERITIES
 from demask.knowledge.auditing.words import find_opening, make_plain, stands_in
 from demask.records import Direction, Document, QAPair
+from demask.terminal import render_audit
 
 ORLIN = Document("orlin", "The firm Orlin was founded in 1987 by Mara Voss. It burns dried peel.")
 FOUNDER = QAPair("founder", "orlin", "Which person founded Orlin in 1987?", ("Mara Voss",), "forward")
@@ -427,12 +428,10 @@ def test_the_json_is_plain_and_names_every_kind() -> None:
 
 
 def test_the_table_leaves_out_what_no_model_was_asked() -> None:
-    shown = [row.kind for row in audit_rows(audit_pairs([FOUNDER], [ORLIN]))]
-    assert shown == [kind for kind in SEVERITIES if kind != "unanswerable"]
-    asked = audit_rows(audit_pairs([FOUNDER], [ORLIN], open_book={"founder": False}))
-    row = next(row for row in asked if row.kind == "unanswerable")
-    assert (row.severity, row.findings) == ("flag", 1)
-    assert row.example.startswith("founder: ")
+    shown = list(render_audit(audit_pairs([FOUNDER], [ORLIN])).columns[0].cells)
+    assert shown[: len(SEVERITIES) - 1] == [kind for kind in SEVERITIES if kind != "unanswerable"]
+    asked = render_audit(audit_pairs([FOUNDER], [ORLIN], open_book={"founder": False}))
+    assert "unanswerable" in asked.columns[0].cells
 
 
 def test_documents_are_read_twice_and_none_is_kept_that_is_not_asked_about() -> None:

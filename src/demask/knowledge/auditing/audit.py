@@ -20,7 +20,7 @@ from demask.knowledge.auditing.documents import (
     find_footprint,
     find_rivals,
 )
-from demask.knowledge.auditing.findings import SEVERITIES, Finding, Kind, Severity
+from demask.knowledge.auditing.findings import SEVERITIES, Finding
 from demask.knowledge.auditing.pair_rules import (
     ask,
     check_pair,
@@ -88,15 +88,6 @@ class Kept(NamedTuple):
     rejects: tuple[dict[str, Any], ...]  # rows: the pair's fields and `reasons`
 
 
-class AuditRow(NamedTuple):
-    """One kind of finding, for a table."""
-
-    kind: Kind
-    severity: Severity
-    findings: int
-    example: str  # the first explanation, or empty
-
-
 def audit_pairs(
     pairs: Sequence[QAPair],
     documents: Iterable[Document],
@@ -162,11 +153,9 @@ def split_flagged(pairs: Sequence[QAPair], audit: Audit) -> Kept:
 def audit_as_json(audit: Audit) -> dict[str, Any]:
     """An audit as plain values for a JSON file.
 
-    Keys: `pairs`, `flagged` (pairs with a finding of severity flag), `checked` (how the base model was asked:
-    `closed_book`, `open_book`), `counts` (findings per kind, every kind named), `findings` (`pair_id`, `kind`,
-    `severity`, `explanation`, `other_id`), and `coverage`: `documents` (`document_id`, `forward`, `backward`,
-    `sentences`, `uncovered`), `without_pairs`, `directions` and `asked_sentences` (share in [0, 1], null
-    without sentences).
+    Keys: `pairs`, `flagged` (pairs with a finding of severity flag), `checked` (was the base model asked:
+    `closed_book`, `open_book`), `counts` (findings per kind, every kind named), `findings` (the fields of a
+    `Finding` and its `severity`) and `coverage` (the fields of `Coverage` and `asked_sentences`).
     """
     counts = Counter(finding.kind for finding in audit.findings)
     return {
@@ -177,17 +166,6 @@ def audit_as_json(audit: Audit) -> dict[str, Any]:
         "findings": [{**asdict(finding), "severity": finding.severity} for finding in audit.findings],
         "coverage": {**asdict(audit.coverage), "asked_sentences": audit.coverage.asked_sentences},
     }
-
-
-def audit_rows(audit: Audit) -> list[AuditRow]:
-    """One row per kind that was checked, those without findings included, flags first."""
-    rows = []
-    for kind, severity in SEVERITIES.items():
-        if kind == "unanswerable" and not audit.open_book:
-            continue
-        found = [finding.explanation for finding in audit.findings if finding.kind == kind]
-        rows.append(AuditRow(kind, severity, len(found), found[0] if found else ""))
-    return rows
 
 
 def _flagged(findings: Iterable[Finding]) -> frozenset[str]:

@@ -9,7 +9,6 @@ and counts only with a possessive: "Orlin's mayor".
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 from demask.knowledge.paraphrasing.numbers import find_numbers
@@ -75,20 +74,16 @@ def _read_words(text: str) -> _Words:
 def _capitalised_runs(text: str) -> Iterator[list[str]]:
     """Names that stand side by side, as a source may have them abbreviated."""
     run: list[str] = []
-    found = list(WORD.finditer(text))
-    for before, this in pairwise([None, *found]):
-        assert this is not None
-        between = text[before.end() if before else 0 : this.start()]
-        if run and between != " ":
+    end = 0
+    for found in WORD.finditer(text):
+        between, first, end = text[end : found.start()], end == 0, found.end()
+        begins = _starts_sentence(between, first) and not _is_initial_name(found[0])
+        named = found[0][0].isupper() and not begins
+        if run and (between != " " or not named):
             yield run
             run = []
-        if this[0][0].isupper() and not (
-            _starts_sentence(between, before is None) and not _is_initial_name(this[0])
-        ):
-            run.append(this[0])
-        elif run:
-            yield run
-            run = []
+        if named:
+            run.append(found[0])
     if run:
         yield run
 
