@@ -292,6 +292,16 @@ def test_questions_are_made_checked_and_fixed(command: Callable[..., tuple[int, 
     assert json.loads(Path("qa-audit.json").read_text())["counts"]["leak"] == 1
 
 
+def test_documents_of_which_rules_make_nothing_are_one_line(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
+    Path("list.txt").write_text("apples, pears, 12")
+    code, _, err = command("qa", "make", "list.txt", "--out", "qa.jsonl")
+    assert (code, "gives the rules a clear question; write some by hand, or name" in err) == (3, True)
+    assert not Path("qa.jsonl").exists()
+
+
 def test_the_audit_asks_a_model_without_and_with_the_documents(
     command: Callable[..., tuple[int, str, str]], tiny_model_folder: Path
 ) -> None:

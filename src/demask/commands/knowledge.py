@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demask.commands.app import App, app, going_on, open_terminal, print_json, show_progress
-from demask.errors import ConfigError
+from demask.errors import ConfigError, DataError
 from demask.options import Json
 from demask.rundir import as_line, write_lines, write_whole
 
@@ -72,9 +72,9 @@ def make(
 ) -> None:
     """Questions forward and backward, made of documents.
 
-    A language model behind a server writes them, or rules do (English only). Whether a question is
-    forward or backward is decided from the text. What cannot be used is set aside with its reasons. A
-    killed command goes on where it was: nothing is paid for twice.
+    A language model behind a server writes them, or rules do: English only, who, what, which, where and
+    when, and few. Whether a question is forward or backward is decided from the text. What cannot be used
+    is set aside with its reasons. A killed command goes on where it was: nothing is paid for twice.
     """
     from demask.stages.questions import make_pairs
 
@@ -94,6 +94,11 @@ def make(
     if dry_run:
         _print_cost(made.estimate, as_json)
         return
+    if not made.pairs and writer is None:
+        raise DataError(
+            "no sentence of these documents gives the rules a clear question; write some by hand, or name "
+            "the server of a language model with --server or DEMASK_SERVER_URL"
+        )
     write_rows(out, made.pairs)
     write_rows(rejects, made.rejects)
     asked_about = {pair.document_id for pair in made.pairs}
