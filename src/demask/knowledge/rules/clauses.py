@@ -56,8 +56,11 @@ def find_clause(sentence: "Span") -> Clause | None:
     finite = auxiliaries[0] if auxiliaries else verb
     if len(subjects) != 1 or finite.tag_ not in _FINITE or finite.i < subjects[0].i:
         return None
-    if any(child.dep_ in _BREAKING for child in verb.children) or (auxiliaries and finite.lower_ == "had"):
+    helps = not auxiliaries or (finite.lemma_ in ("be", "have") and finite.lower_ != "had")
+    if any(child.dep_ in _BREAKING for child in verb.children) or not helps:
         return None
+    if not all(token.lemma_.replace("-", "").isalpha() for token in (finite, verb)):
+        return None  # no verb that can be inflected
     others = [c for c in verb.lefts if c not in (*subjects, *auxiliaries) and c.dep_ != "punct"]
     fronts = [child for child in others if child.i < subjects[0].i]
     adverbs = [child for child in others if child.i > subjects[0].i and child.lower_ != "also"]
