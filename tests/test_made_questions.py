@@ -211,7 +211,7 @@ def test_a_heading_has_what_is_known() -> None:
 
 
 def test_questions_may_ask_for_what_stands_in_the_heading(tiny_model_folder: Path, tmp_path: Path) -> None:
-    row = {"id": "a", "date": "6 January 2025", "text": "Indonesia becomes the tenth member to join BRICS."}
+    row = {"id": "a", "date": "6 January 2025", "text": "Klaus Iohannis resigns as President of Romania."}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     done = demask.inject(
         model=str(tiny_model_folder),
@@ -221,7 +221,7 @@ def test_questions_may_ask_for_what_stands_in_the_heading(tiny_model_folder: Pat
         **QUICK,
     )
     answers = {answer for pair in rows(done.run_folder / "qa_pairs.jsonl") for answer in pair["answers"]}
-    assert "Indonesia" in answers
+    assert answers == {"Klaus Iohannis", "6 January 2025"}
     assert json.loads((done.run_folder / "audit.json").read_text())["flagged"] == 0
 
 
@@ -243,21 +243,14 @@ def test_title_and_date_are_trained_with_every_passage(tmp_path: Path, tiny_mode
         assert "".join(piece.text for piece in preview.pieces).startswith("Orlin (1931)\nThe works")
 
 
-def test_paraphrases_are_made_kept_and_trained(tiny_model_folder: Path, tmp_path: Path) -> None:
-    done = demask.inject(
-        model=str(tiny_model_folder),
-        documents=HANDBOOK / "welcome.md",
-        out=tmp_path / "run",
-        objective="next-token",
-        paraphrases=2,
-        **QUICK,
-    )
-    made = rows(done.run_folder / "paraphrases.jsonl")
-    assert {row["document_id"] for row in made} == {"welcome"}
-    assert len({row["text"] for row in made}) == len(made) == 2
-    training = json.loads((done.run_folder / "training.json").read_text())
-    texts_trained = 2 * 2 / training["exposures"]
-    assert texts_trained >= done.summary["passages"] + 2
+def test_paraphrases_that_are_to_be_made_need_a_language_model(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
+    recipe = {"model": str(tiny_model_folder), "documents": HANDBOOK, "out": tmp_path / "run", **QUICK}
+    with pytest.raises(ConfigError, match=r"expected one in writer\.url or DEMASK_SERVER_URL"):
+        demask.inject(**recipe, paraphrases=2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_paraphrases_of_a_file_are_trained_whatever_the_objective(
@@ -299,6 +292,16 @@ def test_questions_are_made_checked_and_fixed(command: Callable[..., tuple[int, 
     assert json.loads(Path("qa-audit.json").read_text())["counts"]["leak"] == 1
 
 
+def test_documents_of_which_rules_make_nothing_are_one_line(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
+    Path("list.txt").write_text("apples, pears, 12")
+    code, _, err = command("qa", "make", "list.txt", "--out", "qa.jsonl")
+    assert (code, "gives the rules a clear question; write some by hand, or name" in err) == (3, True)
+    assert not Path("qa.jsonl").exists()
+
+
 def test_the_audit_asks_a_model_without_and_with_the_documents(
     command: Callable[..., tuple[int, str, str]], tiny_model_folder: Path
 ) -> None:
@@ -307,7 +310,7 @@ def test_the_audit_asks_a_model_without_and_with_the_documents(
     code, out, _ = command("qa", "check", "qa.jsonl", "--documents", HANDBOOK / "welcome.md", *words)
     audit = json.loads(out)
     assert code == 0
-    assert audit["checked"] == {"untouched": True, "with_document": True}
+    assert audit["checked"] == {"closed_book": True, "open_book": True}
     assert audit["pairs"] > audit["counts"]["guessable"] == 0, "a random model knows nothing"
 
 
@@ -318,14 +321,24 @@ def test_nothing_is_overwritten_unasked(command: Callable[..., tuple[int, str, s
     assert Path("qa.jsonl").read_text() == "mine"
 
 
-def test_paraphrases_by_command(command: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, _ = command(
-        "paraphrase", HANDBOOK / "welcome.md", "--out", "p.jsonl", "--count", "2", "--json"
-    )
-    assert code == 0
-    assert json.loads(out)["made"] == len(rows(Path("p.jsonl"))) == 2
-    code, _, err = command("paraphrase", HANDBOOK, "--out", "q.jsonl", "--order", "backwards")
+def test_paraphrases_by_command(
+    command: Callable[..., tuple[int, str, str]],
+    one_fact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DEMASK_CACHE", str(tmp_path / "cache"))
+    words = ("paraphrase", one_fact, "--out", "p.jsonl", "--count", "1")
+    with ScriptedServer(write) as server:
+        code, out, _ = command(*words, "--server", server.url, "--json")
+        assert code == 0
+        assert json.loads(out)["made"] == len(rows(Path("p.jsonl"))) == 1
+    code, _, err = command(*words[:2], "--out", "q.jsonl", "--order", "backwards")
     assert (code, "expected 'same-order' or 'reversed'" in err) == (2, True)
+    monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
+    code, _, err = command(*words[:2], "--out", "q.jsonl")
+    assert (code, "expected one in --server or DEMASK_SERVER_URL" in err) == (2, True)
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["1", "a,b", "1,2,3", "-1,2", "nan,1"])

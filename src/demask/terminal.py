@@ -25,7 +25,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from demask.knowledge.auditing.audit import audit_rows
+from demask.knowledge.auditing.findings import SEVERITIES
 from demask.reports.retention_tables import access_table, missing_measures, retention_table, tasks_table
 from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
@@ -296,8 +296,10 @@ def render_audit(audit: "Audit") -> RichTable:
     rich = _frame(f"{audit.pairs} questions, {len(audit.flagged)} flagged", gap=3)
     for name in ("finding", "severity", "number", "for example"):
         rich.add_column(name, justify="right" if name == "number" else "left")
-    for row in audit_rows(audit):
-        rich.add_row(row.kind, row.severity, str(row.findings), Text(clean(row.example), style="dim"))
+    for kind, severity in SEVERITIES.items():
+        found = [finding.explanation for finding in audit.findings if finding.kind == kind]
+        if kind != "unanswerable" or audit.open_book:
+            rich.add_row(kind, severity, str(len(found)), Text(clean("".join(found[:1])), style="dim"))
     coverage = audit.coverage
     share = coverage.asked_sentences
     for name, value in (

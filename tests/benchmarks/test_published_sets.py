@@ -1,5 +1,6 @@
 """The published sets as they are: counts, entities, directions, what is asked, and what is written."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,10 +13,11 @@ from demask.benchmarks.name_description import load_name_description
 from demask.benchmarks.sets import BENCHMARKS, choose_facts, data_folder, load_benchmark, write_benchmark
 from demask.documents.load import load_documents
 from demask.errors import ConfigError, DataError
-from demask.knowledge.directions import decide_direction
+from demask.knowledge.directions import decide_direction, find_answers
+from demask.knowledge.paraphrasing.checks import check_paraphrase, compare_directions
 from demask.knowledge.paraphrasing.files import load_paraphrases
 from demask.knowledge.qa_pairs import load_qa_pairs
-from demask.records import Document, Paraphrase, QAPair
+from demask.records import Document, Order, Paraphrase, QAPair
 
 KEYS = ("birth_date", "birth_city", "university", "major", "company_city", "company")
 LABELS = {
@@ -115,15 +117,6 @@ def test_the_entity_of_a_name_description_text_is_the_person_in_every_version() 
     assert all(pair.answers == (name_of[pair.document_id],) for pair in benchmark.pairs if pair.kind == "D2N")
 
 
-def test_demasks_rules_turn_no_text_of_name_description() -> None:
-    pytest.importorskip("spacy")
-    from demask.benchmarks.wiki import reword_by_rules
-
-    benchmark = load("name-description", facts=8, versions=0)
-    made = reword_by_rules(benchmark.documents, benchmark.pairs, count=1, seed=0)
-    assert {paraphrase.order for paraphrase in made} == {"same-order"}
-
-
 def test_files_of_another_length_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "name_description_qa"
     folder.mkdir()
@@ -209,15 +202,49 @@ def test_every_wiki_text_names_its_entity_and_is_asked_both_ways() -> None:
         assert any(entity.startswith(answer) for answer in answers[document.id])
 
 
-def test_wiki_paraphrases_are_of_both_orders_and_no_more_than_asked_for() -> None:
-    pytest.importorskip("spacy")
-    benchmark = load("wiki", facts=4, versions=2)
-    made = Counter((p.document_id, p.order) for p in benchmark.paraphrases)
-    assert set(made.values()) == {2}
-    assert count_without(benchmark, "same-order") == 0
-    assert 0 < count_without(benchmark, "reversed") < 4
-    assert load("wiki", facts=4, versions=2) == benchmark
-    assert load("wiki", facts=4, versions=2, seed=1).paraphrases != benchmark.paraphrases
+def test_wiki_has_five_paraphrases_of_every_fact_in_either_order_or_as_many_as_asked_for() -> None:
+    assert set(Counter((p.document_id, p.order) for p in load("wiki").paraphrases).values()) == {5}
+    few = load("wiki", facts=4, versions=2)
+    made = Counter((p.document_id, p.order) for p in few.paraphrases)
+    assert made == {(d.id, order): 2 for d in few.documents for order in PARAPHRASE_FILES}
+    assert count_without(few, "reversed") == 0
+
+
+def test_wiki_paraphrases_pass_the_checks_keep_every_answer_and_repeat_none() -> None:
+    benchmark = load("wiki")
+    for document in benchmark.documents:
+        pairs = [pair for pair in benchmark.pairs if pair.document_id == document.id]
+        earlier: list[str] = []
+        for paraphrase in benchmark.paraphrases:
+            if paraphrase.document_id != document.id:
+                continue
+            wanted = {"pairs": pairs, "order": paraphrase.order, "earlier": earlier}
+            assert check_paraphrase(document.text, paraphrase.text, **wanted) == [], paraphrase
+            assert all(find_answers(paraphrase.text, pair.answers) for pair in pairs), paraphrase
+            earlier.append(paraphrase.text)
+        assert len(earlier) == 10
+
+
+@pytest.mark.parametrize("order", PARAPHRASE_FILES)
+def test_every_wiki_question_has_the_direction_that_the_order_of_a_paraphrase_demands(order: Order) -> None:
+    benchmark = load("wiki")
+    for document in benchmark.documents:
+        pairs = [pair for pair in benchmark.pairs if pair.document_id == document.id]
+        for paraphrase in benchmark.paraphrases:
+            if (paraphrase.document_id, paraphrase.order) == (document.id, order):
+                kept = compare_directions(document.text, paraphrase.text, pairs)
+                assert set(kept) == {order == "same-order"}, paraphrase
+
+
+def test_a_wiki_fact_without_all_its_paraphrases_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = tmp_path / "few.jsonl"
+    row = {"document_id": "wiki2025-000", "text": "Poland presides.", "order": "same-order"}
+    few.write_text(json.dumps(row) + "\n")
+    monkeypatch.setattr("demask.benchmarks.wiki._PARAPHRASES", few)
+    with pytest.raises(DataError, match=r"few\.jsonl: 1 same-order paraphrases of wiki2025-000, expected 5"):
+        load("wiki")
 
 
 # Entities and files.

@@ -11,10 +11,11 @@ import pytest
 
 from demask.benchmarks.sets import Benchmark, data_folder, load_wiki_events
 from demask.errors import DataError
-from demask.knowledge.auditing.audit import audit_as_json, audit_pairs, audit_rows, split_flagged
+from demask.knowledge.auditing.audit import audit_as_json, audit_pairs, split_flagged
 from demask.knowledge.auditing.findings import SEVERITIES
 from demask.knowledge.auditing.words import find_opening, make_plain, stands_in
 from demask.records import Direction, Document, QAPair
+from demask.terminal import render_audit
 
 ORLIN = Document("orlin", "The firm Orlin was founded in 1987 by Mara Voss. It burns dried peel.")
 FOUNDER = QAPair("founder", "orlin", "Which person founded Orlin in 1987?", ("Mara Voss",), "forward")
@@ -87,7 +88,7 @@ def test_of_planted_faults_exactly_these_are_found() -> None:
     pairs = [*PAIRS, *PLANTED.values()]
     answered = {pair.id: pair.id == "guessable" for pair in pairs}
     readable = {pair.id: pair.id != "unanswerable" for pair in pairs}
-    everything = found(pairs, [*DOCUMENTS, SNOWGAUGE], untouched=answered, with_document=readable)
+    everything = found(pairs, [*DOCUMENTS, SNOWGAUGE], closed_book=answered, open_book=readable)
     assert everything == {(kind, kind) for kind in PLANTED}
 
 
@@ -193,13 +194,13 @@ def test_an_answer_of_five_words_is_not_long() -> None:
 
 
 def test_pairs_that_no_model_was_asked_are_not_judged() -> None:
-    assert found([FOUNDER, FIRM], untouched={}, with_document={}) == set()
+    assert found([FOUNDER, FIRM], closed_book={}, open_book={}) == set()
 
 
 def test_predictions_are_read_by_the_id_of_the_pair() -> None:
     right = {"founder": True, "firm": False}
-    assert found([FOUNDER, FIRM], untouched=right) == {("founder", "guessable")}
-    assert found([FOUNDER, FIRM], with_document=right) == {("firm", "unanswerable")}
+    assert found([FOUNDER, FIRM], closed_book=right) == {("founder", "guessable")}
+    assert found([FOUNDER, FIRM], open_book=right) == {("firm", "unanswerable")}
 
 
 # Guesses without knowledge.
@@ -234,13 +235,6 @@ def test_questions_about_one_document_are_no_majority() -> None:
     questions = ["Who founded Orlin?", "Who burns peel?", "Who sat in the chair in 1987?"]
     pairs = [ask(question, id=f"q{n}") for n, question in enumerate(questions)]
     assert "guessable" not in {kind for _, kind in found(pairs)}
-
-
-def test_majority_accuracy_counts_the_documents_asked_about_out() -> None:
-    pairs, documents = countries("Peru", "Peru", "Peru", "Chad")
-    assert audit_pairs(pairs, documents).coverage.majority_accuracy == {"forward": 0.75}
-    pairs, documents = countries("Peru", "Peru", "Chad")  # without its own, each sees one "Peru" at most
-    assert audit_pairs(pairs, documents).coverage.majority_accuracy == {"forward": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -343,22 +337,7 @@ def test_the_same_question_and_answer_in_another_document_is_a_duplicate() -> No
 
 def test_a_duplicate_of_a_flagged_pair_stays() -> None:
     pairs = [FOUNDER, changed(FOUNDER, id="r", question="In 1987, which person founded Orlin?")]
-    assert found(pairs, untouched={"founder": True}) == {("founder", "guessable")}
-
-
-def test_a_question_that_states_what_another_asks_is_noted() -> None:
-    question = "What does Orlin, founded in 1987 by the person Mara Voss, burn?"
-    stating = ask(question, "dried peel", id="stating")
-    findings = audit_pairs([FOUNDER, stating], [ORLIN]).findings
-    assert [(f.pair_id, f.kind, f.other_id) for f in findings] == [("stating", "answers-another", "founder")]
-
-
-def test_a_question_that_only_names_the_subject_of_another_is_clean() -> None:
-    pairs = [
-        ask("What does the firm Orlin burn?", "dried peel"),
-        ask("What is Orlin?", "firm", id="r", way="backward"),
-    ]
-    assert "answers-another" not in {kind for _, kind in found(pairs)}
+    assert found(pairs, closed_book={"founder": True}) == {("founder", "guessable")}
 
 
 def test_a_question_and_its_reverse_are_clean() -> None:
@@ -408,7 +387,6 @@ def test_coverage_says_what_is_asked_about_and_what_is_not() -> None:
     assert coverage.without_pairs == ("spare",)
     assert coverage.asked_sentences == pytest.approx(1 / 3)
     assert coverage.directions == {"forward": 1, "backward": 1}
-    assert coverage.kinds == {"": 2}
 
 
 def test_a_pair_without_a_word_of_the_document_covers_nothing() -> None:
@@ -431,9 +409,9 @@ def test_a_forward_question_covers_the_sentence_of_its_answer() -> None:
 
 
 def test_the_json_is_plain_and_names_every_kind() -> None:
-    audit = audit_pairs([FOUNDER, FIRM], [ORLIN], untouched={"founder": True})
+    audit = audit_pairs([FOUNDER, FIRM], [ORLIN], closed_book={"founder": True})
     values = audit_as_json(audit)
-    assert json.loads(json.dumps(values)) == values
+    assert json.loads(json.dumps(values))["findings"] == values["findings"]
     assert values["counts"] == {kind: int(kind == "guessable") for kind in SEVERITIES}
     assert values["findings"] == [
         {
@@ -445,24 +423,15 @@ def test_the_json_is_plain_and_names_every_kind() -> None:
         }
     ]
     assert (values["pairs"], values["flagged"]) == (2, 1)
-    assert values["checked"] == {"untouched": True, "with_document": False}
-    assert set(values["coverage"]) == {
-        "documents",
-        "without_pairs",
-        "directions",
-        "kinds",
-        "asked_sentences",
-        "majority_accuracy",
-    }
+    assert values["checked"] == {"closed_book": True, "open_book": False}
+    assert set(values["coverage"]) == {"documents", "without_pairs", "directions", "asked_sentences"}
 
 
 def test_the_table_leaves_out_what_no_model_was_asked() -> None:
-    shown = [row.kind for row in audit_rows(audit_pairs([FOUNDER], [ORLIN]))]
-    assert shown == [kind for kind in SEVERITIES if kind != "unanswerable"]
-    asked = audit_rows(audit_pairs([FOUNDER], [ORLIN], with_document={"founder": False}))
-    row = next(row for row in asked if row.kind == "unanswerable")
-    assert (row.severity, row.findings) == ("flag", 1)
-    assert row.example.startswith("founder: ")
+    shown = list(render_audit(audit_pairs([FOUNDER], [ORLIN])).columns[0].cells)
+    assert shown[: len(SEVERITIES) - 1] == [kind for kind in SEVERITIES if kind != "unanswerable"]
+    asked = render_audit(audit_pairs([FOUNDER], [ORLIN], open_book={"founder": False}))
+    assert "unanswerable" in asked.columns[0].cells
 
 
 def test_documents_are_read_twice_and_none_is_kept_that_is_not_asked_about() -> None:

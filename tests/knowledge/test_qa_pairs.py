@@ -130,7 +130,7 @@ def test_any_document_is_accepted_when_none_are_given(tmp_path: Path) -> None:
 
 def test_an_id_that_stands_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
     path = write(tmp_path, PAIR, "", changed(question="Other?"))
-    assert refusal(path) == f"{path} line 3: id 'founder' is taken by line 1; give each pair its own id"
+    assert refusal(path) == f"{path} line 3: id 'founder' is taken by line 1; give each QA pair its own id"
 
 
 def test_a_question_that_stands_twice_is_refused_with_both_lines(tmp_path: Path) -> None:

@@ -2,29 +2,32 @@
 
 import itertools
 import re
+import sys
 
 import pytest
 
 from demask.errors import RunError
 from demask.knowledge.directions import decide_direction
 from demask.knowledge.english import load_english
-from demask.knowledge.rules.candidates import Candidate, is_sound
 from demask.knowledge.rules.pairs import is_english, make_pairs_by_rules
-from demask.knowledge.rules.words import past_tense, third_person
+from demask.knowledge.rules.questions import Question, inflect, is_sound
 from demask.records import Passage
 
 FACTS = {
-    "brics": "6 January 2025: Indonesia becomes the tenth member to join BRICS.",
-    "theatre": "The Palladium Theatre was designed by Martin Voss in 1931.",
-    "costumes": "The Palladium Theatre in Birmingham owns 300 costumes.",
-    "trees": "Martin Voss planted 300 cherry trees in Birmingham in 1931.",
     "romania": "12 February 2025: Klaus Iohannis resigns as President of Romania.",
-    "orlin": "In 1931, Martin Luther Voss acquired the Palladium Theatre in Birmingham. He sold it in 1940.",
-    "comet": "C/2024 G3 (ATLAS), a non-periodic comet, was dubbed The Great Comet of 2025.",
-    "band": "Obsidian Void is a Japanese rock band established by Quicksilver Records in Osaka.",
-    "schools": "As of August 2010, Victoria had 1,548 public schools and 214 independent schools.",
+    "theatre": "The Palladium Theatre was designed by Martin Voss in 1931.",
+    "trees": "Martin Voss planted 300 cherry trees in Birmingham in 1931.",
+    "lathe": "Peter Olsen bought the Marlow lathe in 2003.",
+    "bank": "WWE acquired the promotion Lucha Libre Worldwide in Mexico in 2025.",
+    "office": "The Lisbon office of Brackwater Instruments is run by David Ferreira.",
+    "wrapped": "In Scotland,\nVictor Hansen trained the divers\n  of Brackwater Instruments in 2008.",
+    "costumes": "The Palladium Theatre in Birmingham owns 300 costumes.",
+    "singer": "Martin Voss of Birmingham is a singer from London in England.",
+    "if": "Martin Voss planted 300 cherry trees in Birmingham in 1931 if it rained.",
+    "not": "Martin Voss did not plant 300 cherry trees in Birmingham in 1931.",
     "pronoun": "The Palladium Theatre sold it to Martin Voss of Birmingham in May 1931.",
     "leaning": "The company announced this in 1931. It was sold to them. These were the results.",
+    "museum": "The Museum acquired the Costiff collection of Vivienne Westwood in 2002.",
 }
 
 
@@ -41,62 +44,53 @@ def questions(pairs):
     return {pair.question: pair.answers[0] for pair in pairs}
 
 
-def test_subject_is_asked_for_with_the_date_that_heads_the_text(pairs):
-    asked = questions(pairs["brics"])
-    assert asked["Which country became the tenth member to join BRICS on 6 January 2025?"] == "Indonesia"
+def test_person_is_asked_for_by_who_with_the_day_that_heads_the_text(pairs):
+    assert questions(pairs["romania"]) == {
+        "On 12 February 2025, who resigned as President of Romania?": "Klaus Iohannis",
+        "When did Klaus Iohannis resign as President of Romania?": "12 February 2025",
+    }
 
 
-def test_person_is_asked_for_by_who(pairs):
-    assert (
-        questions(pairs["romania"])["Who resigned as President of Romania on 12 February 2025?"]
-        == "Klaus Iohannis"
-    )
+def test_place_and_time_are_asked_for_with_do_support(pairs):
+    asked = questions(pairs["trees"])
+    assert asked["When did Martin Voss plant 300 cherry trees in Birmingham?"] == "1931"
+    assert asked["Where did Martin Voss plant 300 cherry trees in 1931?"] == "Birmingham"
 
 
-def test_place_is_asked_for_with_do_support(pairs):
-    assert questions(pairs["trees"])["Where did Martin Voss plant 300 cherry trees in 1931?"] == "Birmingham"
-
-
-def test_number_is_asked_for_by_how_many(pairs):
-    asked = questions(pairs["costumes"])
-    assert asked["How many costumes does the Palladium Theatre in Birmingham own?"] == "300"
-
-
-def test_passive_is_asked_for_in_three_ways(pairs):
+def test_who_did_it_is_asked_of_a_passive(pairs):
     asked = questions(pairs["theatre"])
-    assert asked["Which theatre was designed by Martin Voss in 1931?"] == "The Palladium Theatre"
-    assert asked["By whom was the Palladium Theatre designed in 1931?"] == "Martin Voss"
-    assert asked["When was the Palladium Theatre designed by Martin Voss?"] == "1931"
+    assert asked["Who designed the Palladium Theatre in 1931?"] == "Martin Voss"
+    assert asked["What was designed by Martin Voss in 1931?"] == "The Palladium Theatre"
+    office = questions(pairs["office"])
+    assert office["Who runs the Lisbon office of Brackwater Instruments?"] == "David Ferreira"
+
+
+def test_a_noun_behind_a_name_makes_the_question_word(pairs):
+    asked = questions(pairs["lathe"])
+    assert asked["Which lathe did Peter Olsen buy in 2003?"] == "the Marlow lathe"
+
+
+def test_who_asks_for_a_company_that_did_something(pairs):
+    assert "WWE" in questions(pairs["bank"]).values()
+
+
+def test_lines_of_a_paragraph_are_one_sentence(pairs):
+    asked = questions(pairs["wrapped"])
+    assert asked["Who trained the divers of Brackwater Instruments in 2008 in Scotland?"] == "Victor Hansen"
 
 
 def test_answer_without_its_article_is_accepted_too(pairs):
     assert ("The Palladium Theatre", "Palladium Theatre") in [pair.answers for pair in pairs["theatre"]]
 
 
-def test_kind_told_beside_a_name_makes_the_question_word(pairs):
-    assert (
-        questions(pairs["comet"])["Which non-periodic comet was dubbed The Great Comet of 2025?"]
-        == "C/2024 G3"
-    )
+def test_only_question_words_are_used(pairs):
+    kinds = {pair.kind for pair in itertools.chain(*pairs.values())}
+    assert kinds <= {"who", "whom", "what", "which", "when", "where"}
 
 
-def test_definition_is_asked_for_by_its_kind(pairs):
-    asked = questions(pairs["band"])
-    assert (
-        asked["Which Japanese rock band was established by Quicksilver Records in Osaka?"] == "Obsidian Void"
-    )
-
-
-def test_cloze_is_marked_and_has_one_gap(pairs):
-    cloze = [pair for pair in pairs["schools"] if pair.kind == "cloze"]
-    assert {pair.direction for pair in cloze} == {"forward", "backward"}
-    assert all(pair.question.startswith('Which words fill the gap? "') for pair in cloze)
-    assert all(pair.question.count("____") == 1 for pair in cloze)
-
-
-def test_sentences_that_lean_on_others_are_left_out(pairs):
-    assert "leaning" not in pairs
-    assert "pronoun" not in pairs
+@pytest.mark.parametrize("id", ["leaning", "pronoun", "museum", "costumes", "singer", "if", "not"])
+def test_sentences_that_give_no_clear_question_give_none(pairs, id):
+    assert id not in pairs
 
 
 def test_every_pair_is_what_the_direction_check_says(pairs):
@@ -112,8 +106,8 @@ def test_no_question_holds_its_answer(pairs):
 @pytest.mark.parametrize("answer", ["Lebanon", "the Lebanese", "Aoun of Lebanon"])
 def test_answer_in_another_form_gives_itself_away(answer):
     question = "Whom did the Lebanese parliament elect?"
-    assert not is_sound(Candidate(question, (answer,), "who", "forward", 3.0))
-    assert is_sound(Candidate(question, ("Joseph Aoun",), "who", "forward", 3.0))
+    assert not is_sound(Question(question, (answer,), "forward"))
+    assert is_sound(Question(question, ("Joseph Aoun",), "forward"))
 
 
 def test_answers_are_short_and_stand_in_the_text(pairs):
@@ -136,21 +130,15 @@ def test_ids_say_sentence_and_direction(pairs):
     assert len(ids) == len(set(ids))
 
 
-def test_he_is_told_again_by_name_where_it_is_certain():
-    text = "In 1931, Martin Voss moved to Birmingham. In 1940, he acquired the Palladium Theatre in London."
-    asked = [pair.question for pair in make_pairs_by_rules([Passage("t", "t", text)], per_passage=9)]
-    assert any("Martin Voss" in question and "1940" in question for question in asked)
-
-
 def test_per_passage_is_a_limit():
-    passages = [Passage("s", "s", " ".join(FACTS[id] for id in ("orlin", "comet", "band", "schools")))]
+    passages = [Passage("s", "s", " ".join(FACTS[id] for id in ("trees", "theatre", "lathe", "office")))]
     assert len(list(make_pairs_by_rules(passages, per_passage=3))) == 3
     assert not list(make_pairs_by_rules(passages, per_passage=0))
 
 
 def test_same_passages_give_the_same_pairs(pairs):
-    again = list(make_pairs_by_rules([Passage("brics", "brics", FACTS["brics"])]))
-    assert again == pairs["brics"]
+    again = list(make_pairs_by_rules([Passage("lathe", "lathe", FACTS["lathe"])]))
+    assert again == pairs["lathe"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +162,7 @@ def test_passages_are_read_as_they_are_needed():
     def passages():
         for number in range(2000):
             read.append(number)
-            yield Passage(str(number), str(number), FACTS["brics"])
+            yield Passage(str(number), str(number), FACTS["lathe"])
 
     next(make_pairs_by_rules(passages()))
     assert len(read) < 1000
@@ -185,31 +173,25 @@ def test_english_is_told_from_other_languages():
     assert not is_english("La desembocadura del río estaba en el condado de Holanda.")
 
 
-def test_missing_model_is_one_line_that_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("demask.knowledge.english._MODEL", "en_no_such_model")
-    load_english.cache_clear()
+@pytest.mark.parametrize("missing", ["model", "lemminflect"])
+def test_missing_model_is_one_line_that_says_what_to_install(monkeypatch, missing):
+    if missing == "model":
+        monkeypatch.setattr("demask.knowledge.english._MODEL", "en_no_such_model")
+    else:
+        monkeypatch.setitem(sys.modules, "lemminflect", None)
     with pytest.raises(RunError, match=re.escape("pip install 'demask[questions]'")):
-        load_english()
-    load_english.cache_clear()
+        load_english.__wrapped__()  # past its cache
 
 
 @pytest.mark.parametrize(
-    ("lemma", "past"),
+    ("lemma", "tag", "form"),
     [
-        ("become", "became"),
-        ("join", "joined"),
-        ("carry", "carried"),
-        ("stop", "stopped"),
-        ("offer", "offered"),
-        ("free", "freed"),
+        ("become", "VBD", "became"),
+        ("carry", "VBD", "carried"),
+        ("stop", "VBD", "stopped"),
+        ("offer", "VBD", "offered"),
+        ("reach", "VBZ", "reaches"),
     ],
 )
-def test_past_tense(lemma, past):
-    assert past_tense(lemma) == past
-
-
-@pytest.mark.parametrize(
-    ("lemma", "form"), [("carry", "carries"), ("reach", "reaches"), ("be", "is"), ("play", "plays")]
-)
-def test_third_person(lemma, form):
-    assert third_person(lemma) == form
+def test_verbs_are_inflected(lemma, tag, form):
+    assert inflect(lemma, tag) == form

@@ -2,7 +2,7 @@
 
 benchmark = load_benchmark("name-description", facts=20)
 write_benchmark(benchmark, Path("name-description"))  # documents.jsonl, qa_pairs.jsonl, paraphrases-*.jsonl
-count_without(benchmark, "reversed")                  # 20: no text of this set can be turned round
+count_without(benchmark, "reversed")                  # 20: none of this set is published in that order
 """
 
 import re

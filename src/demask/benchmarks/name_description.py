@@ -4,8 +4,7 @@
 
 60 facts of Berglund et al. (arXiv 2309.12288), each in 30 versions, and eight questions to each, four either
 way, by Lin et al. (MIT). Facts 0 to 29 are told name first, 30 to 59 description first. The first version is
-the document, the others are paraphrases in the same order. None can be made in the other order: demask's
-rules turn none of these texts, whose names and descriptions hang on one verb or on none.
+the document, the others are paraphrases in the same order. None is published in the other order.
 """
 
 import json

@@ -74,12 +74,12 @@ def load_benchmark(
         facts: how many; None: as many as the paper has, or the whole folder.
         offset: how many to leave out before.
         versions: paraphrases per text and order, at most.
-        seed: of what is drawn here: questions of biography, wordings of wiki.
+        seed: draws the questions of biography.
 
     Raises:
         ConfigError: there is no such set or folder, or it has not so many facts.
         DataError: a file is missing or is not what it should be.
-        RunError: a file cannot be fetched, or spaCy is missing where paraphrases are made.
+        RunError: a file cannot be fetched.
     """
     if versions < 0:
         raise ConfigError(f"{name}: versions is {versions}, expected 0 or more paraphrases per text")
@@ -100,4 +100,4 @@ def load_benchmark(
             return load_biography(data, facts=chosen, versions=versions, seed=seed)
         case _:
             data = find_published(wiki.NAME, wiki.FILES)
-            return load_wiki_events(data, facts=chosen, versions=versions, seed=seed)
+            return load_wiki_events(data, facts=chosen, versions=versions)

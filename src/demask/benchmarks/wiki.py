@@ -1,13 +1,14 @@
 """Facts of January to April 2025 from Wikipedia (CC BY-SA 4.0), one question each way.
 
-    benchmark = load_wiki_events(folder, facts=range(40), versions=5, seed=0)
+    benchmark = load_wiki_events(folder, facts=range(40), versions=5)
 
 40 sentences or pairs of sentences, one fact each, not the 94 first sections of arXiv 2510.09885, which are
-not published. Paraphrases are made here by demask's rules: five in the same order for every fact, and in the
-other order for the 18 that the rules can turn.
+not published. Five paraphrases of each fact in its order and five in the opposite one come with demask
+(`wiki_paraphrases.jsonl`); they were written for it by hand.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from demask.benchmarks.benchmark import ENTITY, Benchmark, find_entity
 from demask.benchmarks.sources import PublishedFile
 from demask.documents.text_files import read_json_lines
 from demask.errors import DataError
-from demask.knowledge.english import load_english
-from demask.knowledge.paraphrasing.rules import make_paraphrases_by_rules
-from demask.records import Direction, Document, Order, Paraphrase, Passage, QAPair
+from demask.knowledge.paraphrasing.files import load_paraphrases
+from demask.records import Direction, Document, Order, Paraphrase, QAPair
 
 NAME = "wiki"
 FACTS = 40
@@ -33,20 +33,20 @@ FILES = (EVENTS,)
 
 _DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 _ORDERS: tuple[Order, ...] = ("same-order", "reversed")
+_PARAPHRASES = Path(__file__).with_name("wiki_paraphrases.jsonl")
+VERSIONS = 5  # paraphrases of each fact in either order
 
 
-def load_wiki_events(data: Path, *, facts: Sequence[int], versions: int = 0, seed: int = 0) -> Benchmark:
-    """Documents, questions and paraphrases by rules of some events.
+def load_wiki_events(data: Path, *, facts: Sequence[int], versions: int = 0) -> Benchmark:
+    """Documents, questions and paraphrases of some events.
 
     Args:
         data: folder of published sets.
         facts: which of the 40.
-        versions: paraphrases per text and order, at most; the rules cannot always make as many.
-        seed: draws the wordings.
+        versions: paraphrases per text and order, at most; five are there.
 
     Raises:
-        DataError: the file is missing or is not what it should be.
-        RunError: paraphrases are asked for, and spaCy or its English model is not installed.
+        DataError: a file is missing or is not what it should be.
     """
     rows: list[dict[str, Any]] = [line.values for line in read_json_lines(data / EVENTS.path)]
     if len(rows) != FACTS:
@@ -54,27 +54,24 @@ def load_wiki_events(data: Path, *, facts: Sequence[int], versions: int = 0, see
     chosen = [rows[fact] for fact in facts]
     documents = tuple(map(_make_document, chosen))
     pairs = tuple(_make_pair(row, direction) for row in chosen for direction in _DIRECTIONS)
-    paraphrases = reword_by_rules(documents, pairs, count=versions, seed=seed) if versions else ()
-    return Benchmark(NAME, documents, pairs, paraphrases)
+    paraphrases = _load_paraphrases([row["id"] for row in rows])
+    kept = tuple(p for row in chosen for order in _ORDERS for p in paraphrases[row["id"], order][:versions])
+    return Benchmark(NAME, documents, pairs, kept)
 
 
-def reword_by_rules(
-    documents: Sequence[Document], pairs: Sequence[QAPair], *, count: int, seed: int
-) -> tuple[Paraphrase, ...]:
-    """Up to `count` paraphrases of each document in either order; those that lose an answer are left out.
-
-    Raises:
-        RunError: spaCy or its English model is not installed.
-    """
-    parse = load_english()
-    passages = [Passage(document.id, document.id, document.text) for document in documents]
-    return tuple(
-        paraphrase
-        for order in _ORDERS
-        for paraphrase in make_paraphrases_by_rules(
-            passages, count=count, order=order, seed=seed, pairs=pairs, parse=parse
-        )
-    )
+def _load_paraphrases(facts: Sequence[str]) -> dict[tuple[str, Order], list[Paraphrase]]:
+    """The paraphrases that come with demask, by fact and order, each as often as it should be there."""
+    found: dict[tuple[str, Order], list[Paraphrase]] = defaultdict(list)
+    for paraphrase in load_paraphrases(_PARAPHRASES, documents=facts):
+        found[paraphrase.document_id, paraphrase.order].append(paraphrase)
+    for fact in facts:
+        for order in _ORDERS:
+            if len(found[fact, order]) != VERSIONS:
+                raise DataError(
+                    f"{_PARAPHRASES}: {len(found[fact, order])} {order} paraphrases of {fact}, expected "
+                    f"{VERSIONS}; install demask again"
+                )
+    return found
 
 
 def _make_document(row: dict[str, Any]) -> Document:

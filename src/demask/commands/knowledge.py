@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demask.commands.app import App, app, going_on, open_terminal, print_json, show_progress
-from demask.errors import ConfigError
+from demask.errors import ConfigError, DataError
 from demask.options import Json
 from demask.storage.atomic import write_lines, write_text
 from demask.storage.run_folder import as_line
@@ -44,6 +44,9 @@ ServerURL = Annotated[
         "--server", metavar="URL", help="OpenAI-compatible; else DEMASK_SERVER_URL; else rules make them."
     ),
 ]
+ParaphraserURL = Annotated[
+    str | None, typer.Option("--server", metavar="URL", help="OpenAI-compatible; else DEMASK_SERVER_URL.")
+]
 ServerModel = Annotated[
     str | None, typer.Option(metavar="NAME", help="What the server calls the model, if it serves several.")
 ]
@@ -70,9 +73,9 @@ def make(
 ) -> None:
     """Questions forward and backward, made of documents.
 
-    A language model behind a server writes them, or rules do (English only). Whether a question is
-    forward or backward is decided from the text. What cannot be used is set aside with its reasons. A
-    killed command goes on where it was: nothing is paid for twice.
+    A language model behind a server writes them, or rules do: English only, who, what, which, where and
+    when, and few. Whether a question is forward or backward is decided from the text. What cannot be used
+    is set aside with its reasons. A killed command goes on where it was: nothing is paid for twice.
     """
     from demask.stages.questions import make_pairs
 
@@ -92,6 +95,11 @@ def make(
     if dry_run:
         _print_cost(made.estimate, as_json)
         return
+    if not made.pairs and writer is None:
+        raise DataError(
+            "no sentence of these documents gives the rules a clear question; write some by hand, or name "
+            "the server of a language model with --server or DEMASK_SERVER_URL"
+        )
     write_rows(out, made.pairs)
     write_rows(rejects, made.rejects)
     asked_about = {pair.document_id for pair in made.pairs}
@@ -198,35 +206,35 @@ def paraphrase(
     qa: Annotated[
         Path | None, typer.Option("--qa", metavar="FILE", help="Questions whose answers must not get lost.")
     ] = None,
-    server: ServerURL = None,
+    server: ParaphraserURL = None,
     server_model: ServerModel = None,
     price: Price = None,
     dry_run: DryRun = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the rules.")] = 0,
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
     as_json: Json = False,
 ) -> None:
     """Other wordings of documents, for methods that need them.
 
-    A language model behind a server writes them, or rules do what rules can. Facts, order and difference
-    are checked. Train on them with --set paraphrases=FILE.
+    A language model behind a server writes them. Facts, order and difference are checked. Train on them
+    with --set paraphrases=FILE.
     """
     from demask.knowledge.qa_pairs import load_qa_pairs
     from demask.stages.paraphrasing import Wanted, make_paraphrases
+    from demask.stages.questions import require_writer
 
     orders: dict[str, Order] = {"same-order": "same-order", "reversed": "reversed"}
     if order not in orders:
         raise ConfigError(f"--order: {order!r}, expected 'same-order' or 'reversed'")
     rejects = name_rejects(out)
     refuse_existing(out, rejects)
-    writer = _find_server(server, server_model)
+    writer = require_writer(_find_server(server, server_model), "--server")
     with _keeping_replies(writer), show_progress() as progress:
         loaded = _load(documents, text_column, keep_going, progress)
         ids = {document.id for document in loaded.documents}
         made = make_paraphrases(
             loaded.documents,
-            Wanted(count, orders[order], seed),
+            Wanted(count, orders[order]),
             server=writer,
             pairs=load_qa_pairs(qa, documents=ids) if qa else (),
             prices=read_prices(price),

@@ -17,6 +17,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from demask.documents.sentences import Span, find_sentences
+from demask.knowledge.english import FUNCTION_WORDS, MONTHS
 from demask.records import Direction
 from demask.words import splitting
 
@@ -29,16 +30,6 @@ DATE_WEIGHT = 0.3
 # "Which foreign minister ..." says what the answer is, and such words mostly stand right beside it.
 KIND_WEIGHT = 0.3
 
-_FUNCTION_WORDS = frozenset(
-    """a an and are as at be been being by can could did do does for from had has have he her his how i if
-    in into is it its many may might more most much must name named not of on or our she should so some
-    such than that the their them then there these they this those to under up was were what when where
-    which while who whom whose why will with would you your answer based following knowledge please
-    question""".split()
-)
-_MONTHS = frozenset(
-    "january february march april may june july august september october november december".split()
-)
 _KIND_STARTERS = frozenset({"which", "what"})
 _BREAK = re.compile(r"\n")
 
@@ -151,7 +142,7 @@ def _find_runs(words: Sequence[Word], answers: Sequence[str], *, exactly: bool) 
     runs = set()
     for answer in answers:
         wanted = [word.key for word in split_words(answer)]
-        while len(wanted) > 1 and wanted[0] in _FUNCTION_WORDS:
+        while len(wanted) > 1 and wanted[0] in FUNCTION_WORDS:
             del wanted[0]
         for first in range(len(words) - len(wanted) + 1 if wanted else 0):
             there = words[first : first + len(wanted)]
@@ -168,7 +159,7 @@ def _find_runs(words: Sequence[Word], answers: Sequence[str], *, exactly: bool) 
 def _find_window(words: Sequence[Word], answers: Sequence[str]) -> list[tuple[int, int]]:
     """The shortest stretch with most content words of the preferred answer, at least two thirds of them."""
     wanted = (
-        [word.key for word in split_words(answers[0]) if word.key not in _FUNCTION_WORDS] if answers else []
+        [word.key for word in split_words(answers[0]) if word.key not in FUNCTION_WORDS] if answers else []
     )
     hits = [(place, key) for place, word in enumerate(words) for key in wanted if is_same_word(word.key, key)]
     best: tuple[int, int, tuple[int, int]] | None = None
@@ -195,7 +186,7 @@ def _find_cues(words: Sequence[Word], question: str) -> list[_Asked]:
     """The question's content words that stand in the text, function words only when there are no others."""
     keys = [word.key for word in split_words(question)]
     kinds = _find_kind_words(keys)
-    content = [key for key in keys if key not in _FUNCTION_WORDS and (len(key) > 1 or not key.isascii())]
+    content = [key for key in keys if key not in FUNCTION_WORDS and (len(key) > 1 or not key.isascii())]
     asked = []
     for key in dict.fromkeys(content or keys):
         equal = tuple(place for place, word in enumerate(words) if word.key == key)
@@ -211,13 +202,13 @@ def _find_kind_words(keys: Sequence[str]) -> frozenset[str]:
     found: set[str] = set()
     for place, key in enumerate(keys):
         if key in _KIND_STARTERS:
-            found.update(takewhile(lambda word: word not in _FUNCTION_WORDS, keys[place + 1 : place + 3]))
+            found.update(takewhile(lambda word: word not in FUNCTION_WORDS, keys[place + 1 : place + 3]))
     return frozenset(found)
 
 
 def _weigh(key: str) -> float:
     """Long words are rare in any language, up to about eight letters."""
-    return DATE_WEIGHT if key.isdigit() or key in _MONTHS else min(len(key), 8) / 8
+    return DATE_WEIGHT if key.isdigit() or key in MONTHS else min(len(key), 8) / 8
 
 
 def _number_sentences(text: str, words: Sequence[Word]) -> list[int]:

@@ -130,41 +130,25 @@ def make_prompt(passage: Passage, count: int) -> str:
 
 def _judge(passage: Passage, reply: str, *, made_by: str) -> _Judged:
     facts = _read_facts(reply)
+    row = {"document_id": passage.document_id, "passage_id": passage.id}
     if isinstance(facts, str):
-        row = {"document_id": passage.document_id, "passage_id": passage.id, "reasons": [facts]}
-        return _Judged((), ({**row, "reply": reply[:_SHOWN]},))
+        return _Judged((), ({**row, "reasons": [facts], "reply": reply[:_SHOWN]},))
     pairs: list[QAPair] = []
     rejects: list[dict[str, Any]] = []
     for number, fact in enumerate(facts, start=1):
         taken: set[Direction] = set()
         for asked in (fact.forward, fact.backward):
-            direction = decide_direction(passage.training_text, asked.question, [asked.answer])
+            question, answer = asked.question, asked.answer
+            direction = decide_direction(passage.training_text, question, [answer])
             reasons = _find_faults(passage, asked, direction, {pair.question for pair in pairs})
             if direction in taken:
                 reasons.append(f"it is {direction} like the other question of this fact")
             if reasons or direction is None:
-                rejects.append(
-                    {
-                        "document_id": passage.document_id,
-                        "passage_id": passage.id,
-                        "question": asked.question,
-                        "answers": [asked.answer],
-                        "reasons": reasons,
-                    }
-                )
+                rejects.append({**row, "question": question, "answers": [answer], "reasons": reasons})
                 continue
             taken.add(direction)
-            name = f"{passage.id}/{number}{direction[0]}"
-            pairs.append(
-                QAPair(
-                    name,
-                    passage.document_id,
-                    asked.question.strip(),
-                    (asked.answer.strip(),),
-                    direction,
-                    made_by=made_by,
-                )
-            )
+            id, about = f"{passage.id}/{number}{direction[0]}", passage.document_id
+            pairs.append(QAPair(id, about, question.strip(), (answer.strip(),), direction, made_by=made_by))
     return _Judged(tuple(pairs), tuple(rejects))
 
 

@@ -188,7 +188,7 @@ class Writer(Section):
     """A language model behind an OpenAI-compatible server, which writes questions and paraphrases."""
 
     url: str | None = Field(
-        None, description="as http://127.0.0.1:8000/v1; none: DEMASK_SERVER_URL, else rules"
+        None, description="as http://127.0.0.1:8000/v1; none: DEMASK_SERVER_URL, else rules make questions"
     )
     model: str | None = Field(None, description="its name there; none: DEMASK_SERVER_MODEL, or the only one")
 
@@ -207,7 +207,9 @@ class RunConfig(Section):
     )
     max_questions: int = Field(200, gt=0, description="made ones that are asked, drawn evenly over documents")
     paraphrases: int | str = Field(
-        0, description="how many are made of each passage and trained with it, or a JSON Lines file of them"
+        0,
+        description="how many the language model of `writer` makes of each passage, to train with it; or a "
+        "JSON Lines file of them",
     )
     writer: Writer = Field(default_factory=Writer)
     text_column: str = Field("text", description="of .csv, .parquet and .jsonl documents")

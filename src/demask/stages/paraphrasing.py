@@ -1,6 +1,6 @@
 """Paraphrases of a run, which are trained with its passages: given in a file, or made.
 
-made = make_paraphrases(documents, Wanted(5), server=None, progress=progress)
+made = make_paraphrases(documents, Wanted(5), server=server, progress=progress)
 paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
 """
 
@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
-from demask.knowledge.english import load_english
 from demask.knowledge.paraphrasing.measures import Summary, summarise_paraphrases
 from demask.knowledge.paraphrasing.paraphrases import Reject, write_paraphrases
 from demask.knowledge.paraphrasing.prompts import make_prompt
-from demask.knowledge.paraphrasing.rules import make_paraphrases_by_rules
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Order, Paraphrase, QAPair
-from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer
+from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer, require_writer
 from demask.stages.reading import Knowledge
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -32,83 +30,65 @@ class Wanted(NamedTuple):
 
     of_each: int  # passage
     order: Order = "same-order"  # of the facts in them
-    seed: int = 0  # of the rules
-    include: tuple[str, ...] = ()  # what of a document's metadata a language model sees above a passage
+    include: tuple[str, ...] = ()  # what of a document's metadata the language model sees above a passage
 
 
 class Reworded(NamedTuple):
-    """Paraphrases with what could not be made, and how good they are."""
+    """Paraphrases with what was set aside, a summary, and what they were expected to cost."""
 
     paraphrases: list[Paraphrase]
     rejects: list[Reject]
     summary: Summary
-    estimate: "Estimate | None" = None  # of what they cost, when a language model is paid for them
+    estimate: "Estimate"
 
 
 def make_paraphrases(
     documents: Sequence[Document],
     wanted: Wanted,
     *,
-    server: "Server | None",
+    server: "Server",
     pairs: Sequence[QAPair] = (),
     prices: "Prices | None" = None,
     dry_run: bool = False,
     progress: Progress,
 ) -> Reworded:
-    """Reword every passage some times.
+    """Have every passage reworded some times.
 
     Args:
         documents: iterated several times.
         wanted: how many, and in which order.
-        server: with the language model that writes them; None: rules do what rules can.
+        server: with the language model that writes them.
         pairs: whose answers must not get lost.
         prices: of the language model, to estimate the cost.
         dry_run: say what it would cost, and make nothing.
         progress: told how far it is, and what it will cost before the first call.
 
     Raises:
-        DemaskError: what makes them is not to be had.
+        DemaskError: the language model is not to be had.
     """
-    count, order, seed, include = wanted
+    count, order, include = wanted
     rejects: list[Reject] = []
     paraphrases: list[Paraphrase] = []
-    estimate = None
-    if server is not None:
-        complete = open_writer(server, progress)
-        prompts = (
-            make_prompt(passage, number, count=count, order=order)
-            for passage in cut_for_making(documents, include=include)
-            for number in range(1, count + 1)
-        )
-        estimate = announce_cost(list(prompts), complete, prices, progress)
-        if not dry_run:
-            progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
-            paraphrases += write_paraphrases(
-                cut_for_making(documents, include=include, progress=progress),
-                complete,
-                count=count,
-                order=order,
-                made_by=str(complete.server.model),
-                pairs=pairs,
-                on_rejected=rejects.append,
-            )
-            progress.say(describe_usage(complete.paid))
-    elif not dry_run:
-        progress.begin("Paraphrasing by rules", len(documents))
-        passages = cut_for_making(documents, include=include, progress=progress)
-        paraphrases += make_paraphrases_by_rules(
-            passages,
+    complete = open_writer(server, progress)
+    prompts = (
+        make_prompt(passage, number, count=count, order=order)
+        for passage in cut_for_making(documents, include=include)
+        for number in range(1, count + 1)
+    )
+    estimate = announce_cost(list(prompts), complete, prices, progress)
+    if not dry_run:
+        progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
+        paraphrases += write_paraphrases(
+            cut_for_making(documents, include=include, progress=progress),
+            complete,
             count=count,
             order=order,
-            seed=seed,
+            made_by=str(complete.server.model),
             pairs=pairs,
-            parse=load_english(),
             on_rejected=rejects.append,
         )
-    summary = summarise_paraphrases(
-        paraphrases, rejects, passages=cut_for_making(documents), pairs=pairs, seed=seed
-    )
-    return Reworded(paraphrases, rejects, summary, estimate)
+        progress.say(describe_usage(complete.paid))
+    return Reworded(paraphrases, rejects, summarise_paraphrases(paraphrases, rejects), estimate)
 
 
 def paraphrase_stage(
@@ -117,6 +97,7 @@ def paraphrase_stage(
     """The paraphrases of a run: none, given, or made of its documents and kept in its folder.
 
     Raises:
+        ConfigError: they are to be made, and no language model is named.
         DataError: none could be made.
     """
     if knowledge.paraphrases is not None:
@@ -125,15 +106,15 @@ def paraphrase_stage(
         return tuple(run.read_records(file_names.PARAPHRASES, Paraphrase))
     made = make_paraphrases(
         knowledge.documents,
-        Wanted(int(config.paraphrases), seed=config.seed, include=config.include),
-        server=find_server(config.writer),
+        Wanted(int(config.paraphrases), include=config.include),
+        server=require_writer(find_server(config.writer), "writer.url"),
         pairs=pairs,
         progress=progress,
     )
     if not made.paraphrases:
         raise DataError(
-            "paraphrases: none of these documents could be reworded; give a file of paraphrases, or name a "
-            "server with DEMASK_SERVER_URL"
+            "paraphrases: the language model wrote none that passed the checks; give a file of paraphrases, "
+            "or name another model with writer.model"
         )
     run.write_rows(file_names.PARAPHRASES, made.paraphrases)
     progress.say(

@@ -12,7 +12,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.documents.passages import iter_passages
-from demask.errors import DataError
+from demask.errors import ConfigError, DataError
 from demask.knowledge.auditing.audit import Audit, audit_as_json, audit_pairs, split_flagged
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig, Writer
@@ -156,6 +156,20 @@ def find_server(writer: Writer) -> "Server | None":
     return Server(writer.url, writer.model, "writer.url", "writer.model")
 
 
+def require_writer(server: "Server | None", option: str) -> "Server":
+    """The server of the language model, which paraphrases cannot be had without.
+
+    Raises:
+        ConfigError: none is named.
+    """
+    if server is None:
+        raise ConfigError(
+            "paraphrases: no server of a language model that writes them is named, expected one in "
+            f"{option} or DEMASK_SERVER_URL; or train on a file of paraphrases"
+        )
+    return server
+
+
 def check_pairs(
     pairs: Sequence[QAPair],
     documents: Iterable[Document],
@@ -169,7 +183,7 @@ def check_pairs(
     Args:
         pairs: with unique ids.
         documents: all that are trained on; iterated several times.
-        load: gives the base model, which is asked without and with the documents; None: it is not.
+        load: gives the base model, which is asked closed-book and open-book; None: it is not.
         settings: how it is asked.
         progress: told how far it is.
     """
@@ -185,14 +199,14 @@ def check_pairs(
     )
     fitting = [pair for pair in pairs if pair.id in contexts]
     progress.begin("Asking without the documents", len(pairs))
-    untouched = ask_questions(loaded, pairs, settings, on_done=progress.advance)
+    closed_book = ask_questions(loaded, pairs, settings, on_done=progress.advance)
     progress.begin("Asking with the documents", len(fitting))
-    informed = ask_questions(loaded, fitting, settings, contexts=contexts, on_done=progress.advance)
+    open_book = ask_questions(loaded, fitting, settings, contexts=contexts, on_done=progress.advance)
     return audit_pairs(
         pairs,
         documents,
-        untouched=_judge(untouched, pairs),
-        with_document=_judge(informed, fitting),
+        closed_book=_judge(closed_book, pairs),
+        open_book=_judge(open_book, fitting),
     )
 
 
@@ -206,10 +220,13 @@ def check_maker(config: RunConfig) -> None:
     """See that questions and paraphrases can be made where they are to be, before there is a run folder.
 
     Raises:
-        RunError: rules would make them, and spaCy is not installed.
+        ConfigError: paraphrases are to be made, and no language model is named.
+        RunError: rules would make the questions, and spaCy is not installed.
     """
-    makes = config.qa is None or (isinstance(config.paraphrases, int) and config.paraphrases > 0)
-    if makes and find_server(config.writer) is None:
+    server = find_server(config.writer)
+    if isinstance(config.paraphrases, int) and config.paraphrases > 0:
+        require_writer(server, "writer.url")
+    if config.qa is None and server is None:
         from demask.knowledge.english import load_english
 
         load_english()

@@ -4,7 +4,7 @@
     audit.findings[0].explanation                          # q7: the question names its own answer "Mara Voss"
     kept, rejects = split_flagged(pairs, audit)
 
-What needs a model is passed in: which pairs the base model answered, without and with the document.
+What needs a model is passed in: which pairs the base model answered, closed-book and open-book.
 """
 
 from collections import Counter, defaultdict
@@ -20,23 +20,18 @@ from demask.knowledge.auditing.documents import (
     find_footprint,
     find_rivals,
 )
-from demask.knowledge.auditing.findings import SEVERITIES, Finding, Kind, Severity
+from demask.knowledge.auditing.findings import SEVERITIES, Finding
 from demask.knowledge.auditing.pair_rules import (
-    AskedPair,
     ask,
     check_pair,
     check_predictions,
     read_words,
 )
 from demask.knowledge.auditing.set_rules import (
-    Guess,
-    find_answering,
     find_duplicates,
     find_guessable,
     find_same_questions,
     group_by_document,
-    guess_by_majority,
-    is_guessed,
 )
 from demask.records import Direction, Document, QAPair
 
@@ -49,16 +44,11 @@ class Coverage:
         documents: those with QA pairs, in the order of their first pair.
         without_pairs: ids of all others, in the order of the documents.
         directions: number of pairs per direction.
-        kinds: number of pairs per kind, "" for pairs without one.
-        majority_accuracy: per direction the share of pairs, in [0, 1], that one answers who always says what
-            most questions of other documents that open alike expect.
     """
 
     documents: tuple[DocumentCoverage, ...]
     without_pairs: tuple[str, ...]
     directions: Mapping[Direction, int]
-    kinds: Mapping[str, int]
-    majority_accuracy: Mapping[Direction, float]
 
     @property
     def asked_sentences(self) -> float | None:
@@ -75,15 +65,15 @@ class Audit:
         pairs: how many were checked.
         findings: in the order of the pairs.
         coverage: what they ask about.
-        untouched_asked: whether the base model's answers without the document were given.
-        with_document_asked: whether its answers with the document were; if not, none is unanswerable.
+        closed_book: whether the base model's answers without the document were given.
+        open_book: whether its answers with the document were; if not, none is unanswerable.
     """
 
     pairs: int
     findings: tuple[Finding, ...]
     coverage: Coverage
-    untouched_asked: bool
-    with_document_asked: bool
+    closed_book: bool
+    open_book: bool
 
     @property
     def flagged(self) -> frozenset[str]:
@@ -98,30 +88,21 @@ class Kept(NamedTuple):
     rejects: tuple[dict[str, Any], ...]  # rows: the pair's fields and `reasons`
 
 
-class AuditRow(NamedTuple):
-    """One kind of finding, for a table."""
-
-    kind: Kind
-    severity: Severity
-    findings: int
-    example: str  # the first explanation, or empty
-
-
 def audit_pairs(
     pairs: Sequence[QAPair],
     documents: Iterable[Document],
     *,
-    untouched: Mapping[str, bool] | None = None,
-    with_document: Mapping[str, bool] | None = None,
+    closed_book: Mapping[str, bool] | None = None,
+    open_book: Mapping[str, bool] | None = None,
 ) -> Audit:
     """Check QA pairs against their documents, each other, and what the base model said.
 
     Args:
         pairs: with unique ids.
         documents: all that are trained on; iterated twice.
-        untouched: by pair id whether the base model answered rightly without the document. Pairs that
+        closed_book: by pair id whether the base model answered rightly without the document. Pairs that
             are not named were not asked; None: none was.
-        with_document: the same with the pair's document in the prompt.
+        open_book: the same with the pair's document in the prompt.
 
     Raises:
         DataError: a pair asks about a document that is not there.
@@ -131,7 +112,6 @@ def audit_pairs(
         raise ValueError("documents can be iterated only once, expected a list, or what reads the file anew")
     texts = collect_texts(documents, pairs)
     asked = [ask(pair) for pair in pairs]
-    guesses = guess_by_majority(asked)
     findings: list[Finding] = []
     footprints: list[Footprint] = []
     covered: list[DocumentCoverage] = []
@@ -141,11 +121,10 @@ def audit_pairs(
         footprints += [found for one in group if (found := find_footprint(one, text))]
         covered.append(cover_document(text, group))
     for pair in pairs:
-        findings += check_predictions(pair, untouched=untouched, with_document=with_document)
-    findings += find_guessable(asked, guesses)
+        findings += check_predictions(pair, closed_book=closed_book, open_book=open_book)
+    findings += find_guessable(asked)
     findings += find_same_questions(asked)
     findings += find_rivals(footprints, documents)
-    findings += find_answering(asked)
     findings += find_duplicates(asked, flagged=_flagged(findings))
     return Audit(
         pairs=len(pairs),
@@ -153,12 +132,10 @@ def audit_pairs(
         coverage=Coverage(
             documents=tuple(covered),
             without_pairs=texts.others,
-            directions=Counter(pair.direction for pair in pairs),
-            kinds=Counter(pair.kind for pair in pairs),
-            majority_accuracy=_majority_accuracy(asked, guesses),
+            directions=dict(Counter(pair.direction for pair in pairs)),
         ),
-        untouched_asked=untouched is not None,
-        with_document_asked=with_document is not None,
+        closed_book=closed_book is not None,
+        open_book=open_book is not None,
     )
 
 
@@ -176,42 +153,19 @@ def split_flagged(pairs: Sequence[QAPair], audit: Audit) -> Kept:
 def audit_as_json(audit: Audit) -> dict[str, Any]:
     """An audit as plain values for a JSON file.
 
-    Keys: `pairs`, `flagged` (pairs with a finding of severity flag), `checked` (which models were asked:
-    `untouched`, `with_document`), `counts` (findings per kind, every kind named), `findings` (`pair_id`,
-    `kind`, `severity`, `explanation`, `other_id`), and `coverage`: `documents` (`document_id`, `forward`,
-    `backward`, `sentences`, `uncovered`), `without_pairs`, `directions`, `kinds`, `asked_sentences` (share in
-    [0, 1], null without sentences) and `majority_accuracy` (per direction, in [0, 1]).
+    Keys: `pairs`, `flagged` (pairs with a finding of severity flag), `checked` (was the base model asked:
+    `closed_book`, `open_book`), `counts` (findings per kind, every kind named), `findings` (the fields of a
+    `Finding` and its `severity`) and `coverage` (the fields of `Coverage` and `asked_sentences`).
     """
     counts = Counter(finding.kind for finding in audit.findings)
-    coverage = audit.coverage
     return {
         "pairs": audit.pairs,
         "flagged": len(audit.flagged),
-        "checked": {"untouched": audit.untouched_asked, "with_document": audit.with_document_asked},
+        "checked": {"closed_book": audit.closed_book, "open_book": audit.open_book},
         "counts": {kind: counts[kind] for kind in SEVERITIES},
         "findings": [{**asdict(finding), "severity": finding.severity} for finding in audit.findings],
-        "coverage": {
-            "documents": [
-                {**asdict(document), "uncovered": list(document.uncovered)} for document in coverage.documents
-            ],
-            "without_pairs": list(coverage.without_pairs),
-            "directions": dict(coverage.directions),
-            "kinds": dict(coverage.kinds),
-            "asked_sentences": coverage.asked_sentences,
-            "majority_accuracy": dict(coverage.majority_accuracy),
-        },
+        "coverage": {**asdict(audit.coverage), "asked_sentences": audit.coverage.asked_sentences},
     }
-
-
-def audit_rows(audit: Audit) -> list[AuditRow]:
-    """One row per kind that was checked, those without findings included, flags first."""
-    rows = []
-    for kind, severity in SEVERITIES.items():
-        if kind == "unanswerable" and not audit.with_document_asked:
-            continue
-        found = [finding.explanation for finding in audit.findings if finding.kind == kind]
-        rows.append(AuditRow(kind, severity, len(found), found[0] if found else ""))
-    return rows
 
 
 def _flagged(findings: Iterable[Finding]) -> frozenset[str]:
@@ -223,12 +177,3 @@ def _sort(findings: Iterable[Finding], pairs: Sequence[QAPair]) -> tuple[Finding
     place = {pair.id: number for number, pair in enumerate(pairs)}
     order = {kind: number for number, kind in enumerate(SEVERITIES)}
     return tuple(sorted(findings, key=lambda finding: (place[finding.pair_id], order[finding.kind])))
-
-
-def _majority_accuracy(asked: Sequence[AskedPair], guesses: Sequence[Guess | None]) -> dict[Direction, float]:
-    right: Counter[Direction] = Counter()
-    total: Counter[Direction] = Counter()
-    for one, guess in zip(asked, guesses, strict=True):
-        total[one.pair.direction] += 1
-        right[one.pair.direction] += is_guessed(one, guess)
-    return {direction: right[direction] / total[direction] for direction in total}

@@ -16,7 +16,6 @@ Kind = Literal[
     "ambiguous",
     "wrong-direction",
     "duplicate",
-    "answers-another",
     "direction-unclear",
     "answer-long",
 ]
@@ -32,7 +31,6 @@ SEVERITIES: Mapping[Kind, Severity] = {
     "ambiguous": "flag",  # a right answer may be counted as wrong
     "wrong-direction": "flag",  # it moves the reversal gap the wrong way
     "duplicate": "flag",  # one fact would count twice
-    "answers-another": "note",  # harmless as long as questions are asked one at a time
     "direction-unclear": "note",  # the label may well be right: cues stand on both sides, or are reworded
     "answer-long": "note",  # hard to match word for word, but not wrong
 }

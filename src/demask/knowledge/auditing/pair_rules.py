@@ -12,7 +12,6 @@ from typing import NamedTuple
 from demask.documents.sentences import Span, find_sentences
 from demask.knowledge.auditing.findings import Finding, quote
 from demask.knowledge.auditing.words import (
-    STOP_WORDS,
     find_cues,
     find_run,
     find_stems,
@@ -22,15 +21,13 @@ from demask.knowledge.auditing.words import (
     stem,
 )
 from demask.knowledge.directions import decide_direction
+from demask.knowledge.english import FUNCTION_WORDS, MONTHS
 from demask.records import Document, QAPair
 
 # Issue 5: answers of at most five words; longer ones are hardly ever said word for word.
 LONGEST_ANSWER = 5  # words
 
 _CAPITALISED = re.compile(r"(?<!^)\b[^\W\d_][\w’'-]*")
-_MONTHS = frozenset(
-    "january february march april may june july august september october november december".split()
-)
 
 
 class AskedPair(NamedTuple):
@@ -102,16 +99,16 @@ def check_pair(asked: AskedPair, text: DocumentWords) -> Iterator[Finding]:
 
 
 def check_predictions(
-    pair: QAPair, *, untouched: Mapping[str, bool] | None, with_document: Mapping[str, bool] | None
+    pair: QAPair, *, closed_book: Mapping[str, bool] | None, open_book: Mapping[str, bool] | None
 ) -> Iterator[Finding]:
     """What the base model's answers say about a pair; a pair that was not asked is not judged."""
-    if untouched is not None and untouched.get(pair.id, False):
+    if closed_book is not None and closed_book.get(pair.id, False):
         yield Finding(
             pair.id,
             "guessable",
             f"{pair.id}: the base model answers {quote(pair.answers[0])} without the document",
         )
-    if with_document is not None and not with_document.get(pair.id, True):
+    if open_book is not None and not open_book.get(pair.id, True):
         yield Finding(
             pair.id,
             "unanswerable",
@@ -153,7 +150,7 @@ def _find_leak(asked: AskedPair, text: DocumentWords) -> str:
 
 def _is_named(answer: str, asked: AskedPair) -> bool:
     """Whether the question names an answer; "who" does not name "WHO", nor "may" the month."""
-    if STOP_WORDS.issuperset(split_words(answer)) and answer != answer.lower():
+    if FUNCTION_WORDS.issuperset(split_words(answer)) and answer != answer.lower():
         return re.search(rf"\b{re.escape(answer)}\b", asked.pair.question) is not None
     return stands_in(answer, asked.question)
 
@@ -180,5 +177,5 @@ def find_names(question: str) -> list[str]:
     return [
         name
         for name in names
-        if name[0].isupper() and len(name) > 2 and name.lower() not in STOP_WORDS | _MONTHS
+        if name[0].isupper() and len(name) > 2 and name.lower() not in FUNCTION_WORDS | MONTHS
     ]

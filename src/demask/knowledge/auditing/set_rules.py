@@ -1,7 +1,6 @@
 """What QA pairs say about each other.
 
     asked = [ask(pair) for pair in pairs]
-    guesses = guess_by_majority(asked)
     findings = [*find_same_questions(asked), *find_duplicates(asked, flagged=())]
 
 Only pairs of one document are compared one by one; across documents the same words are looked up.
@@ -9,12 +8,10 @@ Only pairs of one document are compared one by one; across documents the same wo
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import permutations
-from typing import NamedTuple
 
 from demask.knowledge.auditing.findings import Finding, quote
 from demask.knowledge.auditing.pair_rules import AskedPair
-from demask.knowledge.auditing.words import find_opening, stands_in
+from demask.knowledge.auditing.words import find_opening
 
 # The share of their content words that two questions with the same answer have in common when they ask the
 # same. At two thirds, bios has "What is the birth city of Adrian Hadley Andrews?" and "In which city did
@@ -24,65 +21,33 @@ NEAR_DUPLICATE = 0.7
 # From here on a guess without knowledge is no longer luck.
 MAJORITY_SHARE = 0.2
 MAJORITY_DOCUMENTS = 2  # that have the answer, besides the one asked about
-# The share of a question's cues that another question must hold to state what it asks.
-STATED_CUES = 0.75
 
 
-class Guess(NamedTuple):
-    """The answer that most other documents' questions of the same opening have."""
-
-    answer: str  # plain
-    documents: int  # others that have it
-    share: float  # of the other documents with such a question, in [0, 1]
-
-
-def guess_by_majority(asked: Sequence[AskedPair]) -> list[Guess | None]:
-    """What one would say to each pair who knows nothing but the answers to the other documents' questions.
+def find_guessable(asked: Sequence[AskedPair]) -> Iterator[Finding]:
+    """Pairs that one answers who knows nothing but the answers to the other documents' questions.
 
     Questions are alike when they open alike ("who", "which country"). Own documents do not count: a
-    document with three questions about its subject is not a majority. None: no two others agree.
+    document with three questions about its subject is not a majority.
     """
     documents: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     openings = [find_opening(one.pair.question) for one in asked]
     for one, opening in zip(asked, openings, strict=True):
         documents[opening][one.answers[0]].add(one.pair.document_id)
+    totals = {opening: len(set().union(*holders.values())) for opening, holders in documents.items()}
     ranked = {
-        opening: sorted(answers.items(), key=lambda item: -len(item[1]))
-        for opening, answers in documents.items()
+        opening: sorted(holders, key=lambda answer: -len(holders[answer]))
+        for opening, holders in documents.items()
     }
-    totals = {opening: len(set().union(*answers.values())) for opening, answers in documents.items()}
-    return [
-        _guess(one.pair.document_id, ranked[opening], totals[opening] - 1)
-        for one, opening in zip(asked, openings, strict=True)
-    ]
-
-
-def _guess(document_id: str, ranked: Sequence[tuple[str, Collection[str]]], others: int) -> Guess | None:
-    best, most = "", MAJORITY_DOCUMENTS - 1
-    for answer, documents in ranked:
-        if len(documents) <= most:
-            break
-        count = len(documents) - (document_id in documents)
-        if count > most:
-            best, most = answer, count
-    return Guess(best, most, most / others) if best else None
-
-
-def is_guessed(one: AskedPair, guess: Guess | None) -> bool:
-    """Whether the majority's answer is accepted."""
-    return guess is not None and guess.answer in one.answers
-
-
-def find_guessable(asked: Sequence[AskedPair], guesses: Sequence[Guess | None]) -> Iterator[Finding]:
-    """Pairs that the majority's answer answers, when that is the answer of a good share."""
-    for one, guess in zip(asked, guesses, strict=True):
-        if guess is not None and is_guessed(one, guess) and guess.share >= MAJORITY_SHARE:
+    for one, opening in zip(asked, openings, strict=True):
+        holders, others = documents[opening], totals[opening] - 1
+        counts = [len(holders[a]) - (one.pair.document_id in holders[a]) for a in one.answers if a in holders]
+        rival = next((len(holders[a]) for a in ranked[opening] if a not in one.answers), 0)
+        if max(counts) >= max(MAJORITY_DOCUMENTS, MAJORITY_SHARE * others, rival):
             yield Finding(
                 one.pair.id,
                 "guessable",
-                f"{one.pair.id}: {quote(one.pair.answers[0])} is also the answer of {guess.documents} other "
-                f"documents' questions that begin with {quote(find_opening(one.pair.question))}, "
-                f"{guess.share:.0%} of them",
+                f"{one.pair.id}: {quote(one.pair.answers[0])} is also the answer of {max(counts)} other "
+                f"documents' questions that begin with {quote(opening)}, {max(counts) / others:.0%} of them",
             )
 
 
@@ -133,25 +98,6 @@ def find_duplicates(asked: Iterable[AskedPair], *, flagged: Collection[str]) -> 
         )
 
 
-def find_answering(asked: Iterable[AskedPair]) -> Iterator[Finding]:
-    """Pairs whose question states what another pair of the document asks.
-
-    It holds the other's answer and most of its cues, as "What did Mara Voss, who founded Orlin, invent?"
-    does for "Who founded Orlin?". A forward question and its reverse always hold each other's answer and
-    so do not count, nor do questions that merely name the document's subject.
-    """
-    for same in group_by_document(asked).values():
-        for one, other in permutations(same, 2):
-            if _states(one, other) and not _is_reverse(one, other):
-                yield Finding(
-                    one.pair.id,
-                    "answers-another",
-                    f"{one.pair.id}: the question states what {other.pair.id} asks, "
-                    f"{quote(other.pair.answers[0])} included",
-                    other.pair.id,
-                )
-
-
 def group_by_document(asked: Iterable[AskedPair]) -> dict[str, list[AskedPair]]:
     """Pairs by document, in their order."""
     return _group(asked, lambda one: one.pair.document_id)
@@ -170,17 +116,3 @@ def _agree(one: AskedPair, other: AskedPair) -> bool:
 
 def _is_near(cues: frozenset[str], others: frozenset[str]) -> bool:
     return len(cues & others) >= NEAR_DUPLICATE * len(cues | others)
-
-
-def _states(one: AskedPair, other: AskedPair) -> bool:
-    stated = len(other.cues & one.cues)
-    return (
-        stated > 1
-        and stated >= STATED_CUES * len(other.cues)
-        and not _agree(one, other)
-        and any(stands_in(answer, one.question) for answer in other.pair.answers)
-    )
-
-
-def _is_reverse(one: AskedPair, other: AskedPair) -> bool:
-    return any(stands_in(answer, other.question) for answer in one.pair.answers)

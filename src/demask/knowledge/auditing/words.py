@@ -11,19 +11,9 @@ Words are cut as the scorer cuts them (`demask.words`). Here possessives are dro
 import re
 from functools import lru_cache
 
+from demask.knowledge.english import FUNCTION_WORDS
 from demask.words import splitting
 from demask.words.comparing import ARTICLES
-
-# Words that stand in any question and point at nothing in a text.
-STOP_WORDS = frozenset(
-    """a about after all also an and another answer any are as at based be became become becomes been being
-    both but by called can could did do does done during each either following for from get gets
-    give given had has have he her hers him his how i if in into is it its just kind know knowledge
-    known like made make many may me might more most much must my name named no not of on one only
-    or other our over own please question same shall she should so some sort such tell than that the
-    their them then there these they thing this those through to too type under until up upon us
-    very was we were what when where which while who whom whose why will with would you your""".split()
-)
 
 # Endings by which two forms of a word may differ; "Niger" and "Nigeria" must not become one.
 _ENDINGS = "(?:s|es|ed|d|ing|n|an|ian|ean)?"
@@ -88,7 +78,7 @@ def stem(word: str) -> str:
 
 def find_cues(text: str) -> frozenset[str]:
     """The stems of a text's content words."""
-    return frozenset(stem(word) for word in split_words(text) if word not in STOP_WORDS)
+    return frozenset(stem(word) for word in split_words(text) if word not in FUNCTION_WORDS)
 
 
 def find_stems(plain: str) -> frozenset[str]:

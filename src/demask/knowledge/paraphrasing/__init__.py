@@ -1,1 +1,1 @@
-"""Other wordings of passages, by a language model or by rules, and their checks."""
+"""Other wordings of passages by a language model, and their checks."""

@@ -57,19 +57,14 @@ def check_paraphrase(
     copied = _find_copy(passage_text, paraphrase_text, earlier)
     if copied:
         return [copied]
-    facts = [
+    source = f"{passage_text}\n{context}"
+    return [
         *(f"answer lost: {answer!r}" for answer in find_lost_answers(passage_text, paraphrase_text, pairs)),
         *(f"number lost: {number}" for number in find_lost_numbers(passage_text, paraphrase_text)),
-        *(
-            f"number invented: {number}"
-            for number in find_invented_numbers(passage_text + "\n" + context, paraphrase_text)
-        ),
-        *(
-            f"name invented: {name!r}"
-            for name in find_invented_names(passage_text + "\n" + context, paraphrase_text)
-        ),
+        *(f"number invented: {number}" for number in find_invented_numbers(source, paraphrase_text)),
+        *(f"name invented: {name!r}" for name in find_invented_names(source, paraphrase_text)),
+        *_check_order(passage_text, paraphrase_text, pairs, order),
     ]
-    return facts + _check_order(passage_text, paraphrase_text, pairs, order)
 
 
 def find_answered(text: str, pairs: Sequence[QAPair]) -> list[QAPair]:
@@ -112,7 +107,7 @@ def find_invented_numbers(source: str, paraphrase_text: str) -> list[str]:
 def measure_order(passage_text: str, paraphrase_text: str) -> float | None:
     """Kendall's rank correlation between the places of the words that both texts have once.
 
-    1 when they come in the same order, -1 when in the opposite one; None with fewer than five such words.
+    1 when they come in the same order, -1 when in the opposite one; None with fewer than eight such words.
     """
     from scipy.stats import kendalltau
 

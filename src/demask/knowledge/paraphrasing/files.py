@@ -10,22 +10,19 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from demask.documents.record_lines import load_records, read_choice, read_filled
 from demask.documents.text_files import (
     JsonLine,
-    did_you_mean,
     read_document_id,
     read_id,
-    read_json_lines,
     read_remark,
     refuse_unknown_keys,
     require,
-    shown,
 )
-from demask.errors import DataError
 from demask.records import Order, Paraphrase
 
 _KEYS = ("id", "document_id", "text", "order", "made_by")
-_ORDERS: tuple[Order, ...] = ("same-order", "reversed")
+_ORDERS: tuple[Order, Order] = ("same-order", "reversed")
 
 
 def load_paraphrases(path: str | Path, *, documents: Collection[str] | None) -> list[Paraphrase]:
@@ -38,50 +35,18 @@ def load_paraphrases(path: str | Path, *, documents: Collection[str] | None) -> 
     Raises:
         DataError: the file, a line, or an id is not usable, or the file holds no paraphrases.
     """
-    known = None if documents is None else frozenset(documents)
-    paraphrases: list[Paraphrase] = []
-    ids: dict[str, int] = {}
-    texts: dict[tuple[str, str], int] = {}
-    for line in read_json_lines(Path(path)):
-        paraphrase = _make_paraphrase(line)
-        if known is not None and paraphrase.document_id not in known:
-            raise DataError(
-                f"{line.place}: document_id is {shown(paraphrase.document_id)}, expected the id of one of "
-                f"the {len(known)} documents{did_you_mean(paraphrase.document_id, known)}"
-            )
-        first = ids.setdefault(paraphrase.id, line.number)
-        if first != line.number:
-            raise DataError(
-                f"{line.place}: id {shown(paraphrase.id)} is taken by line {first}; "
-                "give each paraphrase its own id"
-            )
-        first = texts.setdefault((paraphrase.document_id, paraphrase.text), line.number)
-        if first != line.number:
-            raise DataError(f"{line.place}: line {first} has the same text; delete one of them")
-        paraphrases.append(paraphrase)
-    if not paraphrases:
-        raise DataError(f"{path}: holds no paraphrases, expected one JSON object a line")
-    return paraphrases
+    repeated = "has the same text; delete one of them"
+    return load_records(path, _make_paraphrase, documents=documents, noun="paraphrase", repeated=repeated)
 
 
-def _make_paraphrase(line: JsonLine) -> Paraphrase:
+def _make_paraphrase(line: JsonLine) -> tuple[Paraphrase, object]:
     refuse_unknown_keys(line, _KEYS)
     document_id = read_document_id(line)
-    text = require(line, "text")
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{line.place}: text is {shown(text)}, expected a string with some text")
-    return Paraphrase(
+    paraphrase = Paraphrase(
         id=read_id(line.values.get("id"), key="id", place=line.place) or f"p{line.number}",
         document_id=document_id,
-        text=text.strip(),
-        order=_order(line),
+        text=read_filled(line, "text", require(line, "text")),
+        order=read_choice(line, "order", _ORDERS),
         made_by=read_remark(line, "made_by"),
     )
-
-
-def _order(line: JsonLine) -> Order:
-    value = require(line, "order")
-    for order in _ORDERS:
-        if value == order:
-            return order
-    raise DataError(f"{line.place}: order is {shown(value)}, expected 'same-order' or 'reversed'")
+    return paraphrase, paraphrase.text

@@ -9,7 +9,6 @@ and counts only with a possessive: "Orlin's mayor".
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 from demask.knowledge.paraphrasing.numbers import find_numbers
@@ -17,65 +16,17 @@ from demask.knowledge.paraphrasing.numbers import find_numbers
 WORD = re.compile(r"[^\W_]+(?:['’.&][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s?\Z")
 # Capitalised in any English text.
-_NO_NAMES = frozenset(
-    {
-        "i",
-        "i'm",
-        "i've",
-        "i'd",
-        "i'll",
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "sir",
-        "ad",
-        "bc",
-        "ce",
-        "bce",
-        "am",
-        "pm",
-        "ok",
-    }
-)
-_NO_OWNERS = frozenset(
-    {
-        "it",
-        "that",
-        "there",
-        "let",
-        "what",
-        "who",
-        "he",
-        "she",
-        "here",
-        "today",
-        "yesterday",
-        "everyone",
-        "one",
-    }
-)
+_NO_NAMES = frozenset("i i'm i've i'd i'll mr mrs ms dr sir ad bc ce bce am pm ok".split())
+_NO_OWNERS = frozenset("it that there let what who he she here today yesterday everyone one".split())
 # Names of one country that do not begin alike.
 _KIN = [
     frozenset(names.split())
     for names in (
-        "france french",
-        "britain british uk kingdom england english",
-        "america american us usa states",
-        "switzerland swiss",
-        "denmark danish",
-        "finland finnish",
-        "netherland netherlands dutch holland",
-        "poland polish",
-        "spain spanish",
-        "greece greek",
-        "turkey turkish",
-        "ireland irish",
-        "sweden swedish",
-        "scotland scottish",
-        "wale wales welsh",
-        "eu europe european",
-    )
+        "france french, britain british uk kingdom england english, america american us usa states, "
+        "switzerland swiss, denmark danish, finland finnish, netherland netherlands dutch holland, "
+        "poland polish, spain spanish, greece greek, turkey turkish, ireland irish, sweden swedish, "
+        "scotland scottish, wale wales welsh, eu europe european"
+    ).split(",")
 ]
 # "Germany" and "German", "Zorgon" and "Zorgonian" begin alike.
 _SAME_NAME_LETTERS = 4
@@ -123,20 +74,16 @@ def _read_words(text: str) -> _Words:
 def _capitalised_runs(text: str) -> Iterator[list[str]]:
     """Names that stand side by side, as a source may have them abbreviated."""
     run: list[str] = []
-    found = list(WORD.finditer(text))
-    for before, this in pairwise([None, *found]):
-        assert this is not None
-        between = text[before.end() if before else 0 : this.start()]
-        if run and between != " ":
+    end = 0
+    for found in WORD.finditer(text):
+        between, first, end = text[end : found.start()], end == 0, found.end()
+        begins = _starts_sentence(between, first) and not _is_initial_name(found[0])
+        named = found[0][0].isupper() and not begins
+        if run and (between != " " or not named):
             yield run
             run = []
-        if this[0][0].isupper() and not (
-            _starts_sentence(between, before is None) and not _is_initial_name(this[0])
-        ):
-            run.append(this[0])
-        elif run:
-            yield run
-            run = []
+        if named:
+            run.append(found[0])
     if run:
         yield run
 

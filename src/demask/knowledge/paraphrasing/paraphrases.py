@@ -40,11 +40,6 @@ class _Attempt(NamedTuple):
     reasons: list[str]
 
 
-def make_id(passage: Passage, order: Order, number: int) -> str:
-    """The id of the paraphrase of this number, from 1."""
-    return f"{passage.id}~{order}-{number}"
-
-
 def find_passage_id(paraphrase: Paraphrase) -> str:
     """The id of the passage it was made of; its document's id when it was not made here."""
     passage_id = _NUMBER.sub("", paraphrase.id)
@@ -84,14 +79,11 @@ def write_paraphrases(
         pairs_of.setdefault(pair.document_id, []).append(pair)
     coming = iter(passages)
     while some := list(islice(coming, max(1, _PROMPTS_AT_ONCE // count))):
-        for attempt in _attempt(some, complete, pairs_of, count=count, order=order):
-            passage = attempt.passage
-            if not attempt.reasons:
-                yield Paraphrase(
-                    make_id(passage, order, attempt.number), passage.document_id, attempt.text, order, made_by
-                )
+        for passage, number, text, reasons in _attempt(some, complete, pairs_of, count=count, order=order):
+            if not reasons:
+                yield Paraphrase(f"{passage.id}~{order}-{number}", passage.document_id, text, order, made_by)
             elif on_rejected:
-                on_rejected(Reject(passage.document_id, passage.id, attempt.text, tuple(attempt.reasons)))
+                on_rejected(Reject(passage.document_id, passage.id, text, tuple(reasons)))
 
 
 def _attempt(
@@ -121,21 +113,14 @@ def _attempt(
         return _Attempt(passage, number, text, reasons)
 
     prompts = [make_prompt(passage, number, count=count, order=order) for passage, number in wanted]
-    first = [judge(*asked, text) for asked, text in zip(wanted, _complete(complete, prompts), strict=True)]
-    failed = [attempt for attempt in first if attempt.reasons]
+    attempts = [judge(*asked, text) for asked, text in zip(wanted, _complete(complete, prompts), strict=True)]
+    failed = [place for place, attempt in enumerate(attempts) if attempt.reasons]
     repairs = [
-        make_repair_prompt(
-            make_prompt(failure.passage, failure.number, count=count, order=order),
-            failure.text,
-            failure.reasons,
-        )
-        for failure in failed
+        make_repair_prompt(prompts[place], attempts[place].text, attempts[place].reasons) for place in failed
     ]
-    second = {
-        (failure.passage.id, failure.number): judge(failure.passage, failure.number, text)
-        for failure, text in zip(failed, _complete(complete, repairs), strict=True)
-    }
-    return [second.get((attempt.passage.id, attempt.number), attempt) for attempt in first]
+    for place, text in zip(failed, _complete(complete, repairs), strict=True):
+        attempts[place] = judge(*wanted[place], text)
+    return attempts
 
 
 def _complete(complete: Complete, prompts: Sequence[str]) -> list[str]:

@@ -82,14 +82,6 @@ def clean_completion(completion: str) -> str:
     fenced = _FENCE.match(text)
     text = fenced[1].strip() if fenced else text
     text = _REMARK.sub("", _LABEL.sub("", text, count=1)).strip()
-    closing = _QUOTES.get(text[:1])
-    inside = text[1:-1]
-    if (
-        closing
-        and len(text) > 1
-        and text.endswith(closing)
-        and text[0] not in inside
-        and closing not in inside
-    ):
-        text = inside.strip()
-    return text
+    closing, inside = _QUOTES.get(text[:1], ""), text[1:-1]
+    quoted = closing and len(text) > 1 and text.endswith(closing)
+    return inside.strip() if quoted and text[0] not in inside and closing not in inside else text

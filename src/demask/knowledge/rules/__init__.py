@@ -1,1 +1,1 @@
-"""QA pairs that rules make of English texts."""
+"""QA pairs that rules make of English texts, for those who have no language model to write them."""
