@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # Steps that are timed after the first, which also makes the optimizer's moments and warms caches.
 _STEPS = 6
 # No more seconds than this where steps are slow, but at least one step.
-_PATIENCE = 60.0
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
