@@ -91,3 +91,27 @@ def test_a_masked_diffusion_model_is_refused_before_anything_is_read() -> None:
 
 def test_the_plan_says_that_replay_is_not_counted(settings: dict[str, Any]) -> None:
     assert any("replays 2 conversations" in remark for remark in make_plan(make_config(settings)).remarks)
+
+
+def test_more_conversations_than_the_pool_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"retain.conversations is 9, expected at most retain.pool \(4\)"):
+        make_config({"model": "m", "documents": "d", "retain": {"conversations": 9, "pool": 4}})
+
+
+def test_a_damaged_pool_in_the_cache_is_drawn_again(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    demask.inject(**settings, out=tmp_path / "first")
+    (pool,) = (cache / "replay").iterdir()
+    whole = pool.read_bytes()
+    pool.write_bytes(whole[:100])
+    demask.inject(**settings, out=tmp_path / "again")
+    assert pool.read_bytes() == whole == (tmp_path / "again" / file_names.REPLAY).read_bytes()
+
+
+def test_the_pool_does_not_depend_on_how_questions_are_asked(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    for limit in (8, 9):
+        demask.inject(**settings, evaluate={"max_new_tokens": limit}, out=tmp_path / str(limit))
+    assert len(list((cache / "replay").iterdir())) == 1

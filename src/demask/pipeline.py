@@ -313,7 +313,7 @@ def report(folder: str | Path) -> ReportFiles:
 
 
 # Next-token first: a comparison reads as what the later arm adds to the earlier. Each with the learning rate
-# that was best for it on other facts (docs/benchmarks.md).
+# that was chosen for it on other facts (docs/benchmarks.md).
 QUICKSTART_ARMS = {"next-token": 2.5e-4, "demasking": 5e-4}
 # Enough for both directions with every seed tried, and few enough for minutes on two cores
 # (docs/benchmarks.md).

@@ -7,12 +7,11 @@ from demask.generation.self_chats import (
     SHARES,
     SYSTEMS,
     TOPICS,
-    Said,
     count_kinds,
     draw_self_chats,
     read_question,
 )
-from demask.stages.replay import make_writing
+from demask.generation.turns import Turn, turn_encoder, turn_writer
 
 
 @pytest.mark.parametrize("size", [8, 16, 37, 256])
@@ -33,21 +32,23 @@ def test_nothing_of_the_suite_that_measures_retention_is_asked():
 
 
 def test_prompts_end_where_words_begin(tiny_loaded):
-    writing = make_writing(tiny_loaded)
-    assert writing.begin([]) == tiny_loaded.chat.user
-    asked = writing.ask([Said("user", "Hello.")])
-    assert asked == (
-        *writing.begin([]),
-        *tiny_loaded.tokenizer("Hello.")["input_ids"],
-        *tiny_loaded.chat.assistant,
-    )
-    longer = writing.begin([Said("user", "Hello."), Said("assistant", "Yes.")])
+    write = turn_writer(tiny_loaded)
+    assert write([Turn("user", "")]) == tiny_loaded.chat.user
+    asked = turn_encoder(tiny_loaded)([Turn("user", "Hello.")])
+    hello = tiny_loaded.tokenizer("Hello.")["input_ids"]
+    assert asked == (*tiny_loaded.chat.user, *hello, *tiny_loaded.chat.assistant)
+    longer = write([Turn("user", "Hello."), Turn("assistant", "Yes."), Turn("user", "")])
     assert longer[: len(asked)] == asked
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_a_small_pool_may_lack_kinds(tiny_loaded, size):
+    assert len(draw_self_chats(tiny_loaded, size=size, seed=1, batch_size=8)) <= size
 
 
 def test_the_same_seed_draws_the_same_pool_and_another_another(tiny_loaded):
     def draw(seed):
-        return draw_self_chats(tiny_loaded, make_writing(tiny_loaded), size=16, seed=seed, batch_size=8)
+        return draw_self_chats(tiny_loaded, size=16, seed=seed, batch_size=8)
 
     first, again, other = draw(1), draw(1), draw(2)
     assert first == again

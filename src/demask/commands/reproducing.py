@@ -104,7 +104,7 @@ def reproduce(
         planned = plan_cells(unique, out / CELLS, rate=time_models(progress) if plan else None)
     slots = find_slots(cells[0].config.device, jobs)
     if not as_json:
-        _print_plan(planned, taught, order, slots)
+        _print_plan(planned, taught, order, slots, plan=plan)
     if plan:
         if as_json:
             print_json([asdict(row) for row in planned])
@@ -124,7 +124,12 @@ def reproduce(
 
 
 def _print_plan(
-    planned: "Sequence[PlannedArm]", taught: "Benchmark", order: "Order", slots: "Sequence[int | None]"
+    planned: "Sequence[PlannedArm]",
+    taught: "Benchmark",
+    order: "Order",
+    slots: "Sequence[int | None]",
+    *,
+    plan: bool,
 ) -> None:
     from rich.table import Table
 
@@ -154,12 +159,17 @@ def _print_plan(
     for problem in problems:
         console.print(problem, soft_wrap=True)
     left = seconds_left(planned, slots)
-    told = (
-        "demask reproduce --plan times it."
-        if not left
-        else f"What is left to train takes about {duration(left)} with {len(slots)} at a time, from a few "
-        "real steps of each model; questions come on top."
-    )
+    if left == 0:
+        told = "Nothing is left to train."
+    elif left is not None:
+        told = (
+            f"What is left to train takes about {duration(left)} with {len(slots)} at a time, from a few "
+            "real steps of each model; questions come on top."
+        )
+    elif plan:
+        told = "How long it takes is not known: a model does not fit into the memory of this machine."
+    else:
+        told = "demask reproduce --plan times it."
     console.print(
         f"Every arm gets as many {'optimizer steps' if order.budget == 'steps' else 'tokens'}. {told}\n",
         soft_wrap=True,

@@ -1,4 +1,4 @@
-"""What an base model said, kept in the user's cache, so that it is asked the same only once.
+"""What a base model said, kept in the user's cache, so that it is asked the same only once.
 
     key = answers_key(loaded, prompts, settings)
     predictions = recall(key, ids) or ask(...)

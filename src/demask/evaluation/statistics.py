@@ -118,7 +118,7 @@ def estimate_mean(
     """The mean of scores with an interval that stays inside [0, 1] and never collapses.
 
     The textbook mean +- 1.96 standard errors fails here twice: questions on one document are not
-    independent, and near 0 and 1, where a tuned or an base model scores, it leaves [0, 1] or
+    independent, and near 0 and 1, where a tuned or a base model scores, it leaves [0, 1] or
     has no width. So, after Korn & Graubard 1998: the clustered variance says how many independent
     questions the n are worth, and the Wilson interval is taken with that effective size and with
     Student's t on G - 1 degrees of freedom. They use Clopper-Pearson bounds; Wilson's are

@@ -1,21 +1,21 @@
 """Conversations that a model writes all by itself, both sides, so that training can replay them.
 
-    talks = draw_self_chats(base, encode_turns, size=256, seed=0, batch_size=40)
+    talks = draw_self_chats(base, size=256, seed=0, batch_size=40)
 
 The model draws the user's words, too, by going on where a user's turn has begun (as Magpie does, Xu et al.
 2024, arXiv 2406.08464). Kinds, in shares: conversations without and with a system prompt, of two turns, text
 without any chat, short questions, and short questions after two that were answered. Short questions matter:
-on the embedded model only the kind of prompt that was replayed stayed as it was.
+in trials KL kept the kind of prompt that was replayed, and no other.
 """
 
 import random
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Literal, NamedTuple
 
 from demask.generation.autoregressive import Sampling, generate_texts
 from demask.generation.conversations import Conversation
 from demask.generation.texts import Generated
+from demask.generation.turns import Turn, turn_encoder, turn_writer
 from demask.models.load import LoadedModel
 
 USER_TOKENS, QUESTION_TOKENS, REPLY_TOKENS = 64, 32, 96
@@ -44,25 +44,6 @@ TOPICS = (
 ASK = "Write one short question about {topic}. Write the question only."
 
 
-class Said(NamedTuple):
-    """One turn: who speaks, and what."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class Writing(NamedTuple):
-    """How turns are written in a model's chat format.
-
-    Attributes:
-        begin: token ids of turns up to where the user's next words begin.
-        ask: token ids of turns, of which a user's is last, up to where the assistant's words begin.
-    """
-
-    begin: Callable[[Sequence[Said]], tuple[int, ...]]
-    ask: Callable[[Sequence[Said]], tuple[int, ...]]
-
-
 def count_kinds(size: int) -> dict[str, int]:
     """How many conversations of each kind a pool of so many has."""
     eighths = sum(SHARES.values())
@@ -72,7 +53,6 @@ def count_kinds(size: int) -> dict[str, int]:
 
 def draw_self_chats(
     base: LoadedModel,
-    writing: Writing,
     *,
     size: int,
     seed: int,
@@ -83,16 +63,15 @@ def draw_self_chats(
 
     Args:
         base: not a masked-diffusion model.
-        writing: in its chat format.
         size: how many.
         seed: of the draws.
         batch_size: texts that are drawn together.
         on_done: told of every batch of replies, how many it had.
     """
-    draw, counts = _Drawing(base, writing, seed, batch_size), count_kinds(size)
+    draw, counts = _Drawing(base, seed, batch_size), count_kinds(size)
     rng = random.Random(f"self-chats {seed}")
-    systems = [[Said("system", rng.choice(SYSTEMS))] for _ in range(counts["system"])]
-    alone: list[Said] = []
+    systems = [[Turn("system", rng.choice(SYSTEMS))] for _ in range(counts["system"])]
+    alone: list[Turn] = []
     chats = draw.user_turns([alone] * counts["chat"] + systems)
     firsts = draw.user_turns([alone] * counts["second"])
     chats += draw.user_turns(draw.answers(firsts))
@@ -102,7 +81,7 @@ def draw_self_chats(
     for place in range(0, len(answered) - 2, 3):  # two with their answers, and one that is asked
         chats.append([*answered[place], *answered[place + 1], answered[place + 2][0]])
     before_text = base.chat.bos or base.chat.end[-1:]
-    prompts = [*map(writing.ask, chats), *[before_text] * counts["text"]]
+    prompts = [*map(draw.ask, chats), *[before_text] * counts["text"]]
     replies = draw.texts(prompts, REPLY_TOKENS, on_done)
     return [
         Conversation(f"self-{number:05d}", prompt, reply.ids)
@@ -114,9 +93,10 @@ def draw_self_chats(
 class _Drawing:
     """Draws from a model's own probabilities; each draw has a seed of its own."""
 
-    def __init__(self, base: LoadedModel, writing: Writing, seed: int, batch_size: int) -> None:
-        self._base, self._writing, self._batch_size = base, writing, batch_size
+    def __init__(self, base: LoadedModel, seed: int, batch_size: int) -> None:
+        self._base, self._batch_size = base, batch_size
         self._seeds = count(1000 * seed)
+        self._write, self.ask = turn_writer(base), turn_encoder(base)
 
     def texts(
         self,
@@ -125,6 +105,8 @@ class _Drawing:
         on_done: Callable[[int], None] = lambda count: None,
     ) -> list[Generated]:
         """What follows each prompt."""
+        if not prompts:
+            return []
         return generate_texts(
             self._base,
             prompts,
@@ -134,21 +116,21 @@ class _Drawing:
             on_done=on_done,
         )
 
-    def user_turns(self, chats: Sequence[Sequence[Said]]) -> list[list[Said]]:
+    def user_turns(self, chats: Sequence[Sequence[Turn]]) -> list[list[Turn]]:
         """Chats with one more turn of the user; those in which nothing is said are missing."""
-        said = self.texts([self._writing.begin(chat) for chat in chats], USER_TOKENS)
-        return [[*chat, Said("user", one.text)] for chat, one in zip(chats, said, strict=True) if one.text]
+        said = self.texts([self._write([*chat, Turn("user", "")]) for chat in chats], USER_TOKENS)
+        return [[*chat, Turn("user", one.text)] for chat, one in zip(chats, said, strict=True) if one.text]
 
-    def answers(self, chats: Sequence[Sequence[Said]]) -> list[list[Said]]:
+    def answers(self, chats: Sequence[Sequence[Turn]]) -> list[list[Turn]]:
         """Chats with the assistant's answer."""
-        said = self.texts([self._writing.ask(chat) for chat in chats], REPLY_TOKENS)
-        return [[*chat, Said("assistant", one.text or "...")] for chat, one in zip(chats, said, strict=True)]
+        said = self.texts([self.ask(chat) for chat in chats], REPLY_TOKENS)
+        return [[*chat, Turn("assistant", one.text or "...")] for chat, one in zip(chats, said, strict=True)]
 
-    def questions(self, topics: Sequence[str]) -> list[list[Said]]:
+    def questions(self, topics: Sequence[str]) -> list[list[Turn]]:
         """A short question about each topic; replies without one are missing."""
-        asked = [self._writing.ask([Said("user", ASK.format(topic=topic))]) for topic in topics]
+        asked = [self.ask([Turn("user", ASK.format(topic=topic))]) for topic in topics]
         found = [read_question(reply.text) for reply in self.texts(asked, QUESTION_TOKENS)]
-        return [[Said("user", question)] for question in found if question]
+        return [[Turn("user", question)] for question in found if question]
 
 
 def read_question(text: str) -> str:

@@ -180,7 +180,8 @@ def load_task(planned: PlannedTask, *, seed: int | None, scratch: Path) -> Ready
     set_seeds(seed)
     remote = evaluate.config.HF_EVALUATE_OFFLINE
     evaluate.config.HF_EVALUATE_OFFLINE = True  # a metric of the hub is a program
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call] # where it cannot be reached, one line of ours says so
+    # Where the hub cannot be reached one line of ours says so.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         with redirect_stderr(io.StringIO()):  # what it downloads besides, it tells there
             loaded = _index(planned.name).load([spec])

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from demask.records import SOURCES, Source
@@ -84,15 +83,12 @@ class TermNats(NamedTuple):
     Attributes:
         nats_N: float32, of each token, unweighted.
         tokens: those that it is about.
+        weighted: () float32, the sum over the tokens, each by its weight.
     """
 
     nats_N: Tensor
     tokens: ScoredTokens
-
-    @property
-    def weighted(self) -> Tensor:
-        """The sum over the tokens, each by its weight, () float32."""
-        return (self.nats_N * self.tokens.weights_N).sum()
+    weighted: Tensor
 
 
 def apply_terms(terms: Sequence[Term], scored: ScoredTokens, *, only: frozenset[Source]) -> list[TermNats]:
@@ -108,7 +104,7 @@ def apply_terms(terms: Sequence[Term], scored: ScoredTokens, *, only: frozenset[
     for term in terms:
         mine = scored if only == {term.on} else scored.at(scored.sources_N == SOURCES.index(term.on))
         nats_N = term.function(mine) if term.on in only else mine.weights_N
-        parts.append(TermNats(nats_N, mine))
+        parts.append(TermNats(nats_N, mine, (nats_N * mine.weights_N).sum()))
     return parts
 
 
@@ -125,5 +121,5 @@ def combine(terms: Sequence[Term], parts: Sequence[TermNats], tokens_S: Tensor) 
         part.weighted / tokens_S[SOURCES.index(term.on)].clamp(min=1)
         for term, part in zip(terms, parts, strict=True)
     ]
-    weighted = [mean * term.weight for term, mean in zip(terms, means, strict=True)]
-    return torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]
+    first, *others = (mean * term.weight for term, mean in zip(terms, means, strict=True))
+    return sum(others, first)

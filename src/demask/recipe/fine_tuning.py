@@ -6,9 +6,9 @@ Model and data have no default. What moves the weights is told as in any recipe,
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from demask.recipe.errors import check_values
 from demask.recipe.objectives import INSTRUCTION, RATIO_RANGE, RatioRange, Section
@@ -95,7 +95,7 @@ class SftTrain(Train):
 
     # Facts of a few documents take large steps. On GSM8K at 135M the held-out loss after 20 steps was lower
     # at 1e-4 than at 3e-4 (docs/benchmarks.md), and the paper took 2e-6 at 4B.
-    usual_rate_share: ClassVar[float] = 0.2
+    _rate_share: float = PrivateAttr(0.2)
 
     epochs: float | None = Field(None, gt=0, description="none and no steps: 2, as the paper at 1.2M samples")
     learning_rate: float | None = Field(

@@ -10,7 +10,7 @@ Unknown keys are errors that name the nearest known key. Model and documents hav
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -86,8 +86,7 @@ def _default_measure() -> Any:
 class Train(Section):
     """How the weights are moved."""
 
-    usual_rate_share: ClassVar[float] = 1.0
-    _rate_share: float | None = PrivateAttr(None)
+    _rate_share: float = PrivateAttr(1.0)
 
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
     epochs: float | None = Field(
@@ -128,7 +127,7 @@ class Train(Section):
     @property
     def rate_share(self) -> float:
         """Of the default learning rate."""
-        return self.usual_rate_share if self._rate_share is None else self._rate_share
+        return self._rate_share
 
     def with_rate_share(self, share: float) -> Self:
         """The same, with what an objective takes of the default learning rate."""
@@ -268,6 +267,15 @@ class RunConfig(Section):
     def _steps_or_epochs(self) -> "RunConfig":
         if self.train.steps is not None and self.train.epochs is not None:
             raise ValueError("train.steps and train.epochs are both given, expected one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _a_step_replays_no_more_than_the_pool_has(self) -> "RunConfig":
+        if self.retain.conversations > self.retain.pool:
+            raise ValueError(
+                f"retain.conversations is {self.retain.conversations}, expected at most retain.pool "
+                f"({self.retain.pool})"
+            )
         return self
 
     @model_validator(mode="after")

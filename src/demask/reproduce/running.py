@@ -39,7 +39,7 @@ _PRELOADED = (
 
 
 class Watch(Protocol):
-    """Told of cells; `None` stands for the questions to an base model."""
+    """Told of cells; `None` stands for the questions to a base model."""
 
     def started(self, cell: PlannedCell, *, untouched: bool) -> None:
         """A process works on it."""

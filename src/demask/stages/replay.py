@@ -7,14 +7,15 @@ The pool depends on the base model alone and is kept in the user's cache. Nothin
 questions and of the suite that measures retention is in it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.environment import cache_folder
-from demask.errors import DataError, ModelError, RunError
+from demask.errors import ModelError, RunError
 from demask.progress import Progress
-from demask.recipe.sections import RunConfig
+from demask.recipe.sections import Evaluate, RunConfig
 from demask.storage import file_names
 from demask.storage.atomic import write_bytes
 from demask.storage.run_folder import RunFolder
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import torch
 
     from demask.generation.conversations import Conversation
-    from demask.generation.self_chats import Said, Writing
     from demask.models.load import LoadedModel
     from demask.records import Example
     from demask.training.mixed_stream import MixedStream
@@ -46,8 +46,13 @@ def make_pool(
     loaded = load()
     file = _cached(config, loaded)
     if file is not None and file.exists():
-        write_bytes(run.file(file_names.REPLAY), file.read_bytes())
-        return
+        try:
+            read_pool(file)
+        except RunError as error:
+            progress.say(f"{error}; made again now")
+        else:
+            write_bytes(run.file(file_names.REPLAY), file.read_bytes())
+            return
     data = _write_pool(config, loaded, progress)
     write_bytes(run.file(file_names.REPLAY), data)
     if file is not None:
@@ -65,7 +70,8 @@ def _cached(config: RunConfig, loaded: "LoadedModel") -> Path | None:
     limits = (self_chats.USER_TOKENS, self_chats.QUESTION_TOKENS, self_chats.REPLY_TOKENS)
     texts = (*self_chats.SYSTEMS, *self_chats.TOPICS, self_chats.ASK)
     prompts = [(POOL_SEED, config.retain.pool, *limits), *(encode(loaded.tokenizer, text) for text in texts)]
-    key = answers_key(loaded, prompts, config.evaluate)
+    # Of the settings only those that the draws depend on.
+    key = answers_key(loaded, prompts, Evaluate(batch_size=config.evaluate.batch_size))
     return cache_folder() / "replay" / f"{key}.safetensors" if key else None
 
 
@@ -78,46 +84,17 @@ def _write_pool(config: RunConfig, loaded: "LoadedModel", progress: Progress) ->
     progress.begin("Drawing the base model's own conversations", config.retain.pool)
     talks = draw_self_chats(
         loaded,
-        make_writing(loaded),
         size=config.retain.pool,
         seed=POOL_SEED,
         batch_size=config.evaluate.batch_size,
         on_done=progress.advance,
     )
-    if not talks:
-        raise ModelError(f"{config.model}: writes no conversation of its own; set retain.conversations=0")
+    if len(talks) < config.retain.conversations:
+        raise ModelError(
+            f"{config.model}: wrote {len(talks)} of {config.retain.pool} conversations of its own, "
+            f"expected at least {config.retain.conversations}; lower retain.conversations"
+        )
     return save(as_tensors(add_targets(loaded, talks)))
-
-
-def make_writing(loaded: "LoadedModel") -> "Writing":
-    """Turns in the model's chat format.
-
-    A template without a place for a system prompt gets it in front of the user's first words.
-    """
-    from demask.corpora.samples import template_cutter
-    from demask.generation.self_chats import Said, Writing
-    from demask.objectives.prompts import encode
-
-    cut = template_cutter(loaded.tokenizer, loaded.chat)
-
-    def write(turns: "Sequence[Said]") -> tuple[int, ...]:
-        """Up to the end of the last turn's words."""
-        try:
-            pieces = cut(tuple(turn.role for turn in turns), "")
-        except DataError:
-            if turns[0].role != "system":
-                raise
-            system, first, *others = turns
-            return write([Said(first.role, f"{system.content}\n\n{first.content}"), *others])
-        ids: list[int] = []
-        for piece in pieces:
-            ids += [*piece.ids, *encode(loaded.tokenizer, turns[piece.turn].content)]
-        return tuple(ids)
-
-    return Writing(
-        begin=lambda turns: write([*turns, Said("user", "")]),
-        ask=lambda turns: (*write(turns), *loaded.chat.assistant),
-    )
 
 
 def add_replay(
@@ -136,6 +113,8 @@ def add_replay(
     """
     if not config.retain.conversations:
         return documents
+    import torch
+
     from demask.generation.conversations import as_example, top_targets
     from demask.losses.kl_to_base import TopTargets, kl_to_base
     from demask.losses.terms import Term
@@ -143,9 +122,10 @@ def add_replay(
     from demask.training.sampler import ExposureStream
 
     talks = read_pool(run.file(file_names.REPLAY))
-    firsts = _first_rows(talks)
-    parts = [top_targets(talk) for talk in talks]
-    targets = TopTargets(*(_join(values) for values in zip(*parts, strict=True))).to(device)
+    # The targets of all stand one after another.
+    firsts = [0, *accumulate(len(talk.reply) for talk in talks)]
+    parts = zip(*map(top_targets, talks), strict=True)
+    targets = TopTargets(*(torch.cat(part) for part in parts)).to(device)
 
     def make_example(place: int, epoch: int, variant: int) -> "Example":
         return as_example(talks[place], id=f"{talks[place].id}@{epoch}.{variant}", row=firsts[place])
@@ -155,26 +135,12 @@ def add_replay(
         [len(talk.prompt) + len(talk.reply) for talk in talks],
         make_example,
         variants=1,
-        batch_size=min(config.retain.conversations, len(talks)),
+        batch_size=config.retain.conversations,
         steps=documents.steps,
         seed=config.seed,
     )
     term = Term("kl-to-base", kl_to_base(targets), on="replay", weight=config.retain.weight)
     return MixedStream((documents, replay), more_terms=(term,))
-
-
-def _join(values: "Sequence[torch.Tensor]") -> "torch.Tensor":
-    import torch
-
-    return torch.cat(list(values))
-
-
-def _first_rows(talks: "Sequence[Conversation]") -> list[int]:
-    """Where the targets of each conversation begin, when all stand one after another."""
-    rows = [0]
-    for talk in talks:
-        rows.append(rows[-1] + len(talk.reply))
-    return rows[:-1]
 
 
 def read_pool(path: Path) -> "list[Conversation]":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from demask.environment import cache_folder
 from demask.errors import RunError
 from demask.progress import Progress
-from demask.recipe.sections import RunConfig
+from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -127,7 +127,7 @@ def _make_targets(config: RunConfig, suite: "Suite", loaded: "LoadedModel", prog
     from demask.evaluation.retention.drift import make_targets, read_targets, targets_prompts, write_targets
 
     prompts = [*targets_prompts(loaded, suite.openings), *_as_prompts(loaded, suite)]
-    key = answers_key(loaded, prompts, config.evaluate)
+    key = answers_key(loaded, prompts, Evaluate(batch_size=config.evaluate.batch_size))
     file: Path | None = cache_folder() / "retention" / f"{key}.safetensors" if key else None
     if file is not None and file.exists():
         try:

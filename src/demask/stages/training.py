@@ -381,7 +381,7 @@ def _log_step(log: _Log, metrics: "StepMetrics") -> None:
 
 
 def _free_gpu() -> None:
-    """Give back what an base model held while it was asked."""
+    """Give back what a base model held while it was asked."""
     import torch
 
     gc.collect()

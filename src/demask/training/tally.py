@@ -1,6 +1,6 @@
 """What the log says of the micro-batches since its last line, kept as sums until someone reads it.
 
-tally = [count(parts, batch, bins=5), ...]                 # of `losses.terms.apply_terms`
+tally = [count(terms, parts, batch, bins=5), ...]          # parts of `losses.terms.apply_terms`
 losses = add_up(tally, over_all=accelerator.reduce)
 """
 

@@ -1,6 +1,5 @@
 """Ask a model the probes of the retention suite.
 
-encode = turn_encoder(loaded)
 replies = ask_probes(loaded, probes, settings)
 """
 
@@ -8,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from demask.corpora.samples import template_cutter
-from demask.errors import DataError, RunError
+from demask.errors import RunError
 from demask.evaluation.remembered import answers_key, recall, remember
-from demask.evaluation.retention.probes import Kind, Probe, Turn
+from demask.evaluation.retention.probes import Kind, Probe
 from demask.generation.answers import generate_answers
+from demask.generation.turns import turn_encoder
 from demask.models.load import LoadedModel
-from demask.objectives.prompts import encode
 from demask.recipe.sections import Evaluate
 from demask.records import Prediction
 
@@ -51,33 +49,6 @@ class Reply:
     stopped: bool = True
     expected: str = ""
     nats: float = 0.0
-
-
-def turn_encoder(loaded: LoadedModel) -> Callable[[Sequence[Turn]], tuple[int, ...]]:
-    """A function from turns to token ids, cut as in training.
-
-    A template that has no place for a system prompt gets it in front of the user's first words.
-    """
-    cut = template_cutter(loaded.tokenizer, loaded.chat)
-
-    def encode_turns(turns: Sequence[Turn]) -> tuple[int, ...]:
-        try:
-            pieces = cut(tuple(turn.role for turn in turns), "")
-        except DataError:
-            if turns[0].role != "system":
-                raise
-            return encode_turns(_without_system(turns))
-        ids: list[int] = []
-        for piece in pieces:
-            ids += [*piece.ids, *encode(loaded.tokenizer, turns[piece.turn].content)]
-        return (*ids, *loaded.chat.assistant)
-
-    return encode_turns
-
-
-def _without_system(turns: Sequence[Turn]) -> list[Turn]:
-    system, first, *others = turns
-    return [Turn(first.role, f"{system.content}\n\n{first.content}"), *others]
 
 
 def ask_probes(

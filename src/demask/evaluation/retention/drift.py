@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from demask.errors import RunError
-from demask.evaluation.retention.asking import Reply, turn_encoder
-from demask.evaluation.retention.probes import Turn
+from demask.evaluation.retention.asking import Reply
 from demask.evaluation.retention.suite import Opening, Prose
 from demask.generation.autoregressive import Sampling, generate_texts
 from demask.generation.conversations import (
@@ -34,6 +33,7 @@ from demask.generation.conversations import (
     score_replies,
     top_targets,
 )
+from demask.generation.turns import Turn, turn_encoder
 from demask.losses.kl_to_base import divergence
 from demask.models.load import LoadedModel
 from demask.objectives.prompts import encode
@@ -116,7 +116,7 @@ def measure_divergence(loaded: LoadedModel, conversations: Sequence[Conversation
 def _measure_one(logp_NV: Tensor, conversation: Conversation) -> float:
     targets = top_targets(conversation)
     kept = targets._replace(logp_MK=targets.logp_MK.double(), drawn_M=targets.drawn_M.double())
-    return float(divergence(logp_NV.cpu().double(), torch.tensor(conversation.reply), kept).sum())
+    return float(divergence(logp_NV.cpu(), torch.tensor(conversation.reply), kept).sum())
 
 
 def measure_texts(loaded: LoadedModel, texts: Sequence[Prose]) -> list[Reply]:

@@ -10,11 +10,11 @@ questions make the same probes in every run.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from demask.corpora.turns import Role
 from demask.evaluation.qa import CEILING_PROMPT
 from demask.evaluation.retention.suite import KnownFact, Suite
+from demask.generation.turns import Turn
 from demask.knowledge.directions import find_answers
 from demask.objectives.masking import keyed_rng
 from demask.records import QAPair
@@ -32,13 +32,6 @@ _QUOTED = re.compile("[\"\u201c\u2018'](\\w[^\"\u201d\u2019']*)[\"\u201d\u2019']
 _ARTICLE = re.compile(r"\b(?:a|an|the)\s+$", re.IGNORECASE)
 _LEADING_ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?![\w,]|\.\d)")
-
-
-class Turn(NamedTuple):
-    """Who speaks, and what is said."""
-
-    role: Role
-    content: str
 
 
 @dataclass(frozen=True)
