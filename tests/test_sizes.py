@@ -74,8 +74,8 @@ def test_self_is_not_counted_as_argument(tmp_path: Path) -> None:
 
 
 def test_a_long_module_is_found(tmp_path: Path) -> None:
-    assert check(tmp_path, "pass\n" * 400) == []
-    assert check(tmp_path, "pass\n" * 401) == ["1 masks: 401 lines, limit 400"]
+    assert check(tmp_path, "pass\n" * 700) == []
+    assert check(tmp_path, "pass\n" * 701) == ["1 masks: 701 lines, limit 700"]
 
 
 def test_configuration_fields_of_all_classes_are_counted_in_config_only(tmp_path: Path) -> None:
