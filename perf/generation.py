@@ -73,7 +73,7 @@ def make_prompts(loaded: Any, count: int) -> dict[str, list[tuple[int, ...]]]:
     import demask
     from demask.documents.load import load_documents
     from demask.evaluation.qa import make_prompts as encode
-    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.knowledge.files import load_qa_pairs
 
     folder = Path(demask.__file__).parent / "quickstart"
     documents = {d.id: d for d in load_documents([folder / "documents.jsonl"]).documents}

@@ -75,7 +75,7 @@ def test_python_in_the_readme_compiles_and_its_names_exist() -> None:
 
 
 def test_the_question_in_the_readme_is_one_that_demask_reads(tmp_path: Path) -> None:
-    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.knowledge.files import load_qa_pairs
 
     (block,) = blocks("json")
     json.loads(block)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from demask.documents.load import load_documents
     from demask.errors import ConfigError, DataError, DemaskError, ModelError, RunError
     from demask.fine_tuning import fine_tune
-    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.knowledge.files import load_qa_pairs
     from demask.pipeline import Injected, inject
     from demask.recipe.sections import RunConfig, make_config
     from demask.records import Document, QAPair

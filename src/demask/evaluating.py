@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from demask.errors import ConfigError
 from demask.field_tasks import ask_field_tasks
-from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.file import merge_values
 from demask.recipe.sections import Evaluate, Measured, make_config

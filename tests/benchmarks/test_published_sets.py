@@ -14,9 +14,8 @@ from demask.benchmarks.sets import BENCHMARKS, choose_facts, data_folder, load_b
 from demask.documents.load import load_documents
 from demask.errors import ConfigError, DataError
 from demask.knowledge.directions import decide_direction, find_answers
+from demask.knowledge.files import load_paraphrases, load_qa_pairs
 from demask.knowledge.paraphrasing.checks import check_paraphrase, compare_directions
-from demask.knowledge.paraphrasing.files import load_paraphrases
-from demask.knowledge.qa_pairs import load_qa_pairs
 from demask.records import Document, Order, Paraphrase, QAPair
 
 KEYS = ("birth_date", "birth_city", "university", "major", "company_city", "company")

@@ -14,7 +14,7 @@ from demask.corpora.samples import Limit, find_answers, make_samples, template_c
 from demask.corpora.tables import find_tables
 from demask.corpora.turns import Columns, Turn
 from demask.corpora.unused import UnusedKeys, describe_unused
-from demask.documents.rows import Row
+from demask.documents.tables import Row
 from demask.errors import DataError
 from demask.objectives.prompts import load_chat_format
 from demask.progress import Silent

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from demask.documents.coverage import FileCoverage, measure_file_coverage
-from demask.documents.duplicates import NearDuplicate, find_near_duplicates
-from demask.documents.file_reports import FileReport, LeftOut, count_characters, sum_up
+from demask.documents.coverage import FileCoverage, NearDuplicate, find_near_duplicates, measure_file_coverage
 from demask.documents.load import read_documents
+from demask.documents.parsed import FileReport, LeftOut, count_characters, sum_up
 from demask.documents.passages import iter_passages
 from demask.records import Document, Passage
 

@@ -7,8 +7,8 @@ import pytest
 
 from demask.corpora.conversations import Columns, read_conversations
 from demask.corpora.tables import find_tables
-from demask.documents.csv_files import read_csv
 from demask.documents.load import load_documents
+from demask.documents.tables import read_csv
 from demask.errors import DataError
 
 Write = Callable[[str, str | bytes], Path]

@@ -11,8 +11,7 @@ from demask.corpora.tables import find_tables
 from demask.documents import text_files
 from demask.documents.load import load_documents
 from demask.errors import DataError
-from demask.knowledge.paraphrasing.files import load_paraphrases
-from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.knowledge.files import load_paraphrases, load_qa_pairs
 from demask.recipe.file import load_recipe
 
 Write = Callable[[str, str | bytes], Path]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from demask.documents.file_reports import FileReport, count_characters
 from demask.documents.load import load_documents, page_of
+from demask.documents.parsed import FileReport, count_characters
 from demask.records import Document
 
 Write = Callable[[str, str | bytes], Path]

@@ -9,7 +9,7 @@ from itertools import count, pairwise
 import pytest
 
 from demask.documents.coverage import count_covered
-from demask.documents.file_reports import count_characters
+from demask.documents.parsed import count_characters
 from demask.documents.passages import iter_passages, split_document
 from demask.documents.sentences import find_sentences
 from demask.errors import DataError

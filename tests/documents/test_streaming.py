@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from demask.documents.load import load_documents, read_documents
-from demask.documents.passages import iter_passages
-from demask.documents.seen import SeenIds
+from demask.documents.passages import SeenIds, iter_passages
 from demask.documents.text_files import read_json_lines
 from demask.errors import DataError
 

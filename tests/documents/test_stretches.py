@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from demask.documents.coverage import count_covered
-from demask.documents.cuts import DocumentCuts, find_cuts
-from demask.documents.file_reports import count_characters
+from demask.documents.coverage import DocumentCuts, count_covered, find_cuts
+from demask.documents.parsed import count_characters
 from demask.documents.passages import iter_passages, split_document
-from demask.documents.stretches import is_grapheme_start
+from demask.documents.sentences import is_grapheme_start
 from demask.records import Document
 
 

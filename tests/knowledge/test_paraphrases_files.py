@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demask.errors import DataError
-from demask.knowledge.paraphrasing.files import load_paraphrases
+from demask.knowledge.files import load_paraphrases
 from demask.records import Paraphrase
 
 LINE: dict[str, object] = {"id": "p", "document_id": "orlin", "text": "Voss set it up.", "order": "reversed"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demask.errors import DataError
-from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.knowledge.files import load_qa_pairs
 from demask.records import QAPair
 
 PAIR: dict[str, object] = {

@@ -19,8 +19,7 @@ from demask.benchmarks.benchmark import ENTITY, PARAPHRASE_FILES, Benchmark, fin
 from demask.documents.load import load_documents
 from demask.documents.text_files import shown
 from demask.errors import ConfigError, DataError
-from demask.knowledge.paraphrasing.files import load_paraphrases
-from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.knowledge.files import load_paraphrases, load_qa_pairs
 from demask.records import Document, Paraphrase
 from demask.storage.file_names import DOCUMENTS, PARAPHRASES, QA_PAIRS
 

@@ -17,7 +17,7 @@ from demask.benchmarks.benchmark import ENTITY, Benchmark, find_entity
 from demask.benchmarks.sources import PublishedFile
 from demask.documents.text_files import read_json_lines
 from demask.errors import DataError
-from demask.knowledge.paraphrasing.files import load_paraphrases
+from demask.knowledge.files import load_paraphrases
 from demask.records import Direction, Document, Order, Paraphrase, QAPair
 
 NAME = "wiki"

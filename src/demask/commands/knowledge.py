@@ -152,7 +152,7 @@ def check(
     from functools import partial
 
     from demask.knowledge.auditing.audit import audit_as_json, split_flagged
-    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.knowledge.files import load_qa_pairs
     from demask.recipe.sections import Evaluate
     from demask.stages.questions import check_pairs
 
@@ -219,7 +219,7 @@ def paraphrase(
     A language model behind a server writes them. Facts, order and difference are checked. Train on them
     with --set paraphrases=FILE.
     """
-    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.knowledge.files import load_qa_pairs
     from demask.stages.paraphrasing import Wanted, make_paraphrases
     from demask.stages.questions import require_writer
 

@@ -83,7 +83,7 @@ def inject(
     same command.
     """
     from demask import pipeline
-    from demask.knowledge.qa_pairs import load_qa_pairs
+    from demask.knowledge.files import load_qa_pairs
     from demask.recipe.sections import NO_QUESTIONS
 
     config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)

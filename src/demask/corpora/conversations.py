@@ -18,9 +18,8 @@ from demask.corpora.messages import clean, read_list, read_messages
 from demask.corpora.tables import read_table
 from demask.corpora.turns import Columns, Conversation, Turn
 from demask.corpora.unused import UnusedKeys
-from demask.documents.hub import parse_address
 from demask.documents.paths import Source
-from demask.documents.rows import Row
+from demask.documents.tables import Row, parse_address
 from demask.documents.text_files import did_you_mean, shown
 from demask.errors import DataError
 

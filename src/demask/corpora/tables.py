@@ -11,17 +11,15 @@ line is read as .jsonl.
 import glob
 import hashlib
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from demask.documents.hub import DatasetAddress, parse_address, read_dataset
 from demask.documents.paths import HUB, TABLE_SUFFIXES, Source, Sources, find_sources
-from demask.documents.rows import Row, read_rows
+from demask.documents.tables import Row, list_dataset_files, parse_address, read_rows
 from demask.documents.text_files import open_file, refuse_changes
-from demask.errors import DataError, RunError
+from demask.errors import DataError
 from demask.text_encoding import find_encoding
 
 KINDS = (*(suffix.removeprefix(".") for suffix in TABLE_SUFFIXES), "dataset")
@@ -92,18 +90,12 @@ def read_table(source: Source) -> Iterator[Row]:
         RunError: a library for it is missing.
     """
     empty = True
-    for row in _open(source):
+    # Which columns are needed is seen row by row.
+    for row in read_rows(source, None):
         empty = False
         yield row
     if empty:
         raise DataError(f"{source.path}: holds no rows; write some or leave it out")
-
-
-def _open(source: Source) -> Iterator[Row]:
-    if source.kind == "dataset":
-        return read_dataset(source)
-    # Which columns are needed is seen row by row.
-    return read_rows(source, None)
 
 
 class FileWatch:
@@ -165,27 +157,3 @@ def _count_parquet_rows(path: Path) -> int:
             return int(parquet.read_metadata(file).num_rows)
     except (ImportError, pyarrow.ArrowException, OSError):  # said when it is read
         return 0
-
-
-def list_dataset_files(place: str, address: DatasetAddress) -> list[str]:
-    """The files of a data set as `datasets` finds them; those on the hub are addresses with the commit.
-
-    Raises:
-        DataError: the data set cannot be found.
-        RunError: `datasets` is missing.
-    """
-    try:
-        import datasets
-    except ImportError as error:
-        raise RunError(f"{place}: reading it needs datasets: pip install 'demask[documents]'") from error
-    # As in `read_dataset`.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    failures = (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError, TypeError, KeyError)
-    try:
-        builder = datasets.load_dataset_builder(address.name, address.config)
-    except failures as error:
-        # Reading it says what is wrong, in one line.
-        next(read_dataset(Source(place, address.name, "dataset")), None)
-        raise DataError(f"{place}: cannot be read ({error}); check name, config and split") from error
-    files = builder.config.data_files
-    return sorted(file for split in (files or {}).values() for file in split) or [str(builder.hash)]

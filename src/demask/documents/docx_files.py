@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from demask.documents.blocks import Block, Parsed, join_blocks, one_line, write_rows
-from demask.documents.file_reports import count_characters, sum_up
+from demask.documents.parsed import Block, Parsed, count_characters, join_blocks, one_line, sum_up, write_rows
 from demask.documents.text_files import open_file
 from demask.errors import DataError
 

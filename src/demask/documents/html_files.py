@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from demask.documents.blocks import Block, Parsed, join_blocks, one_line, write_rows
-from demask.documents.file_reports import count_characters, sum_up
+from demask.documents.parsed import Block, Parsed, count_characters, join_blocks, one_line, sum_up, write_rows
 from demask.documents.text_files import read_bytes
 from demask.errors import DataError
 from demask.text_encoding import choose_page_encoding

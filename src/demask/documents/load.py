@@ -13,25 +13,23 @@ A document whose file gives no id is named by its file: `facts/orlin` for facts/
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from demask.documents.file_reports import FileReport, count_characters
-from demask.documents.hub import parse_address, read_dataset
-from demask.documents.pages import page_of
+from demask.documents.parsed import FileReport, count_characters
 from demask.documents.parsing import ParserProcess
+from demask.documents.passages import SeenIds
 from demask.documents.paths import PARSED_SUFFIXES, SUFFIXES, TEXT_SUFFIXES, Source, find_sources
-from demask.documents.rows import make_document, read_rows
-from demask.documents.seen import SeenIds
+from demask.documents.tables import make_document, parse_address, read_rows
 from demask.documents.text_files import read_text, shown
 from demask.errors import DataError
 from demask.records import Document
 
 __all__ = ["SUFFIXES", "DocumentReader", "LoadedDocuments", "load_documents", "page_of", "read_documents"]
-
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?P<title>.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
@@ -157,10 +155,9 @@ def _read_plain(source: Source, text_column: str) -> Iterator[Document]:
     if f".{source.kind}" in TEXT_SUFFIXES:
         yield _read_text_document(source)
         return
-    rows = read_rows(source, text_column)
     if source.kind == "dataset":
-        rows, text_column = read_dataset(source), parse_address(source.path).column or text_column
-    for row in rows:
+        text_column = parse_address(source.path).column or text_column
+    for row in read_rows(source, text_column):
         yield make_document(row, text_column)
 
 
@@ -190,3 +187,21 @@ def _find_heading(text: str) -> str:
         if heading and heading["title"]:
             return heading["title"]
     return ""
+
+
+def page_of(document: Document, offset: int) -> int | None:
+    """The number, from 1, of the page that holds a character of a document's text; None without pages.
+
+    Args:
+        document: its metadata has `pages` when it was read from a PDF: where each page begins in the text.
+        offset: of the character, from 0.
+
+    Raises:
+        ValueError: the text has no such character.
+    """
+    if not 0 <= offset < len(document.text):
+        raise ValueError(f"offset is {offset}, expected 0 to {len(document.text) - 1}")
+    starts = document.metadata.get("pages")
+    if not isinstance(starts, list | tuple) or not starts:
+        return None
+    return max(1, bisect_right(starts, offset))

@@ -6,18 +6,69 @@ A document that fits is one passage. Any other is cut at the ends of sentences a
 a sentence alone is too long within it; see `stretches`.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
 
-from demask.documents.seen import SeenIds
-from demask.documents.sentences import Span, find_sentences
-from demask.documents.stretches import cut_stretch
+from demask.documents.sentences import Span, cut_stretch, find_sentences
 from demask.documents.text_files import shown
 from demask.errors import DataError
 from demask.records import Document, Passage
+
+_PLACES = 2**12  # at first; always a power of two
+
+
+class SeenIds:
+    """A set of ids that takes 16 to 32 bytes for each, however long they are.
+
+    It keeps a 64-bit hash of each, in a table with open addressing, at most half full, as searching then is
+    short. That two of a million ids share one has a chance of 3 in 100 million; who can look the ids up again
+    does so before calling it an error.
+    """
+
+    def __init__(self) -> None:
+        self._table = array("q", bytes(8 * _PLACES))
+        self._last = _PLACES - 1
+        self._free = _PLACES // 2
+
+    def __contains__(self, name: str) -> bool:
+        key = hash(name) or 1  # 0 marks a free place
+        return self._table[_find_place(self._table, key)] == key
+
+    def add(self, name: str) -> bool:
+        """Add an id; False when it was there already."""
+        # As `_find_place`, written out: a call more for each id is felt when there are millions.
+        key = hash(name) or 1
+        table, last = self._table, self._last
+        place = key & last
+        while found := table[place]:
+            if found == key:
+                return False
+            place = (place + 1) & last
+        table[place] = key
+        self._free -= 1
+        if not self._free:
+            self._grow()
+        return True
+
+    def _grow(self) -> None:
+        old, table = self._table, array("q", bytes(16 * len(self._table)))
+        for key in old:
+            if key:
+                table[_find_place(table, key)] = key
+        self._table, self._last, self._free = table, len(table) - 1, len(old) // 2
+
+
+def _find_place(table: "array[int]", key: int) -> int:
+    """The place of a key, or the free one where it belongs."""
+    last = len(table) - 1
+    place = key & last
+    while (found := table[place]) and found != key:
+        place = (place + 1) & last
+    return place
 
 
 @dataclass(frozen=True)

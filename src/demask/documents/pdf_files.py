@@ -16,8 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from demask.documents.blocks import Parsed, one_line
-from demask.documents.file_reports import LeftOut, count_characters, sum_up
+from demask.documents.parsed import LeftOut, Parsed, count_characters, one_line, sum_up
 from demask.documents.text_files import MAX_BYTES, read_bytes
 from demask.errors import DataError
 

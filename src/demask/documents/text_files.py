@@ -14,7 +14,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -205,40 +205,6 @@ def read_json_lines(path: Path) -> Iterator[JsonLine]:
             if line and not line.isspace():
                 place = f"{path} line {number}"
                 yield JsonLine(number, _parse_object(line, place), place)
-
-
-def refuse_unknown_keys(line: JsonLine, known: Sequence[str]) -> None:
-    """Raise DataError for the first key that is not known, with the nearest that is."""
-    for key in line.values:
-        if key not in known:
-            raise DataError(
-                f"{line.place}: unknown key {shown(key)}, expected {', '.join(known)}"
-                f"{did_you_mean(key, known)}"
-            )
-
-
-def require(line: JsonLine, key: str) -> object:
-    """The value of a key; DataError when it is not there."""
-    if key not in line.values:
-        there = ", ".join(map(repr, line.values)) or "none"
-        raise DataError(f"{line.place}: no key {key!r}, keys are {there}; add it")
-    return line.values[key]
-
-
-def read_document_id(line: JsonLine) -> str:
-    """The document that a line is about; DataError when it names none."""
-    document_id = read_id(require(line, "document_id"), key="document_id", place=line.place)
-    if not document_id:
-        raise DataError(f"{line.place}: document_id is empty, expected the id of a document")
-    return document_id
-
-
-def read_remark(line: JsonLine, key: str) -> str:
-    """An optional string, empty when it is missing; DataError when it is something else."""
-    value = line.values.get(key)
-    if not isinstance(value, str | None):
-        raise DataError(f"{line.place}: {key} is {shown(value)}, expected a string")
-    return (value or "").strip()
 
 
 def read_id(value: object, *, key: str, place: str) -> str:

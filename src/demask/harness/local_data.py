@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from demask.benchmarks.sources import DEFAULT_FOLDER, data_folder
-from demask.documents.hub import read_dataset
 from demask.documents.paths import HUB, Source
+from demask.documents.tables import read_rows
 from demask.documents.text_files import did_you_mean, open_file, read_bytes, read_json_lines
 from demask.errors import ConfigError, DataError
 from demask.storage.atomic import write_lines
@@ -190,7 +190,7 @@ def _read(source: Path) -> Iterator[tuple[str, Row]]:
     if source.suffix.lower() == ".json":
         yield from _read_array(source)
         return
-    for row in read_dataset(Source(f"{HUB}{source.resolve()}", source.name, "dataset")):
+    for row in read_rows(Source(f"{HUB}{source.resolve()}", source.name, "dataset"), None):
         yield row.source.removeprefix(HUB), row.values
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 
-from demask.documents.blocks import one_line
+from demask.documents.parsed import one_line
 from demask.documents.text_files import did_you_mean
 from demask.errors import ConfigError, DataError, RunError
 from demask.harness.local_data import EVALUATED, LOCAL, LocalSet, digest, local_files, write_questions

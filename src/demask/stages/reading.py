@@ -9,14 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from demask.documents.coverage import FileCoverage, measure_file_coverage
-from demask.documents.cuts import DocumentCuts, find_cuts
-from demask.documents.duplicates import NearDuplicate, find_near_duplicates
-from demask.documents.file_reports import FileReport
+from demask.documents.coverage import (
+    DocumentCuts,
+    FileCoverage,
+    NearDuplicate,
+    find_cuts,
+    find_near_duplicates,
+    measure_file_coverage,
+)
 from demask.documents.load import SUFFIXES, read_documents
+from demask.documents.parsed import FileReport
 from demask.errors import ConfigError
-from demask.knowledge.paraphrasing.files import load_paraphrases
-from demask.knowledge.qa_pairs import load_qa_pairs
+from demask.knowledge.files import load_paraphrases, load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.sections import NO_QUESTIONS, RunConfig
 from demask.records import Document, Paraphrase, Passage, QAPair

@@ -1,17 +1,19 @@
-"""What became of one file: how much of it documents hold, what was left out, and why.
+"""What parsers give: blocks of text, what was left out of them, and what became of one file.
 
+    text = join_blocks([Block("Orlin", "heading"), Block("- one", "item"), Block("- two", "item")])
+    parsed = Parsed(text, "Orlin", {"date": "2025-03-04"}, kept=11, left_out=())
     report = FileReport("page.html", "html", 1, 900, 700, (LeftOut("navigation", 200, "Home News"),))
     assert report.characters == report.kept + sum(part.characters for part in report.left_out)
 
 Characters are visible ones: white space is never counted, as formats and readers set it freely.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 # Enough to recognise a menu or a footer by.
 SAMPLE_CHARACTERS = 60
-
 # What `str.split` takes for white space, as far as it is ASCII.
 _WHITE = bytes(code for code in range(128) if chr(code).isspace())
 
@@ -71,3 +73,60 @@ def sum_up(parts: Iterable[tuple[str, str]]) -> tuple[LeftOut, ...]:
             begin = " ".join(text[: 4 * SAMPLE_CHARACTERS].split())
             samples[reason] = f"{samples[reason]} {begin}".strip()[:SAMPLE_CHARACTERS]
     return tuple(LeftOut(reason, count, samples[reason]) for reason, count in counts.items() if count)
+
+
+class Block(NamedTuple):
+    """A paragraph or what else stands on lines of its own."""
+
+    text: str
+    kind: Literal["paragraph", "heading", "item", "row"] = "paragraph"
+
+
+class Parsed(NamedTuple):
+    """What a parser found in one file."""
+
+    text: str
+    title: str
+    metadata: dict[str, object]
+    kept: int  # visible characters of the file that stand in the text
+    left_out: tuple[LeftOut, ...]
+
+
+def join_blocks(blocks: Iterable[Block]) -> str:
+    """Blank lines between blocks, none between items of one list and rows of one table."""
+    parts: list[str] = []
+    before = ""
+    for text, kind in blocks:
+        if parts:
+            parts.append("\n" if kind == before and kind in ("item", "row") else "\n\n")
+        parts.append(text)
+        before = kind
+    return "".join(parts)
+
+
+def one_line(text: str) -> str:
+    """Without line ends and repeated white space."""
+    return " ".join(text.split())
+
+
+def write_rows(rows: Sequence[Sequence[str]], *, header: bool) -> list[Block]:
+    """A table as one line a row, such as `Name: Orlin bridge; Height: 5 m.`, each ended by a stop.
+
+    Args:
+        rows: the cells' texts.
+        header: whether the first row names the columns. It then has no line of its own, unless it is all
+            there is.
+    """
+    names = rows[0] if header and len(rows) > 1 else ()
+    lines = []
+    for row in rows[1:] if names else rows:
+        labels = [*names, *[""] * len(row)][: len(row)]
+        cells = [
+            f"{label}: {cell}" if label and label != cell else cell
+            for label, cell in zip(labels, row, strict=True)
+            if cell
+        ]
+        if cells:
+            line = "; ".join(cells)
+            lines.append(Block(line if line.endswith((".", "!", "?")) else f"{line}.", "row"))
+    return lines
