@@ -12,6 +12,8 @@ import pytest
 
 import demask
 from demask import cli, pipeline
+from demask.comparison import side_by_side
+from demask.comparison.side_by_side import compare_runs, quickstart
 from demask.errors import ConfigError
 from demask.progress import Silent
 from demask.recipe.sections import NextToken, make_config
@@ -372,7 +374,7 @@ def test_two_runs_are_compared_on_the_questions_they_share(
     settings: dict[str, Any], finished: demask.Injected, tmp_path: Path
 ) -> None:
     other = demask.inject(**{**settings, "objective": "next-token"}, out=tmp_path / "other")
-    runs, table = pipeline.compare([other.run_folder, finished.run_folder], tmp_path / "page.html")
+    runs, table = compare_runs([other.run_folder, finished.run_folder], tmp_path / "page.html")
     assert [run.label for run in runs] == ["next-token", "demasking"]
     assert [row[:2] for row in table.rows] == [
         ("demasking − next-token", "forward"),
@@ -551,12 +553,12 @@ def test_the_quickstart_compares_two_objectives_and_asks_the_base_model_once(
     config.max_position_embeddings = 4096
     config.save_pretrained(stand_in)
     monkeypatch.setattr(load, "fetch_embedded_model", lambda: stand_in)
-    monkeypatch.setattr(pipeline, "QUICKSTART_TRAIN", {"steps": 1, "batch_size": 2})
+    monkeypatch.setattr(side_by_side, "QUICKSTART_TRAIN", {"steps": 1, "batch_size": 2})
     out = run_command(monkeypatch, capsys, "quickstart", "--out", tmp_path / "quick", "--json")
     assert set(json.loads(out)) == {"demasking", "next-token"}
     assert (tmp_path / "quick" / "report.html").exists()
     first, second = (
-        (tmp_path / "quick" / arm / "predictions-before.jsonl") for arm in pipeline.QUICKSTART_ARMS
+        (tmp_path / "quick" / arm / "predictions-before.jsonl") for arm in side_by_side.QUICKSTART_ARMS
     )
     assert first.read_bytes() == second.read_bytes()
 
@@ -648,4 +650,4 @@ def test_passages_that_were_never_seen_are_said(settings: dict[str, Any], tmp_pa
 def test_a_quickstart_does_not_write_into_a_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(demask.ConfigError, match=r"holds other files \(thesis.txt\)"):
-        pipeline.quickstart(tmp_path, progress=Silent())
+        quickstart(tmp_path, progress=Silent())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from demask import cli, pipeline
+from demask.comparison.side_by_side import compare_runs
 from demask.measures import MEASURES
 from demask.progress import Silent
 
@@ -181,7 +182,7 @@ def test_suites_of_two_versions_are_not_compared_without_a_word(done, tmp_path):
     found["suite"]["version"] = 0
     (other / "retention.json").write_text(json.dumps(found))
     out = tmp_path / "both.html"
-    pipeline.compare([done.run_folder, other], out, progress=Silent())
+    compare_runs([done.run_folder, other], out, progress=Silent())
     assert "different versions of the suite" in out.read_text()
     assert "different versions of the suite" in out.with_suffix(".md").read_text()
 

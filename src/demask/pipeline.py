@@ -22,16 +22,14 @@ from demask.evaluating import (
     ask,
     evaluate,
     load_trained_model,
-    measure_run,
     write_report,
 )
 from demask.field_tasks import ask_field_tasks
 from demask.progress import Progress, Silent
 from demask.recipe.launch import ALONE, Launch, split_launch
-from demask.recipe.sections import Measured, RunConfig, make_config
-from demask.reports.page import ReportFiles, render_html, render_markdown
-from demask.reports.runs import FEW_SHOT, STAGES, RunResult, load_runs
-from demask.reports.tables import Table, difference_table
+from demask.recipe.sections import RunConfig, make_config
+from demask.reports.page import ReportFiles
+from demask.reports.runs import FEW_SHOT, STAGES
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.inputs import check_objective, load_once, split_stage
 from demask.stages.paraphrasing import paraphrase_stage
@@ -49,7 +47,6 @@ from demask.stages.retention import (
 from demask.stages.training import only_helped, train_stage
 from demask.stages.training_data import TrainingData, check_share
 from demask.storage import file_names
-from demask.storage.atomic import write_text
 from demask.storage.run_folder import (
     RunFolder,
     claim_run_folder,
@@ -70,11 +67,9 @@ __all__ = (
     "Evaluation",
     "Injected",
     "ask",
-    "compare",
     "convert",
     "evaluate",
     "inject",
-    "quickstart",
     "report",
     "run_recipe",
 )
@@ -268,83 +263,7 @@ def convert(
     return Path(out)
 
 
-def compare(
-    folders: Sequence[str | Path],
-    out: Path,
-    *,
-    title: str = "",
-    measure: Measured | None = None,
-    progress: Progress | None = None,
-) -> tuple[list[RunResult], Table]:
-    """Several runs in one report, with paired differences on the questions they share.
-
-    Args:
-        folders: the baseline first.
-        out: the HTML file; the same as Markdown stands beside it.
-        title: heads the report.
-        measure: what else training changed, for the runs that have not measured it; None: as their recipes
-            say.
-        progress: told how far the measurements are.
-
-    Raises:
-        ConfigError: `out` is the name of the Markdown file.
-        RunError: a folder is no finished run, or the report cannot be written.
-    """
-    from demask.evaluation.statistics import compare_paired
-
-    if out.suffix == ".md":
-        raise ConfigError(f"{out}: expected a name in .html; the same in Markdown is written beside it")
-    opened = [open_run_folder(folder) for folder in folders]
-    for run in opened:
-        if run.has(file_names.MODEL) and not run.has(file_names.RETENTION):
-            measure_run(run, measure, progress=progress or Silent())
-    runs = load_runs(opened)
-    table = difference_table(runs, compare_paired)
-    title = title or " and ".join(run.label for run in runs)
-    write_text(out, render_html(runs, title=title, comparison=table))
-    write_text(out.with_suffix(".md"), render_markdown(runs, title=title, comparison=table))
-    return runs, table
-
-
 def report(folder: str | Path) -> ReportFiles:
     """Make the report of a run again, from its folder alone."""
     run = open_run_folder(folder)
     return write_report(run)
-
-
-# Next-token first: a comparison reads as what the later arm adds to the earlier. Each with the learning rate
-# that was chosen for it on other facts (docs/benchmarks.md).
-QUICKSTART_ARMS = {"next-token": 2.5e-4, "demasking": 5e-4}
-# Enough for both directions with every seed tried, and few enough for minutes on two cores
-# (docs/benchmarks.md).
-QUICKSTART_TRAIN = {"steps": 30, "batch_size": 8}
-
-
-_QUICKSTART_FILES = {*QUICKSTART_ARMS, file_names.REPORT_HTML, file_names.REPORT_MARKDOWN}
-
-
-def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[str, Injected]:
-    """Eight invented documents, learned twice on the embedded model, and one report on both."""
-    here = Path(__file__).parent / "quickstart"
-    others = [path.name for path in Path(out).glob("*") if path.name not in _QUICKSTART_FILES]
-    if others:
-        raise ConfigError(f"{out}: holds other files ({others[0]}); choose another --out")
-    done: dict[str, Injected] = {}
-    for arm, rate in QUICKSTART_ARMS.items():
-        progress.say(f"[{arm}]")
-        config = make_config(
-            {
-                "model": "embedded",
-                "documents": str(here / "documents.jsonl"),
-                "qa": str(here / "qa_pairs.jsonl"),
-                "objective": arm,
-                "seed": seed,
-                "train": {**QUICKSTART_TRAIN, "learning_rate": rate},
-                "evaluate": {"max_new_tokens": 48},
-                "measure": "brief",
-            }
-        )
-        done[arm] = run_recipe(config, Path(out) / arm, progress=progress)
-    arms = [Path(out) / arm for arm in QUICKSTART_ARMS]
-    compare(arms, Path(out) / file_names.REPORT_HTML, title="Eight invented documents, learned two ways")
-    return done

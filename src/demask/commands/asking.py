@@ -105,9 +105,9 @@ def compare(
     Differences are taken on the questions that two runs share. Folders of `demask reproduce` give the
     paper's tables and figures again, from their runs alone.
     """
-    from demask import pipeline
-    from demask.reproduce.comparison import check_rule, find_matrices
-    from demask.reproduce.page import compare_matrices
+    from demask.comparison.grid import check_rule, find_matrices
+    from demask.comparison.page import compare_matrices
+    from demask.comparison.side_by_side import compare_runs
 
     chosen_rule = check_rule(rule)
     matrices = find_matrices(runs)
@@ -122,7 +122,7 @@ def compare(
         if file.exists() and not overwrite:
             raise ConfigError(f"{file}: stands there already; choose another --out, or add --overwrite")
     with show_progress() as progress:
-        results, differences = pipeline.compare(runs, out, measure=read_measure(measure), progress=progress)
+        results, differences = compare_runs(runs, out, measure=read_measure(measure), progress=progress)
     if as_json:
         print_json({"runs": [str(r.folder) for r in results], "differences": asdict(differences)})
         return

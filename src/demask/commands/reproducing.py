@@ -18,9 +18,9 @@ from demask.options import Json
 
 if TYPE_CHECKING:
     from demask.benchmarks.benchmark import Benchmark
-    from demask.reproduce.matrix import Order, PlannedCell
-    from demask.reproduce.planning import PlannedArm
-    from demask.reproduce.work import Told
+    from demask.comparison.matrix import Order, PlannedCell
+    from demask.comparison.planning import PlannedArm
+    from demask.comparison.work import Told
 
 _BUDGETS = ("steps", "tokens")
 
@@ -75,11 +75,11 @@ def reproduce(
     killed goes on with the same command, and a cell that fails does not stop the others.
     """
     from demask.benchmarks.sets import load_benchmark, write_benchmark
+    from demask.comparison.grid import check_rule, make_comparisons, report_comparisons
+    from demask.comparison.matrix import CELLS, DATA, Order
+    from demask.comparison.planning import plan_cells, time_models
+    from demask.comparison.running import distinct_cells, find_slots, run_cells
     from demask.recipe.file import apply_overrides
-    from demask.reproduce.comparison import check_rule, make_comparisons, report_comparisons
-    from demask.reproduce.matrix import CELLS, DATA, Order
-    from demask.reproduce.planning import plan_cells, time_models
-    from demask.reproduce.running import distinct_cells, find_slots, run_cells
     from demask.storage.locks import holding
 
     if budget not in _BUDGETS:
@@ -133,7 +133,7 @@ def _print_plan(
 ) -> None:
     from rich.table import Table
 
-    from demask.reproduce.planning import seconds_left
+    from demask.comparison.planning import seconds_left
     from demask.terminal import duration
 
     table = Table(

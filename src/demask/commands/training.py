@@ -50,10 +50,10 @@ def quickstart(
 
     Uses the embedded model and takes minutes on two CPU cores; needs no account and no GPU.
     """
-    from demask import pipeline
+    from demask.comparison import side_by_side
 
     with going_on(out), show_progress() as progress:
-        done = pipeline.quickstart(out, seed=seed, progress=progress)
+        done = side_by_side.quickstart(out, seed=seed, progress=progress)
     if as_json:
         print_json({arm: result.summary for arm, result in done.items()})
         return

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from demask.comparison.matrix import PlannedCell, time_steps, tokens_per_step
+from demask.comparison.running import is_done
 from demask.errors import DemaskError
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
-from demask.reproduce.matrix import PlannedCell, time_steps, tokens_per_step
-from demask.reproduce.running import is_done
 
 # Tokens per second of training with a recipe; None where no step could be timed.
 Rate = Callable[[RunConfig], float | None]

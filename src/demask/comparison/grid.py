@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import cast, get_args
 
 from demask.benchmarks.benchmark import Benchmark
+from demask.comparison.arms import ABLATIONS, Arm, choose_ablation, choose_arms
+from demask.comparison.matrix import CELLS, Order, PlannedCell, make_cells, write_matrix
+from demask.comparison.page import compare_matrices
+from demask.comparison.results import MATRIX, Rule, is_matrix_folder
 from demask.errors import ConfigError
-from demask.reproduce.arms import ABLATIONS, Arm, choose_ablation, choose_arms
-from demask.reproduce.matrix import CELLS, Order, PlannedCell, make_cells, write_matrix
-from demask.reproduce.page import compare_matrices
-from demask.reproduce.results import MATRIX, Rule, is_matrix_folder
 
 ALL = "all"
 

@@ -16,7 +16,7 @@ def test_a_plan_times_each_model_once_and_runs_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from demask.reproduce import planning
+    from demask.comparison import planning
 
     timed: list[str] = []
     real = planning.time_steps

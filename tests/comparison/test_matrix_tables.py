@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from matrix_folders import Course, write_matrix, write_run
 
+from demask.comparison import tables
+from demask.comparison.hypotheses import judge_claims
+from demask.comparison.page import compare_matrices, drop_constant, make_tables, render_page, render_report
+from demask.comparison.results import Matrix, load_matrix
 from demask.reports.tables import Table
-from demask.reproduce import tables
-from demask.reproduce.hypotheses import judge_claims
-from demask.reproduce.page import compare_matrices, drop_constant, make_tables, render_page, render_report
-from demask.reproduce.results import Matrix, load_matrix
 
 COURSE: Course = {0: (1, 0), 4: (10, 4), 8: (19, 18)}
 
@@ -166,7 +166,7 @@ def test_comparison_is_written_with_its_figures(matrix: Matrix, ablation: Matrix
 def test_without_matplotlib_the_tables_are_written_all_the_same(
     matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("demask.reproduce.page.can_draw", lambda: False)
+    monkeypatch.setattr("demask.comparison.page.can_draw", lambda: False)
     files = compare_matrices([matrix.folder], tmp_path / "out", "fixed")
     assert files.figures == ()
     assert "No figures: they need matplotlib (pip install 'demask[figures]')" in files.markdown.read_text()

@@ -14,10 +14,10 @@ import pytest
 from test_cells import BENCHMARK
 
 from demask.benchmarks.benchmark import write_benchmark
-from demask.reproduce.arms import Arm
-from demask.reproduce.matrix import Order, PlannedCell, make_cells
-from demask.reproduce.running import Outcome, distinct_cells, run_cells
-from demask.reproduce.work import Told, name_gpu
+from demask.comparison.arms import Arm
+from demask.comparison.matrix import Order, PlannedCell, make_cells
+from demask.comparison.running import Outcome, distinct_cells, run_cells
+from demask.comparison.work import Told, name_gpu
 
 QUICK = {
     "train": {"save_every": 10, "evaluate_every": 10},

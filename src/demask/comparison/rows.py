@@ -8,12 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from demask.records import Score
-from demask.reports.runs import DIRECTIONS
-from demask.reports.wording import METRIC_NAMES, MISSING, count, interval, minutes, share, signed
-from demask.reproduce.curves import Curve, find_level, fit_curve
-from demask.reproduce.hypotheses import Finding
-from demask.reproduce.results import (
+from demask.comparison.curves import Curve, find_level, fit_curve
+from demask.comparison.hypotheses import Finding
+from demask.comparison.results import (
     Accuracy,
     Cell,
     Matrix,
@@ -23,6 +20,9 @@ from demask.reproduce.results import (
     measure_accuracy,
     stage_scores,
 )
+from demask.records import Score
+from demask.reports.runs import DIRECTIONS
+from demask.reports.wording import METRIC_NAMES, MISSING, count, interval, minutes, share, signed
 
 # `contains` is the one of our figures and hypotheses; the paper's metric stands beside it.
 SHOWN = ("contains", "rouge1_recall")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from math import fsum
 from typing import NamedTuple
 
+from demask.comparison.results import Cell
 from demask.reports.wording import MISSING, count, memory
-from demask.reproduce.results import Cell
 
 Flops = Callable[[Cell], float | None]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from demask.comparison.hypotheses import CLAIMS, Claim, Contrast, Evidence, weigh_claim
 from demask.evaluation import statistics
 from demask.evaluation.statistics import compare_paired
-from demask.reproduce.hypotheses import CLAIMS, Claim, Contrast, Evidence, weigh_claim
 
 MORE, NO_LIFT, FAILS = CLAIMS[0], CLAIMS[1], CLAIMS[3]
 LEVEL, RUNS = 0.05, 120

@@ -9,7 +9,7 @@ with the same runs; of other seeds speaks only whether every seed, taken alone, 
 
 Every claim is tested both ways. `As in the paper` needs a p-value for it below 0.05, `differs` one against
 it, each corrected after Holm 1979 over all claims that were measured, and every seed on that side; else
-the data leave it `undecided`. How often that is wrong is simulated in tests/reproduce/test_false_verdicts.py.
+the data leave it `undecided`. How often that is wrong is simulated in tests/comparison/test_false_verdicts.py.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,7 @@ from dataclasses import dataclass, replace
 from math import fsum
 from typing import Literal, NamedTuple
 
-from demask.evaluation.bounded_mean import bounded_p_value
-from demask.evaluation.statistics import Change, compare_paired
-from demask.reports.multiple_tests import correct_holm
-from demask.reports.runs import HEADLINE
-from demask.reproduce.results import (
+from demask.comparison.results import (
     FOR_ENTITY,
     Asked,
     Cell,
@@ -32,6 +28,10 @@ from demask.reproduce.results import (
     group_cells,
     reported_scores,
 )
+from demask.evaluation.bounded_mean import bounded_p_value
+from demask.evaluation.statistics import Change, compare_paired
+from demask.reports.multiple_tests import correct_holm
+from demask.reports.runs import HEADLINE
 
 Verdict = Literal["as in the paper", "differs", "undecided", "not measured"]
 

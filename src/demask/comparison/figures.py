@@ -15,12 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from demask.comparison.curves import Curve, Point, fit_curve, make_curve
+from demask.comparison.results import Matrix, Rule, Summary, group_cells, summarise_cells
+from demask.comparison.tables import mark_title
 from demask.errors import RunError
 from demask.reports.runs import DIRECTIONS, HEADLINE
 from demask.reports.wording import METRIC_NAMES, interval
-from demask.reproduce.curves import Curve, Point, fit_curve, make_curve
-from demask.reproduce.results import Matrix, Rule, Summary, group_cells, summarise_cells
-from demask.reproduce.tables import mark_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 from matrix_folders import write_matrix, write_run
 
-from demask.errors import ConfigError, RunError
-from demask.evaluation.statistics import estimate_mean
-from demask.records import Score
-from demask.reproduce.results import (
+from demask.comparison.results import (
     Cell,
     choose_step,
     in_validation_half,
@@ -18,6 +15,9 @@ from demask.reproduce.results import (
     reported_scores,
     summarise_cells,
 )
+from demask.errors import ConfigError, RunError
+from demask.evaluation.statistics import estimate_mean
+from demask.records import Score
 from demask.storage.run_folder import RunFolder
 
 COURSE = {0: (1, 0), 4: (8, 2), 8: (12, 6)}

@@ -10,15 +10,12 @@ numbers. Under the rule `paper` every title of a table that depends on it says s
 
 from collections.abc import Sequence
 
-from demask.reports.runs import DIRECTIONS, FEW_SHOT
-from demask.reports.tables import Table
-from demask.reports.wording import METRIC_NAMES, MISSING, count, minutes, p_value
-from demask.reproduce.costs import Flops, compare_costs, count_flops, step_costs
-from demask.reproduce.curves import LEVEL, make_curve
-from demask.reproduce.hypotheses import MARGIN, PASSING, SIGNIFICANCE, Finding
-from demask.reproduce.published import PAPER, PUBLISHED
-from demask.reproduce.results import Matrix, Rule, reported_scores, stage_scores
-from demask.reproduce.rows import (
+from demask.comparison.costs import Flops, compare_costs, count_flops, step_costs
+from demask.comparison.curves import LEVEL, make_curve
+from demask.comparison.hypotheses import MARGIN, PASSING, SIGNIFICANCE, Finding
+from demask.comparison.published import PAPER, PUBLISHED
+from demask.comparison.results import Matrix, Rule, reported_scores, stage_scores
+from demask.comparison.rows import (
     ACCURACY_HEADERS,
     RUN_HEADERS,
     SHOWN,
@@ -32,6 +29,9 @@ from demask.reproduce.rows import (
     name_folders,
     run_cells,
 )
+from demask.reports.runs import DIRECTIONS, FEW_SHOT
+from demask.reports.tables import Table
+from demask.reports.wording import METRIC_NAMES, MISSING, count, minutes, p_value
 
 ON_TEST = " (chosen on the test questions)"
 UNTOUCHED, BASELINE = "untouched", "next-token"

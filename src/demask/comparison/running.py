@@ -16,9 +16,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+from demask.comparison.matrix import PlannedCell
+from demask.comparison.work import Job, Told, do
 from demask.environment import count_cores
-from demask.reproduce.matrix import PlannedCell
-from demask.reproduce.work import Job, Told, do
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder

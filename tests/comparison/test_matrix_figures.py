@@ -8,10 +8,10 @@ from matrix_folders import write_matrix
 
 pytest.importorskip("matplotlib")
 
+from demask.comparison.curves import Curve, make_curve
+from demask.comparison.figures import draw_curves, draw_figures, draw_variants
+from demask.comparison.results import load_matrix, summarise_cells
 from demask.errors import RunError
-from demask.reproduce.curves import Curve, make_curve
-from demask.reproduce.figures import draw_curves, draw_figures, draw_variants
-from demask.reproduce.results import load_matrix, summarise_cells
 
 COURSE = {0: (1, 0), 1: (2, 0), 2: (4, 1), 4: (10, 4), 8: (16, 12), 16: (19, 18)}
 
@@ -92,6 +92,6 @@ def test_variant_that_failed_keeps_its_row(tmp_path: Path) -> None:
 def test_missing_matplotlib_is_said_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("demask.reproduce.figures.can_draw", lambda: False)
+    monkeypatch.setattr("demask.comparison.figures.can_draw", lambda: False)
     with pytest.raises(RunError, match=r"needs matplotlib: pip install 'demask\[figures\]'"):
         draw_figures([], "fixed", tmp_path)

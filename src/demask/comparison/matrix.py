@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
+from demask.comparison.arms import Arm
 from demask.documents.paths import find_sources
 from demask.errors import DemaskError
 from demask.progress import Progress
 from demask.recipe.file import merge_values
 from demask.recipe.launch import ALONE
 from demask.recipe.sections import DEFAULT_EPOCHS, NO_QUESTIONS, Demasking, RunConfig, make_config
-from demask.reproduce.arms import Arm
 from demask.storage.file_names import DOCUMENTS, QA_PAIRS
 from demask.storage.run_folder import RunFolder
 

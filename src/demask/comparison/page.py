@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import demask
+from demask.comparison import tables
+from demask.comparison.figures import FigureFiles, can_draw, draw_figures
+from demask.comparison.hypotheses import judge_claims
+from demask.comparison.published import PAPER
+from demask.comparison.results import Matrix, Rule, load_matrix
 from demask.reports.page import TEMPLATES as REPORT_TEMPLATES
 from demask.reports.tables import Table, escape_markdown, to_markdown
 from demask.reports.wording import clean
-from demask.reproduce import tables
-from demask.reproduce.figures import FigureFiles, can_draw, draw_figures
-from demask.reproduce.hypotheses import judge_claims
-from demask.reproduce.published import PAPER
-from demask.reproduce.results import Matrix, Rule, load_matrix
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 

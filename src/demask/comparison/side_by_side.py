@@ -1,0 +1,95 @@
+"""Finished runs in one report, and the quickstart, which makes two of them first.
+
+runs, table = compare_runs(["runs/next-token", "runs/demasking"], Path("comparison.html"))
+quickstart(Path("quickstart"), progress=progress)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from demask.errors import ConfigError
+from demask.evaluating import measure_run
+from demask.evaluation.statistics import compare_paired
+from demask.pipeline import Injected, run_recipe
+from demask.progress import Progress, Silent
+from demask.recipe.sections import Measured, make_config
+from demask.reports.page import render_html, render_markdown
+from demask.reports.runs import RunResult, load_runs
+from demask.reports.tables import Table, difference_table
+from demask.storage import file_names
+from demask.storage.atomic import write_text
+from demask.storage.run_folder import open_run_folder
+
+
+def compare_runs(
+    folders: Sequence[str | Path],
+    out: Path,
+    *,
+    title: str = "",
+    measure: Measured | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[RunResult], Table]:
+    """Several runs in one report, with paired differences on the questions they share.
+
+    Args:
+        folders: the baseline first.
+        out: the HTML file; the same as Markdown stands beside it.
+        title: heads the report.
+        measure: what else training changed, for the runs that have not measured it; None: as their recipes
+            say.
+        progress: told how far the measurements are.
+
+    Raises:
+        ConfigError: `out` is the name of the Markdown file.
+        RunError: a folder is no finished run, or the report cannot be written.
+    """
+    if out.suffix == ".md":
+        raise ConfigError(f"{out}: expected a name in .html; the same in Markdown is written beside it")
+    opened = [open_run_folder(folder) for folder in folders]
+    for run in opened:
+        if run.has(file_names.MODEL) and not run.has(file_names.RETENTION):
+            measure_run(run, measure, progress=progress or Silent())
+    runs = load_runs(opened)
+    table = difference_table(runs, compare_paired)
+    title = title or " and ".join(run.label for run in runs)
+    write_text(out, render_html(runs, title=title, comparison=table))
+    write_text(out.with_suffix(".md"), render_markdown(runs, title=title, comparison=table))
+    return runs, table
+
+
+# Next-token first: a comparison reads as what the later arm adds to the earlier. Each with the learning rate
+# that was chosen for it on other facts (docs/benchmarks.md).
+QUICKSTART_ARMS = {"next-token": 2.5e-4, "demasking": 5e-4}
+# Enough for both directions with every seed tried, and few enough for minutes on two cores
+# (docs/benchmarks.md).
+QUICKSTART_TRAIN = {"steps": 30, "batch_size": 8}
+
+
+_QUICKSTART_FILES = {*QUICKSTART_ARMS, file_names.REPORT_HTML, file_names.REPORT_MARKDOWN}
+
+
+def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[str, Injected]:
+    """Eight invented documents, learned twice on the embedded model, and one report on both."""
+    here = Path(__file__).parents[1] / "quickstart"
+    others = [path.name for path in Path(out).glob("*") if path.name not in _QUICKSTART_FILES]
+    if others:
+        raise ConfigError(f"{out}: holds other files ({others[0]}); choose another --out")
+    done: dict[str, Injected] = {}
+    for arm, rate in QUICKSTART_ARMS.items():
+        progress.say(f"[{arm}]")
+        config = make_config(
+            {
+                "model": "embedded",
+                "documents": str(here / "documents.jsonl"),
+                "qa": str(here / "qa_pairs.jsonl"),
+                "objective": arm,
+                "seed": seed,
+                "train": {**QUICKSTART_TRAIN, "learning_rate": rate},
+                "evaluate": {"max_new_tokens": 48},
+                "measure": "brief",
+            }
+        )
+        done[arm] = run_recipe(config, Path(out) / arm, progress=progress)
+    arms = [Path(out) / arm for arm in QUICKSTART_ARMS]
+    compare_runs(arms, Path(out) / file_names.REPORT_HTML, title="Eight invented documents, learned two ways")
+    return done
