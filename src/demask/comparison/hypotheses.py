@@ -9,7 +9,7 @@ with the same runs; of other seeds speaks only whether every seed, taken alone, 
 
 Every claim is tested both ways. `As in the paper` needs a p-value for it below 0.05, `differs` one against
 it, each corrected after Holm 1979 over all claims that were measured, and every seed on that side; else
-the data leave it `undecided`. How often that is wrong is simulated in tests/comparison/test_false_verdicts.py.
+the data leave it `undecided`. tests/comparison/test_false_verdicts.py simulates how often that is wrong.
 """
 
 from collections.abc import Sequence
