@@ -153,8 +153,8 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
 
 def open_data(options: argparse.Namespace, tokenizer: Any) -> Any:
     """The samples on disk."""
-    from demask.corpora.preparing import ConversationData, prepare_samples
-    from demask.corpora.samples import Limit
+    from demask.data.samples import Limit
+    from demask.data.tokenising import ConversationData, prepare_samples
     from demask.objectives.prompts import load_chat_format
     from demask.progress import Silent
 

@@ -103,7 +103,7 @@ def test_made_questions_stay_when_a_run_goes_on(
     (copy / "summary.json").unlink()
     before = (copy / "qa_pairs.jsonl").read_bytes()
     monkeypatch.setattr(
-        "demask.knowledge.rules.pairs.make_pairs_by_rules", lambda *a, **k: pytest.fail("made again")
+        "demask.knowledge.rules.make_pairs_by_rules", lambda *a, **k: pytest.fail("made again")
     )
     demask.inject(model=str(tiny_model_folder), documents=HANDBOOK, out=copy, **QUICK)
     assert (copy / "qa_pairs.jsonl").read_bytes() == before

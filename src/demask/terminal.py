@@ -25,7 +25,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from demask.knowledge.auditing.findings import SEVERITIES
+from demask.knowledge.audit_rules import SEVERITIES
 from demask.reports.retention_tables import access_table, missing_measures, retention_table, tasks_table
 from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
@@ -37,7 +37,7 @@ from demask.storage.run_folder import open_run_folder
 
 if TYPE_CHECKING:
     from demask.evaluating import Evaluation
-    from demask.knowledge.auditing.audit import Audit
+    from demask.knowledge.audit import Audit
     from demask.stages.sft_planning import SftPlan
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.

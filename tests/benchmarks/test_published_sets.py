@@ -15,7 +15,7 @@ from demask.documents.load import load_documents
 from demask.errors import ConfigError, DataError
 from demask.knowledge.directions import decide_direction, find_answers
 from demask.knowledge.files import load_paraphrases, load_qa_pairs
-from demask.knowledge.paraphrasing.checks import check_paraphrase, compare_directions
+from demask.knowledge.paraphrase_checks import check_paraphrase, compare_directions
 from demask.records import Document, Order, Paraphrase, QAPair
 
 KEYS = ("birth_date", "birth_city", "university", "major", "company_city", "company")

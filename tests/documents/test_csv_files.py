@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from demask.corpora.conversations import Columns, read_conversations
-from demask.corpora.tables import find_tables
+from demask.data.conversations import Columns, read_conversations
+from demask.data.sources import find_tables
 from demask.documents.load import load_documents
 from demask.documents.tables import read_csv
 from demask.errors import DataError

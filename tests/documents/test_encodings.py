@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from demask.corpora.conversations import Columns, read_conversations
-from demask.corpora.tables import find_tables
+from demask.data.conversations import Columns, read_conversations
+from demask.data.sources import find_tables
 from demask.documents import text_files
 from demask.documents.load import load_documents
 from demask.errors import DataError

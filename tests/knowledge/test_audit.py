@@ -11,9 +11,8 @@ import pytest
 
 from demask.benchmarks.sets import Benchmark, data_folder, load_wiki_events
 from demask.errors import DataError
-from demask.knowledge.auditing.audit import audit_as_json, audit_pairs, split_flagged
-from demask.knowledge.auditing.findings import SEVERITIES
-from demask.knowledge.auditing.words import find_opening, make_plain, stands_in
+from demask.knowledge.audit import audit_as_json, audit_pairs, split_flagged
+from demask.knowledge.audit_rules import SEVERITIES, find_opening, make_plain, stands_in
 from demask.records import Direction, Document, QAPair
 from demask.terminal import render_audit
 

@@ -4,8 +4,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from demask.knowledge.paraphrasing.paraphrases import Reject, find_passage_id, write_paraphrases
-from demask.knowledge.paraphrasing.prompts import STYLES, clean_completion, make_prompt, make_repair_prompt
+from demask.knowledge.paraphrases import (
+    STYLES,
+    Reject,
+    clean_completion,
+    find_passage_id,
+    make_prompt,
+    make_repair_prompt,
+    write_paraphrases,
+)
 from demask.records import Paraphrase, Passage, QAPair
 
 ORLIN = Passage("orlin", "orlin", "Mara Voss founded Orlin in 1931. It lies on the river Tarn.")

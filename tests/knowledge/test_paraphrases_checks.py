@@ -2,16 +2,17 @@
 
 import pytest
 
-from demask.knowledge.paraphrasing.checks import (
+from demask.knowledge.paraphrase_checks import (
     check_paraphrase,
     compare_directions,
+    find_invented_names,
     find_invented_numbers,
     find_lost_answers,
     find_lost_numbers,
+    find_numbers,
     measure_order,
+    spell_numbers_as_digits,
 )
-from demask.knowledge.paraphrasing.names import find_invented_names
-from demask.knowledge.paraphrasing.numbers import find_numbers, spell_numbers_as_digits
 from demask.records import Order, QAPair
 
 PASSAGE = "Mara Voss founded Orlin in 1931. The town lies on the river Tarn, ninety miles from lake Osk."

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from demask.knowledge.paraphrasing.measures import summarise_paraphrases
-from demask.knowledge.paraphrasing.paraphrases import Reject
+from demask.knowledge.paraphrases import Reject, summarise_paraphrases
 from demask.records import Paraphrase
 
 MADE = [

@@ -8,9 +8,7 @@ import pytest
 
 from demask.errors import RunError
 from demask.knowledge.directions import decide_direction
-from demask.knowledge.english import load_english
-from demask.knowledge.rules.pairs import is_english, make_pairs_by_rules
-from demask.knowledge.rules.questions import Question, inflect, is_sound
+from demask.knowledge.rules import Question, inflect, is_english, is_sound, load_english, make_pairs_by_rules
 from demask.records import Passage
 
 FACTS = {
@@ -176,7 +174,7 @@ def test_english_is_told_from_other_languages():
 @pytest.mark.parametrize("missing", ["model", "lemminflect"])
 def test_missing_model_is_one_line_that_says_what_to_install(monkeypatch, missing):
     if missing == "model":
-        monkeypatch.setattr("demask.knowledge.english._MODEL", "en_no_such_model")
+        monkeypatch.setattr("demask.knowledge.rules._MODEL", "en_no_such_model")
     else:
         monkeypatch.setitem(sys.modules, "lemminflect", None)
     with pytest.raises(RunError, match=re.escape("pip install 'demask[questions]'")):

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from demask.words.folding import UNSPACED, Folded, fold
+from demask.words import UNSPACED, Folded, fold
 
 
 @pytest.mark.parametrize(

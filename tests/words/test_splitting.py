@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from demask.words.numbers import spell_number
-from demask.words.splitting import Word, split_words
+from demask.words import Word, spell_number, split_words
 
 
 def texts(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from demask.records import Document, Order, Paraphrase, QAPair
 from demask.storage.atomic import write_text
 from demask.storage.file_names import DOCUMENTS, QA_PAIRS
 from demask.storage.run_folder import as_line
-from demask.words.folding import WORD_END, WORD_START
+from demask.words import WORD_END, WORD_START
 
 # Key of a document's metadata: the one that its text is about.
 ENTITY = "entity"

@@ -151,7 +151,7 @@ def check(
     """
     from functools import partial
 
-    from demask.knowledge.auditing.audit import audit_as_json, split_flagged
+    from demask.knowledge.audit import audit_as_json, split_flagged
     from demask.knowledge.files import load_qa_pairs
     from demask.recipe.sections import Evaluate
     from demask.stages.questions import check_pairs

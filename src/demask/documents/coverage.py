@@ -22,10 +22,10 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.documents.parsed import FileReport, LeftOut, count_characters
-from demask.documents.sentences import CLAUSE_END, Span, find_sentences
+from demask.documents.sentences import CLAUSE_END, find_sentences
 from demask.documents.text_files import shown
 from demask.records import Document, Passage
-from demask.words.folding import UNSPACED
+from demask.words import UNSPACED, Span
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
 
-from demask.documents.sentences import Span, cut_stretch, find_sentences
+from demask.documents.sentences import cut_stretch, find_sentences
 from demask.documents.text_files import shown
 from demask.errors import DataError
 from demask.records import Document, Passage
+from demask.words import Span
 
 _PLACES = 2**12  # at first; always a power of two
 

@@ -18,7 +18,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import ceil
-from typing import NamedTuple
+
+from demask.words import Span
 
 # No sentence ends with one of these.
 _TITLES = re.compile(
@@ -69,13 +70,6 @@ _ZERO_WIDTH_JOINER = "\u200d"
 _BEFORE_CONSONANT = frozenset("เแโใไເແໂໃໄ")
 _AFTER_CONSONANT = frozenset("ะาำະາຳ")
 _VIRAMA = 9  # the combining class of signs that join two consonants
-
-
-class Span(NamedTuple):
-    """A stretch of a text, without white space at its ends."""
-
-    start: int
-    end: int
 
 
 def find_sentences(text: str) -> list[Span]:

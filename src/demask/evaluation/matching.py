@@ -22,8 +22,7 @@ from typing import TypeVar
 
 from demask.errors import DataError
 from demask.records import Prediction, QAPair, Score
-from demask.words.comparing import ARTICLES, find_phrase, keys, read_alike
-from demask.words.splitting import Word, split_words
+from demask.words import ARTICLES, Word, find_phrase, keys, read_alike, split_words
 
 METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 

@@ -7,8 +7,8 @@ prompt = turn_encoder(loaded)([Turn("user", "Who founded Orlin?")])      # up to
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from demask.corpora.samples import template_cutter
-from demask.corpora.turns import Role
+from demask.data.conversations import Role
+from demask.data.samples import template_cutter
 from demask.errors import DataError
 from demask.models.load import LoadedModel
 from demask.objectives.prompts import encode

@@ -16,11 +16,24 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from demask.documents.sentences import Span, find_sentences
-from demask.knowledge.english import FUNCTION_WORDS, MONTHS
+from demask.documents.sentences import find_sentences
 from demask.records import Direction
-from demask.words import splitting
+from demask.words import Span
+from demask.words import split_words as cut_words
 
+# Words that stand in any question and point at nothing in a text.
+FUNCTION_WORDS = frozenset(
+    """a about after all also an and another answer any are as at based be became become becomes been being
+    both but by called can could did do does done during each either following for from get gets
+    give given had has have he her hers him his how i if in into is it its just kind know knowledge
+    known like made make many may me might more most much must my name named no not of on one only
+    or other our over own please question same shall she should so some sort such tell than that the
+    their them then there these they thing this those through to too type under until up upon us
+    very was we were what when where which while who whom whose why will with would you your""".split()
+)
+MONTHS = frozenset(
+    "january february march april may june july august september october november december".split()
+)
 # Below this share of the cues' weight that stands on one side more than on the other, nothing is decided.
 MARGIN = 0.1
 # A cue in another sentence than the answer says less about the order within the fact.
@@ -114,7 +127,7 @@ def find_answers(text: str, answers: Sequence[str]) -> list[Span]:
 
 def split_words(text: str) -> list[Word]:
     """The words of a text, compared without case, accents and possessive endings."""
-    return [Word(_key(word.bare), word.start, word.end) for word in splitting.split_words(text)]
+    return [Word(_key(word.bare), word.start, word.end) for word in cut_words(text)]
 
 
 def _key(word: str) -> str:

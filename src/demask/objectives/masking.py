@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from demask.errors import ModelError
 from demask.objectives.reverse import PARTICLES, group_entities
-from demask.words.folding import UNSPACED, WORD_END, WORD_START
+from demask.words import UNSPACED, WORD_END, WORD_START
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

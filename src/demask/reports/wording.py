@@ -23,7 +23,7 @@ from demask.reports.runs import (
     find_metric,
     predictions_unchanged,
 )
-from demask.words.comparing import find_phrase
+from demask.words import find_phrase
 
 MISSING = "–"
 METRIC_NAMES = {

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Literal
 
 from demask.errors import RunError
-from demask.knowledge.auditing.audit import audit_pairs, split_flagged
+from demask.knowledge.audit import audit_pairs, split_flagged
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, QAPair

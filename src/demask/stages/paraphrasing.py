@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
-from demask.knowledge.paraphrasing.measures import Summary, summarise_paraphrases
-from demask.knowledge.paraphrasing.paraphrases import Reject, write_paraphrases
-from demask.knowledge.paraphrasing.prompts import make_prompt
+from demask.knowledge.paraphrases import (
+    Reject,
+    Summary,
+    make_prompt,
+    summarise_paraphrases,
+    write_paraphrases,
+)
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Order, Paraphrase, QAPair

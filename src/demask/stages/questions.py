@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.documents.passages import iter_passages
 from demask.errors import ConfigError, DataError
-from demask.knowledge.auditing.audit import Audit, audit_as_json, audit_pairs, split_flagged
+from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flagged
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig, Writer
 from demask.records import Document, Passage, Prediction, QAPair
@@ -114,8 +114,7 @@ def make_pairs(
 def _make_by_rules(
     cut: Callable[[Progress], Iterator[Passage]], facts: int, documents: int, progress: Progress
 ) -> Made:
-    from demask.knowledge.english import load_english
-    from demask.knowledge.rules.pairs import make_pairs_by_rules
+    from demask.knowledge.rules import load_english, make_pairs_by_rules
 
     progress.begin("Loading the English model", 1)
     load_english()
@@ -227,7 +226,7 @@ def check_maker(config: RunConfig) -> None:
     if isinstance(config.paraphrases, int) and config.paraphrases > 0:
         require_writer(server, "writer.url")
     if config.qa is None and server is None:
-        from demask.knowledge.english import load_english
+        from demask.knowledge.rules import load_english
 
         load_english()
 

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from demask.corpora.preparing import ConversationData, TextData
-    from demask.corpora.samples import Limit
-    from demask.corpora.streaming import StreamedSamples
-    from demask.corpora.tokenised import SampleFile
+    from demask.data.samples import Limit
+    from demask.data.streaming import StreamedSamples
+    from demask.data.tokenising import ConversationData, SampleFile, TextData
     from demask.objectives.samples import SampleExampleMaker
     from demask.training.sampler import ExposureStream
 
@@ -136,7 +135,7 @@ def prepare(
         ConfigError: blocks are longer than the model's context, or nothing would be left to train.
         ModelError: the chat template fails its test.
     """
-    from demask.corpora.preparing import prepare_blocks, prepare_samples
+    from demask.data.tokenising import prepare_blocks, prepare_samples
     from demask.objectives.prompts import load_chat_format
 
     cache = cache_folder() / "samples"
@@ -157,8 +156,8 @@ def prepare(
 
 def conversation_data(config: SftConfig) -> "ConversationData":
     """What is read, where, and which of the turns."""
-    from demask.corpora.preparing import ConversationData
-    from demask.corpora.turns import Columns
+    from demask.data.conversations import Columns
+    from demask.data.tokenising import ConversationData
 
     given = config.columns
     columns = Columns(given.prompt, given.response, given.messages, given.ignore)
@@ -167,7 +166,7 @@ def conversation_data(config: SftConfig) -> "ConversationData":
 
 def text_data(config: SftConfig, objective: Cpt | MaskedCpt) -> "TextData":
     """The running text that is read, and its blocks."""
-    from demask.corpora.preparing import TextData
+    from demask.data.tokenising import TextData
 
     return TextData(config.data, config.columns.text, objective.block_length)
 
@@ -176,7 +175,7 @@ def make_limit(
     config: SftConfig, tokenizer: "PreTrainedTokenizerBase", architecture: "PretrainedConfig"
 ) -> "Limit":
     """What is too long, and what is done about it."""
-    from demask.corpora.samples import Limit
+    from demask.data.samples import Limit
     from demask.objectives.prompts import load_chat_format
     from demask.objectives.samples import count_example
 
@@ -257,8 +256,8 @@ def open_sample_stream(
     progress: Progress,
 ) -> "StreamedSamples":
     """The same of data that are read and tokenised as they are needed, and never kept."""
-    from demask.corpora.preparing import block_reader, sample_reader
-    from demask.corpora.streaming import StreamedSamples
+    from demask.data.streaming import StreamedSamples
+    from demask.data.tokenising import block_reader, sample_reader
     from demask.objectives.prompts import load_chat_format
 
     assert config.train.steps is not None, "the recipe was checked for steps"
@@ -341,7 +340,7 @@ def open_prepared(config: SftConfig, run: RunFolder) -> Samples:
     Raises:
         RunError: the cache has lost them.
     """
-    from demask.corpora.tokenised import open_samples
+    from demask.data.tokenising import open_samples
 
     folder = Path(run.read_json(file_names.DATA)["cache"])
     file = open_samples(folder)

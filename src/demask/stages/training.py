@@ -29,7 +29,7 @@ from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from demask.corpora.streaming import StreamedSamples
+    from demask.data.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.training.callbacks import Callback
     from demask.training.mixed_stream import MixedStream

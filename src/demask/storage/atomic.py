@@ -65,6 +65,15 @@ def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
             os.unlink(temporary)
 
 
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power failure."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def unwritable(path: Path, error: OSError) -> RunError:
     """The error of a file that could not be written."""
     return RunError(f"{path}: cannot be written ({error.strerror}); free some space or choose another --out")

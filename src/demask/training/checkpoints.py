@@ -14,7 +14,6 @@ when training is over.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import warnings
@@ -27,6 +26,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 
 from demask.errors import RunError
+from demask.storage.atomic import flush_to_disk
 
 COMPLETE = "complete"
 DAMAGED = ".damaged"
@@ -64,17 +64,17 @@ def write_manifest(checkpoint: Path, *, the_end: bool, processes: int) -> None:
     """
     files = {}
     for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
-        _reach_disk(path)
+        flush_to_disk(path)
         files[path.relative_to(checkpoint).as_posix()] = _stamp(path)
     for path in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint):
-        _reach_disk(path)
+        flush_to_disk(path)
     manifest = Manifest(_step(checkpoint), the_end, processes, files)
     written = checkpoint / f".{COMPLETE}"
     written.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
-    _reach_disk(written)
+    flush_to_disk(written)
     written.rename(checkpoint / COMPLETE)
     for path in (checkpoint, checkpoint.parent):
-        _reach_disk(path)
+        flush_to_disk(path)
 
 
 def read_manifest(checkpoint: Path) -> Manifest:
@@ -219,12 +219,3 @@ def _stamp(path: Path) -> Stamp:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Stamp(path.stat().st_size, digest)
-
-
-def _reach_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a power failure."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,7 +18,7 @@ from demask.generation.turns import Turn
 from demask.knowledge.directions import find_answers
 from demask.objectives.masking import keyed_rng
 from demask.records import QAPair
-from demask.words.folding import Span
+from demask.words import Span
 
 Kind = Literal["everyday", "near-miss", "known", "access", "reading", "reading-changed"]
 

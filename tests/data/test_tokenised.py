@@ -13,10 +13,20 @@ from pathlib import Path
 import pytest
 from pyarrow import ipc
 
-from demask.corpora.conversations import Columns
-from demask.corpora.preparing import ConversationData, TextData, prepare_blocks, prepare_samples
-from demask.corpora.samples import LeftOut, Limit, Placed
-from demask.corpora.tokenised import ABOUT, ROWS, SAMPLES, SampleFile, open_samples, write_samples
+from demask.data.conversations import Columns
+from demask.data.samples import LeftOut, Limit, Placed
+from demask.data.tokenising import (
+    ABOUT,
+    ROWS,
+    SAMPLES,
+    ConversationData,
+    SampleFile,
+    TextData,
+    open_samples,
+    prepare_blocks,
+    prepare_samples,
+    write_samples,
+)
 from demask.errors import DataError, RunError
 from demask.objectives.prompts import encode
 from demask.progress import Silent

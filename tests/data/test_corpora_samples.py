@@ -2,8 +2,8 @@
 
 import pytest
 
-from demask.corpora.conversations import Conversation, Turn
-from demask.corpora.samples import LeftOut, Limit, Placed, keep_fitting, make_samples, template_cutter
+from demask.data.conversations import Conversation, Turn
+from demask.data.samples import LeftOut, Limit, Placed, keep_fitting, make_samples, template_cutter
 from demask.errors import DataError, ModelError
 from demask.objectives.prompts import encode, encode_question, load_chat_format
 from demask.records import Sample
@@ -91,7 +91,7 @@ def test_special_tokens_in_a_text_are_only_letters(tiny_tokenizer):
 def test_order_is_kept_over_parts_that_are_tokenised_together(tiny_tokenizer, monkeypatch):
     pairs = [(Turn("user", "a"), Turn("assistant", f"{n}")) for n in range(23)]
     at_once = make(tiny_tokenizer, *pairs)
-    monkeypatch.setattr("demask.corpora.samples._AT_ONCE", 5)
+    monkeypatch.setattr("demask.data.samples._AT_ONCE", 5)
     assert make(tiny_tokenizer, *pairs) == at_once
     assert [tiny_tokenizer.decode(one.answer) for one in at_once] == [f"{n}" for n in range(23)]
 

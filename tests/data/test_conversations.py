@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from demask.corpora.conversations import Columns, Turn, read_conversations
-from demask.corpora.tables import find_tables
+from demask.data.conversations import Columns, Turn, read_conversations
+from demask.data.sources import find_tables
 from demask.errors import DataError
 
 QUESTION, ANSWER = "Who founded Orlin?", "Mara Voss."

@@ -1,13 +1,18 @@
-"""Conversations as samples: what stands before an answer, and the answer, as token ids.
+"""Conversations and running text as samples: what stands before an answer, and the answer, as token ids.
 
     cut = template_cutter(tokenizer, chat)
     for placed in make_samples(conversations, turns="last", tokenizer=tokenizer, cut=cut):
         placed.sample.prompt, placed.sample.answer, placed.source
+    for placed in make_blocks(documents, tokenizer=tokenizer, end=find_end_of_text(tokenizer), length=512):
+        placed.sample.answer  # the block's ids; its prompt is empty
 
 The chat template is rendered once for each sequence of roles and tools, with a word in place of each turn,
 and cut at these words; so a sample's prompt has the ids that the model sees when it is asked. Texts of turns
 are put in as they are: a template that rewrites them (drops the reasoning of earlier answers) is not followed
 in that. Special tokens that stand in a text are only letters.
+
+Of running text each document is followed by the end-of-text token; all are joined and cut into blocks of
+equally many tokens. The last block may be shorter; nothing is lost.
 """
 
 import json
@@ -17,7 +22,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from demask.corpora.turns import Conversation, Role
+from demask.data.conversations import Conversation, Role
 from demask.errors import DataError, ModelError
 from demask.objectives.prompts import (
     TEMPLATE_ERRORS,
@@ -26,14 +31,13 @@ from demask.objectives.prompts import (
     render_turns,
     template_ids,
 )
-from demask.records import Sample
+from demask.records import Document, Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Turns = Literal["last", "all"]
 R = TypeVar("R")
-
 # Records, and characters, that are tokenised together: enough for all cores, few enough that their ids take
 # no memory.
 _AT_ONCE = 1000
@@ -42,6 +46,8 @@ _CHARACTERS = 4_000_000
 _KEPT = 4096
 # Left-out samples whose places are kept, for the report.
 _SHOWN = 10
+# What model families put between texts in pre-training; the eos token of a chat model only ends a turn.
+_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|end▁of▁sentence|>", "<eos>", "</s>")
 
 
 class Placed(NamedTuple):
@@ -252,3 +258,50 @@ def keep_fitting(samples: Iterable[Placed], limit: Limit, left_out: LeftOut) -> 
                 "'leave-out'"
             )
         left_out.add(tokens)
+
+
+def find_end_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The token that stood between texts in pre-training, or the end-of-sequence token.
+
+    Raises:
+        ModelError: the tokenizer has neither.
+    """
+    special = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
+    known = next((special[name] for name in _ENDS if name in special), tokenizer.eos_token_id)
+    if not isinstance(known, int):
+        raise ModelError(
+            f"tokenizer: no token ends a text, expected eos or one of {', '.join(_ENDS)}; set eos_token"
+        )
+    return known
+
+
+def make_blocks(
+    documents: Iterable[Document], *, tokenizer: "PreTrainedTokenizerBase", end: int, length: int
+) -> Iterator[Placed]:
+    """Blocks of `length` ids, in the order of the documents; each is placed where its first token stands.
+
+    Args:
+        documents: read as they are needed.
+        tokenizer: of the model that is trained.
+        end: the token after each text.
+        length: tokens of a block, at least 1.
+    """
+    held: list[int] = []
+    number, begins = 1, ""
+    for part in gather(documents, lambda document: len(document.text)):
+        encoded = encode_all(tokenizer, [document.text for document in part])
+        for document, ids in zip(part, encoded, strict=True):
+            begins = begins if held else document.source
+            held += ids
+            held.append(end)
+            whole = len(held) // length * length
+            for start in range(0, whole, length):
+                yield _make_block(number, held[start : start + length], begins)
+                number, begins = number + 1, document.source
+            del held[:whole]
+    if held:
+        yield _make_block(number, held, begins)
+
+
+def _make_block(number: int, ids: list[int], source: str) -> Placed:
+    return Placed(Sample(f"block-{number}", (), tuple(ids)), source)

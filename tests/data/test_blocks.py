@@ -2,7 +2,7 @@
 
 import pytest
 
-from demask.corpora.blocks import find_end_of_text, make_blocks
+from demask.data.samples import find_end_of_text, make_blocks
 from demask.errors import ModelError
 from demask.objectives.prompts import encode
 from demask.records import Document
@@ -36,7 +36,7 @@ def test_a_block_is_placed_where_its_first_token_stands(tiny_tokenizer):
 
 def test_cutting_does_not_depend_on_what_is_tokenised_together(tiny_tokenizer, monkeypatch):
     at_once = cut(tiny_tokenizer, TEXTS, 5)
-    monkeypatch.setattr("demask.corpora.samples._CHARACTERS", 1)
+    monkeypatch.setattr("demask.data.samples._CHARACTERS", 1)
     assert cut(tiny_tokenizer, TEXTS, 5) == at_once
 
 

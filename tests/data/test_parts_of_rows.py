@@ -8,12 +8,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from demask.corpora.conversations import make_conversation, read_conversations
-from demask.corpora.preparing import ConversationData, prepare_samples, sample_reader
-from demask.corpora.samples import Limit, find_answers, make_samples, template_cutter
-from demask.corpora.tables import find_tables
-from demask.corpora.turns import Columns, Turn
-from demask.corpora.unused import UnusedKeys, describe_unused
+from demask.data.conversations import (
+    Columns,
+    Turn,
+    UnusedKeys,
+    describe_unused,
+    make_conversation,
+    read_conversations,
+)
+from demask.data.samples import Limit, find_answers, make_samples, template_cutter
+from demask.data.sources import find_tables
+from demask.data.tokenising import ConversationData, prepare_samples, sample_reader
 from demask.documents.tables import Row
 from demask.errors import DataError
 from demask.objectives.prompts import load_chat_format

@@ -2,20 +2,25 @@
 
     reasons = check_paraphrase(passage.text, text, pairs=pairs, order="reversed", context=passage.heading)
     reasons  # ["number lost: 1931", "order: 3 of 3 questions keep their direction, expected reversed"]
+    find_invented_names("Mara Voss founded Orlin.", "Orlin was founded by Mara Stone.")  # ["Stone"]
+    find_numbers("The 14th of 1,200 in twenty-five years")  # ("14", "1200", "25")
 
 Every reason is `what: detail`, so that reasons can be counted by what stands before the colon. The checks
 see words, not meaning: they find the number that changed and the name that came from nowhere, not the
 verb that says something else.
+
+A name is a word that is capitalised within a sentence. The first word of a sentence is capitalised anyhow
+and counts only with a possessive: "Orlin's mayor". Numbers are compared by value, however they are written.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal
 from difflib import SequenceMatcher
 from functools import lru_cache
+from typing import NamedTuple
 
 from demask.knowledge.directions import decide_direction, place_answer
-from demask.knowledge.paraphrasing.names import WORD, find_invented_names, singular
-from demask.knowledge.paraphrasing.numbers import find_numbers, spell_numbers_as_digits
 from demask.records import Direction, Order, QAPair
 
 # Share of words, in order, above which two texts are one and the same: one word in twenty may differ.
@@ -28,11 +33,57 @@ _FEWEST_SHARED_WORDS = 8
 _SAME_ORDER_FROM = 0.0
 _REVERSED_TO = 0.4
 _SURELY_SAME_ORDER_FROM = 0.5
-
 _RARE_WORD_LETTERS = 4
 # "[19]" and ".:162–164" of Wikipedia.
 _REFERENCE = re.compile(r"\[\d+\]|(?<=[.,\"”)]):\d+(?:[-–]\d+)*(?=\s|$)")
 _LIST_LABEL = re.compile(r"^[ \t#*]*(?:\w+ )?\d{1,2}[.):*]*(?:\s|$)", re.MULTILINE)
+WORD = re.compile(r"[^\W_]+(?:['’.&][^\W_]+)*")
+_POSSESSIVE = re.compile(r"['’]s?\Z")
+# Capitalised in any English text.
+_NO_NAMES = frozenset("i i'm i've i'd i'll mr mrs ms dr sir ad bc ce bce am pm ok".split())
+_NO_OWNERS = frozenset("it that there let what who he she here today yesterday everyone one".split())
+# Names of one country that do not begin alike.
+_KIN = [
+    frozenset(names.split())
+    for names in (
+        "france french, britain british uk kingdom england english, america american us usa states, "
+        "switzerland swiss, denmark danish, finland finnish, netherland netherlands dutch holland, "
+        "poland polish, spain spanish, greece greek, turkey turkish, ireland irish, sweden swedish, "
+        "scotland scottish, wale wales welsh, eu europe european"
+    ).split(",")
+]
+# "Germany" and "German", "Zorgon" and "Zorgonian" begin alike.
+_SAME_NAME_LETTERS = 4
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+_ORDINALS = (
+    "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
+    "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_VALUES = (
+    {word: value for value, word in enumerate(_UNITS)}
+    | {word: value for value, word in enumerate(_ORDINALS)}
+    | {word: value * 10 for value, word in enumerate(_TENS, start=2)}
+    | {f"{word[:-1]}ieth": value * 10 for value, word in enumerate(_TENS, start=2)}
+)
+_TENS_WORD = "|".join(_TENS)
+_SMALL_WORD = "|".join(sorted([*_UNITS[1:], *_ORDINALS[1:]], key=len, reverse=True))
+_NUMBER = re.compile(
+    rf"""
+    (?<=\d\d\d\d[-–]) (?P<range> \d\d )\b(?!-)
+    | (?<![\d.,]) (?P<digits> \d{{1,3}}(?:,\d{{3}})+(?:\.\d+)? | \d+(?:\.\d+)? )
+        (?P<ending> ['’]?s\b )?
+    | \b(?: (?P<tens> {_TENS_WORD})(?:[-\s](?P<unit> {_SMALL_WORD}))?
+          | (?P<tenth> (?:{"|".join(word[:-1] for word in _TENS)})ieth)
+          | (?P<small> {_SMALL_WORD}) )\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SCALE = re.compile(rf"[-\s](?P<scale>{'|'.join(_SCALES)})s?\b", re.IGNORECASE)
 
 
 def check_paraphrase(
@@ -193,3 +244,130 @@ def _places_of_rare_words(text: str) -> dict[str, int]:
         if len(word) >= _RARE_WORD_LETTERS or word[0].isupper() or word[0].isdigit():
             places.setdefault(singular(word), []).append(place)
     return {word: found[0] for word, found in places.items() if len(found) == 1}
+
+
+class _Words(NamedTuple):
+    """The words of a text in the form in which they are compared."""
+
+    all: tuple[str, ...]
+    known: frozenset[str]
+    beginnings: frozenset[str]
+    initials: str  # first letters of all words, in which abbreviations are looked up
+    abbreviations: frozenset[str]
+
+
+def find_invented_names(source: str, paraphrase_text: str) -> list[str]:
+    """The names of a paraphrase that the source does not know in any form, each once.
+
+    Forms of one name are "German" for Germany, "France's" for French, "EU" for European Union.
+    """
+    known = _read_words(source)
+    invented = [name for run in _capitalised_runs(paraphrase_text) for name in _unknown_names(run, known)]
+    return list(dict.fromkeys(invented))
+
+
+def singular(word: str) -> str:
+    """The word as it is compared: without case, possessive, dots and the s of a plural."""
+    plain = _POSSESSIVE.sub("", word.casefold()).replace(".", "").replace("’", "'")
+    return plain[:-1] if len(plain) > 3 and plain.endswith("s") and not plain.endswith("ss") else plain
+
+
+@lru_cache(maxsize=64)
+def _read_words(text: str) -> _Words:
+    raw = WORD.findall(text)
+    words = tuple(singular(word) for word in raw)
+    return _Words(
+        words,
+        frozenset(words),
+        frozenset(word[:_SAME_NAME_LETTERS] for word in words if len(word) >= _SAME_NAME_LETTERS),
+        "".join(word[0] for word in words if word),
+        frozenset(singular(word) for word in raw if _is_abbreviation(word)),
+    )
+
+
+def _capitalised_runs(text: str) -> Iterator[list[str]]:
+    """Names that stand side by side, as a source may have them abbreviated."""
+    run: list[str] = []
+    end = 0
+    for found in WORD.finditer(text):
+        between, first, end = text[end : found.start()], end == 0, found.end()
+        begins = _starts_sentence(between, first) and not _is_initial_name(found[0])
+        named = found[0][0].isupper() and not begins
+        if run and (between != " " or not named):
+            yield run
+            run = []
+        if named:
+            run.append(found[0])
+    if run:
+        yield run
+
+
+def _starts_sentence(between: str, first: bool) -> bool:
+    return first or any(mark in between for mark in '.!?:;\n"“‘(*•…') or between in (" - ", " – ", " — ")  # noqa: RUF001 (a quote)
+
+
+def _is_initial_name(word: str) -> bool:
+    plain = _POSSESSIVE.sub("", word)
+    return plain != word and plain.casefold() not in _NO_OWNERS
+
+
+def _unknown_names(run: Sequence[str], known: _Words) -> list[str]:
+    if "".join(word[0] for word in run).casefold() in known.abbreviations:
+        return []
+    return [word for word in run if not _is_known(word, known)]
+
+
+def _is_known(name: str, known: _Words) -> bool:
+    plain = singular(name)
+    return (
+        plain in known.known
+        or plain in _NO_NAMES
+        or plain in _NO_OWNERS
+        or bool(find_numbers(plain))
+        or plain[:_SAME_NAME_LETTERS] in known.beginnings
+        or (len(plain) > 1 and _is_abbreviation(name) and plain in known.initials)
+        or any(plain in kin and kin & known.known for kin in _KIN)
+    )
+
+
+def _is_abbreviation(word: str) -> bool:
+    return _POSSESSIVE.sub("", word).replace(".", "").isupper()
+
+
+@lru_cache(maxsize=1024)
+def find_numbers(text: str) -> tuple[str, ...]:
+    """The different numbers of a text, in digits, in the order of the text.
+
+    Figures, number words and ordinals are read alike: "14", "14th", "fourteen" and "fourteenth" are 14,
+    "$1.5 million" and "1,500,000" are 1500000, "the 1990s" and "the 90s" are
+    1990, "1914–18" is 1914 and 1918.
+    """
+    return tuple(dict.fromkeys(_value(text, found)[0] for found in _NUMBER.finditer(text)))
+
+
+def spell_numbers_as_digits(text: str) -> str:
+    """The text with its numbers in plain digits."""
+    parts, end = [], 0
+    for found in _NUMBER.finditer(text):
+        value, stop = _value(text, found)
+        parts += [text[end : found.start()], value]
+        end = stop
+    return "".join([*parts, text[end:]])
+
+
+def _value(text: str, found: re.Match[str]) -> tuple[str, int]:
+    """The number that begins with this match, in digits, and where it ends."""
+    if found["range"]:
+        return text[found.start() - 5 : found.start() - 3] + found["range"], found.end()
+    if found["digits"] and found["ending"] and len(found["digits"]) == 2:
+        return f"19{found['digits']}", found.end()
+    if found["digits"]:
+        value = Decimal(found["digits"].replace(",", ""))
+    else:
+        words = (found["tens"], found["unit"], found["tenth"], found["small"])
+        value = Decimal(sum(_VALUES[word.lower()] for word in words if word))
+    end = found.end()
+    while scale := _SCALE.match(text, end):
+        value *= _SCALES[scale["scale"].lower()]
+        end = scale.end()
+    return f"{value.normalize():f}", end

@@ -5,8 +5,10 @@ from collections import Counter
 
 import pytest
 
-import demask.corpora.samples
-from demask.corpora.preparing import (
+import demask.data.samples
+from demask.data.samples import Limit
+from demask.data.streaming import StreamedSamples, find_longest
+from demask.data.tokenising import (
     ConversationData,
     TextData,
     block_reader,
@@ -14,8 +16,6 @@ from demask.corpora.preparing import (
     prepare_samples,
     sample_reader,
 )
-from demask.corpora.samples import Limit
-from demask.corpora.streaming import StreamedSamples, find_longest
 from demask.errors import DataError
 from demask.objectives.masking import keyed_rng
 from demask.progress import Silent
@@ -180,9 +180,9 @@ def data(tmp_path):
 def tokenised(monkeypatch):
     """The texts that were tokenised."""
     counted = []
-    encode_all = demask.corpora.samples.encode_all
+    encode_all = demask.data.samples.encode_all
     monkeypatch.setattr(
-        "demask.corpora.samples.encode_all",
+        "demask.data.samples.encode_all",
         lambda tokenizer, texts: counted.extend(texts) or encode_all(tokenizer, texts),
     )
     return counted

@@ -1,1 +1,0 @@
-"""Other wordings of passages by a language model, and their checks."""
