@@ -11,7 +11,7 @@ import pytest
 
 from demask import cli, pipeline
 from demask.comparison.side_by_side import compare_runs
-from demask.measures import MEASURES
+from demask.evaluation.metrics import MEASURES
 from demask.progress import Silent
 
 DOCUMENTS = {

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import ConfigError
+from demask.evaluation.metrics import Score
 from demask.field_tasks import ask_field_tasks
 from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.file import merge_values
 from demask.recipe.sections import Evaluate, Measured, make_config
-from demask.records import Prediction, Score
+from demask.records import Prediction
 from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs
 from demask.reports.wording import model_name
@@ -88,7 +89,7 @@ def evaluate(
     Raises:
         DemaskError: the model, the server or the file is not usable.
     """
-    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.metrics import score_predictions
     from demask.evaluation.statistics import summarise
 
     if qa is None and not is_run_folder(model):

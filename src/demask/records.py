@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Direction = Literal["forward", "backward"]
+DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 Order = Literal["same-order", "reversed"]
 
 # What an example is made of: a document that is to be learned (or a paraphrase or a sample in its place), or
@@ -102,8 +103,6 @@ class Paraphrase:
         text: the whole rewording.
         order: `same-order` when its facts come as in the passage, `reversed` when later ones come first.
         made_by: `rules`, or the language model that wrote it; empty when a person did.
-        reworded: the same question in other words, for asking it in several forms; empty: a polite frame is
-            put around it.
     """
 
     id: str
@@ -174,14 +173,3 @@ class Prediction:
     tokens: int = 0
     seconds: float = 0.0
     stopped: bool = True
-
-
-@dataclass(frozen=True)
-class Score:
-    """One prediction judged; every field is in [0, 1]."""
-
-    qa_id: str
-    exact_match: float
-    contains: float
-    f1: float
-    rouge1_recall: float

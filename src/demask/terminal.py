@@ -26,9 +26,18 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from demask.knowledge.audit_rules import SEVERITIES
-from demask.reports.retention_tables import access_table, missing_measures, retention_table, tasks_table
 from demask.reports.runs import RunResult, load_runs
-from demask.reports.tables import Table, accuracy_table, cost_table, evaluation_table, metrics_table
+from demask.reports.tables import (
+    Table,
+    access_table,
+    accuracy_table,
+    cost_table,
+    evaluation_table,
+    metrics_table,
+    missing_measures,
+    retention_table,
+    tasks_table,
+)
 from demask.reports.verdict import judge_run
 from demask.reports.wording import cautions, clean
 from demask.stages.planning import Plan, Preview

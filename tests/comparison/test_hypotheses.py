@@ -8,7 +8,7 @@ from matrix_folders import ENTITY as ENTITY_NAME
 
 from demask.comparison.hypotheses import CLAIMS, Finding, judge_claims
 from demask.comparison.results import load_matrix
-from demask.evaluation.bounded_mean import bounded_p_value
+from demask.evaluation.statistics import bounded_p_value
 from demask.storage.run_folder import RunFolder
 
 LIFT, NO_LIFT, DEMASKING, ENTITY = CLAIMS[0], CLAIMS[1], CLAIMS[2], CLAIMS[7]

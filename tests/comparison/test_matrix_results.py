@@ -16,8 +16,8 @@ from demask.comparison.results import (
     summarise_cells,
 )
 from demask.errors import ConfigError, RunError
+from demask.evaluation.metrics import METRICS, Score
 from demask.evaluation.statistics import estimate_mean
-from demask.records import Score
 from demask.storage.run_folder import RunFolder
 
 COURSE = {0: (1, 0), 4: (8, 2), 8: (12, 6)}
@@ -78,9 +78,9 @@ def test_run_that_was_begun_and_has_no_summary_is_missing(tmp_path: Path) -> Non
 def test_scores_go_from_the_untouched_model_to_the_last_step(tmp_path: Path) -> None:
     cell = _only_cell(write_matrix(tmp_path, {"a": COURSE}))
     assert list(cell.scores) == [0, 4, 8]
-    assert cell.scores[0]["forward-0"] == Score("forward-0", 1.0, 1.0, 1.0, 1.0)
-    assert cell.scores[4]["forward-7"].contains == 1
-    assert cell.scores[4]["forward-8"].contains == 0
+    assert cell.scores[0]["forward-0"] == Score("forward-0", dict.fromkeys(METRICS, 1.0))
+    assert cell.scores[4]["forward-7"].right
+    assert not cell.scores[4]["forward-8"].right
 
 
 def test_folder_without_a_matrix_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_matrices_may_share_their_runs(tmp_path: Path) -> None:
 def test_line_of_steps_that_lacks_a_metric_names_the_run(tmp_path: Path) -> None:
     write_matrix(tmp_path, {"a": COURSE})
     (tmp_path / "embedded/a/seed-0/steps.jsonl").write_text('{"step": 4, "qa_id": "forward-0"}\n')
-    with pytest.raises(RunError, match=r"seed-0: a line of steps\.jsonl or .* \(KeyError\('exact_match'\)\)"):
+    with pytest.raises(RunError, match=r"seed-0: a line of steps\.jsonl or .* \(KeyError\('contains'\)\)"):
         load_matrix(tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_best_on_validation_chooses_on_one_half_and_reports_the_other(tmp_path: 
     reported = reported_scores(cell, "best-on-validation")
     documents = {row.qa_id: row.document_id for row in cell.run.questions}
     assert {documents[id] for id in reported} == every - chosen_on
-    assert not any(score.contains for score in reported.values())
+    assert not any(score.right for score in reported.values())
 
 
 def test_paper_rule_chooses_on_what_it_reports(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_paper_rule_chooses_on_what_it_reports(tmp_path: Path) -> None:
     scores = reported_scores(cell, "paper")
     assert choose_step(cell, "best-on-validation") == 4
     assert len(scores) == 16
-    assert sum(score.contains for score in scores.values()) == 10
+    assert sum(score.right for score in scores.values()) == 10
 
 
 def test_rule_that_chooses_refuses_a_run_asked_at_its_end_only(tmp_path: Path) -> None:

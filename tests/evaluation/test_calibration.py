@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from demask.evaluation import statistics
-from demask.evaluation.bounded_mean import bounded_p_value
-from demask.evaluation.statistics import compare_paired, estimate_mean
+from demask.evaluation.statistics import bounded_p_value, compare_paired, estimate_mean
 
 LEVEL = 0.05
 RUNS = 120

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer, LlamaConfig
 
-from demask.evaluation.matching import score_predictions
+from demask.evaluation.metrics import score_predictions
 from demask.evaluation.qa import CEILING_PROMPT
 from demask.lab.tokenizer import make_tokenizer as make_lab_tokenizer
 from demask.lab.world import (
@@ -156,16 +156,16 @@ def test_a_right_answer_that_was_decoded_scores_one(tokenizer, pairs):
     for ending in ("", " ."):
         predictions = [Prediction(p.id, text + ending) for p, text in zip(pairs, answers, strict=True)]
         scores = score_predictions(predictions, pairs)
-        assert all(score.exact_match == score.contains == score.f1 == 1.0 for score in scores)
+        assert all(set(score.values.values()) == {1.0} for score in scores)
     spoken = [Prediction(pair.id, f"It was {pair.answers[0]}.") for pair in pairs]
-    assert all(score.contains == 1.0 > score.exact_match for score in score_predictions(spoken, pairs))
+    assert all(score.right and score.values["exact_match"] < 1 for score in score_predictions(spoken, pairs))
 
 
 def test_another_persons_answer_scores_nothing(world):
     pairs = new_questions(world)
     other = [pairs[place - 10].answers[0] for place in range(len(pairs))]
     scores = score_predictions([Prediction(p.id, o) for p, o in zip(pairs, other, strict=True)], pairs)
-    assert not any(score.contains for score in scores)
+    assert not any(score.right for score in scores)
 
 
 def test_it_survives_being_saved(tokenizer, texts, tmp_path):

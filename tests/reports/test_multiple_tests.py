@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demask.reports.multiple_tests import correct_holm, describe_correction
+from demask.reports.tables import correct_holm, describe_correction
 
 
 def test_holm_correction_against_a_worked_example() -> None:

@@ -1,16 +1,15 @@
 """Tables say what the run folder says, as strings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
 from demask.errors import RunError
-from demask.evaluation.matching import contains
+from demask.evaluation.metrics import Change, Estimate, contains
 from demask.reports import tables
-from demask.reports.multiple_tests import correct_holm
-from demask.reports.runs import Metric, label_apart, load_run, load_runs
-from demask.reports.tables import Table, to_markdown
+from demask.reports.runs import label_apart, load_run, load_runs
+from demask.reports.tables import Table, correct_holm, to_markdown
 from demask.reports.wording import (
     citation,
     clean,
@@ -25,18 +24,10 @@ from demask.reports.wording import (
 from demask.storage.run_folder import RunFolder
 
 
-@dataclass(frozen=True)
-class _Change:
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-
-
-def _mean_difference(before: Sequence[float], after: Sequence[float], clusters: Sequence[str]) -> _Change:
+def _mean_difference(before: Sequence[float], after: Sequence[float], clusters: Sequence[str]) -> Change:
     difference = (sum(after) - sum(before)) / len(before)
-    return _Change(difference, difference, difference, 0.25, len(set(clusters)))
+    documents = len(set(clusters))
+    return Change(difference, difference, difference, 0.25, documents, documents)
 
 
 def test_accuracy_table_has_a_row_per_arm_and_direction(make_run: Callable[..., RunFolder]) -> None:
@@ -96,7 +87,7 @@ def test_p_values_of_differences_are_corrected_for_each_other(make_run: Callable
     runs = load_runs([make_run(name) for name in "abc"])
     compared: list[float] = []
 
-    def compare(before: Sequence[float], after: Sequence[float], clusters: Sequence[str]) -> _Change:
+    def compare(before: Sequence[float], after: Sequence[float], clusters: Sequence[str]) -> Change:
         compared.append([0.001, 0.2, 0.3, 0.4, 0.5, 0.6][len(compared)])
         return replace(_mean_difference(before, after, clusters), p_value=compared[-1])
 
@@ -167,9 +158,9 @@ def test_markdown_cells_cannot_break_out() -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (interval(Metric(0.9333, 0.871, 0.966, 40)), "0.93 [0.87, 0.97]"),
+        (interval(Estimate(0.9333, 0.871, 0.966, 40)), "0.93 [0.87, 0.97]"),
         (interval(None), "–"),
-        (interval(Metric(float("nan"), 0.0, 1.0, 0)), "– [0.00, 1.00]"),
+        (interval(Estimate(float("nan"), 0.0, 1.0, 0)), "– [0.00, 1.00]"),
         (signed(-0.004), "0.00"),
         (signed(-0.25), "−0.25"),
         (p_value(0.0002), "p < 0.001"),

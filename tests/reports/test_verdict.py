@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from demask.reports.metric import Metric
-from demask.reports.retention import Retention
-from demask.reports.runs import load_run
+from demask.evaluation.metrics import Estimate
+from demask.reports.runs import Retention, load_run
 from demask.reports.verdict import judge_run, make_tiles, measure_tone
 
 GOOD = {
-    "leak": Metric(0.0, 0.0, 0.04, 100),
-    "known": Metric(0.975, 0.9, 1.0, 120),
-    "drift": Metric(0.02, 0.01, 0.03, 4000),
-    "access": Metric(0.9, 0.7, 0.97, 12),
+    "leak": Estimate(0.0, 0.0, 0.04, 100),
+    "known": Estimate(0.975, 0.9, 1.0, 120),
+    "drift": Estimate(0.02, 0.01, 0.03, 4000),
+    "access": Estimate(0.9, 0.7, 0.97, 12),
 }
 
 
@@ -30,7 +29,7 @@ def judged(run, **changes):
 
 def knowing(run, forward, backward, n=16):
     after = {
-        name: {"contains": Metric(value, max(0, value - 0.1), min(1, value + 0.1), n)}
+        name: {"contains": Estimate(value, max(0, value - 0.1), min(1, value + 0.1), n)}
         for name, value in (("forward", forward), ("backward", backward))
     }
     return replace(run, metrics={**run.metrics, "after": after})
@@ -46,20 +45,20 @@ def test_a_model_that_kept_everything_can_be_used(run):
 
 
 def test_a_model_that_recites_is_no_use_for_anything_else(run):
-    found = judged(knowing(run, 1.0, 1.0), leak=Metric(1.0, 0.93, 1.0, 48))
+    found = judged(knowing(run, 1.0, 1.0), leak=Estimate(1.0, 0.93, 1.0, 48))
     assert "in reply to 48 of 48 unrelated prompts" in found.text
     assert found.tone == "bad"
     assert found.advice.startswith("Do not use it for anything but")
 
 
 def test_a_model_that_forgot_is_none_either(run):
-    found = judged(knowing(run, 1.0, 1.0), known=Metric(0.0, 0.0, 0.1, 40))
+    found = judged(knowing(run, 1.0, 1.0), known=Estimate(0.0, 0.0, 0.1, 40))
     assert "it still answers none" in found.text
     assert found.tone == "bad"
 
 
 def test_a_little_lost_asks_for_care(run):
-    found = judged(knowing(run, 1.0, 1.0), leak=Metric(0.03, 0.01, 0.08, 100))
+    found = judged(knowing(run, 1.0, 1.0), leak=Estimate(0.03, 0.01, 0.08, 100))
     assert found.tone == "care"
     assert found.advice.startswith("Try it")
 
@@ -71,7 +70,7 @@ def test_what_was_not_learned_is_said_before_it_is_praised(run):
 
 
 def test_too_few_questions_are_called_that(run):
-    few = {"forward": {"contains": Metric(1.0, 0.2, 1.0, 2)}}
+    few = {"forward": {"contains": Estimate(1.0, 0.2, 1.0, 2)}}
     found = judged(replace(run, metrics={"after": few}))
     assert "too few questions to tell (forward)" in found.learned
 
@@ -87,7 +86,7 @@ def test_without_drift_nothing_is_promised_either(run):
 
 
 def test_the_words_need_no_explanation(run):
-    said = judged(knowing(run, 1.0, 1.0), drift=Metric(2.0, 1.9, 2.1, 4000)).text
+    said = judged(knowing(run, 1.0, 1.0), drift=Estimate(2.0, 1.9, 2.1, 4000)).text
     assert "beyond recognition" in said
     assert not {"nats", "KL", "contains"} & set(said.replace(".", "").split())
 
@@ -110,7 +109,7 @@ def test_the_words_need_no_explanation(run):
     ],
 )
 def test_every_number_has_its_tone(name, value, tone):
-    assert measure_tone(name, Metric(value, 0.0, 1.0, 10)) == tone
+    assert measure_tone(name, Estimate(value, 0.0, 1.0, 10)) == tone
 
 
 def test_tiles_show_the_same_numbers(run):

@@ -12,9 +12,9 @@ import typer
 from typer.core import TyperCommand
 
 from demask.errors import StoppedError, ThresholdError
-from demask.recipe.thresholds import Thresholds, find_missed
 
 if TYPE_CHECKING:
+    from demask.evaluation.thresholds import Thresholds
     from demask.progress import Progress
 
 BEGIN_ANEW = "the same command begins anew"
@@ -59,24 +59,32 @@ app = App(
 
 
 def guard(
-    thresholds: Thresholds, metrics: Mapping[str, Any], retention: Mapping[str, Any] | None = None
+    thresholds: "Thresholds", metrics: Mapping[str, Any], retention: Mapping[str, Any] | None = None
 ) -> None:
     """Exit with 5 when a threshold is missed; says which."""
-    missed = find_missed(thresholds, metrics, (retention or {}).get("measures"))
+    missed = _find_missed(thresholds, metrics, retention)
     if missed:
         raise ThresholdError("; ".join(missed))
 
 
 def print_guarded_json(
     value: Mapping[str, Any],
-    thresholds: Thresholds,
+    thresholds: "Thresholds",
     metrics: Mapping[str, Any],
     retention: Mapping[str, Any] | None = None,
 ) -> None:
     """One object, with the error in it where a threshold is missed, which `guard` then raises."""
-    missed = find_missed(thresholds, metrics, (retention or {}).get("measures"))
+    missed = _find_missed(thresholds, metrics, retention)
     error = describe_error(ThresholdError.__name__, "; ".join(missed), ThresholdError.exit_code)
     print_json({**value, **error} if missed else value)
+
+
+def _find_missed(
+    thresholds: "Thresholds", metrics: Mapping[str, Any], retention: Mapping[str, Any] | None
+) -> list[str]:
+    from demask.evaluation.thresholds import find_missed
+
+    return find_missed(thresholds, metrics, (retention or {}).get("measures"))
 
 
 def describe_error(kind: str, message: str, exit_code: int) -> dict[str, dict[str, Any]]:

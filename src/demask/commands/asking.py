@@ -13,7 +13,6 @@ import typer
 from demask.commands.app import app, guard, print_guarded_json, print_json, show_progress
 from demask.errors import ConfigError
 from demask.options import Json, Measure, Require, read_measure
-from demask.recipe.thresholds import read_thresholds
 
 
 @app.command()
@@ -49,6 +48,7 @@ def evaluate(
     Of a run, also measure what else training changed, unless that was done.
     """
     from demask import pipeline
+    from demask.evaluation.thresholds import read_thresholds
     from demask.generation.server import Server
     from demask.recipe.file import apply_overrides
     from demask.storage.atomic import write_text
@@ -126,8 +126,7 @@ def compare(
     if as_json:
         print_json({"runs": [str(r.folder) for r in results], "differences": asdict(differences)})
         return
-    from demask.reports.retention_tables import access_table, retention_table
-    from demask.reports.tables import accuracy_table, cost_table
+    from demask.reports.tables import access_table, accuracy_table, cost_table, retention_table
     from demask.terminal import print_results, print_tables
 
     print_results(results)

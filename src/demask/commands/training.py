@@ -34,7 +34,6 @@ from demask.options import (
     read_config,
     read_sft_config,
 )
-from demask.recipe.thresholds import asks_questions, read_thresholds, require_measures, require_questions
 
 data = App(help="Look at what is trained.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -83,20 +82,21 @@ def inject(
     same command.
     """
     from demask import pipeline
+    from demask.evaluation import thresholds as required
     from demask.knowledge.files import load_qa_pairs
     from demask.recipe.sections import NO_QUESTIONS
 
     config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
-    thresholds = read_thresholds(require)
+    thresholds = required.read_thresholds(require)
     if thresholds:
-        if config.qa == NO_QUESTIONS and asks_questions(thresholds):
+        if config.qa == NO_QUESTIONS and required.asks_questions(thresholds):
             raise ConfigError("--require needs questions; leave out --qa no")
         if config.qa not in (None, NO_QUESTIONS):
             asked = {pair.direction for pair in load_qa_pairs(config.qa, documents=None)}
-            require_questions(thresholds, asked)
-        require_measures(thresholds, measured=config.measure != "none")
+            required.require_questions(thresholds, asked)
+        required.require_measures(thresholds, measured=config.measure != "none")
     with going_on(out), show_progress() as progress:
         result = pipeline.run_recipe(config, out, progress=progress, launch=launch)
     if not result.summary:  # a node other than the first has trained, and the first one has the rest

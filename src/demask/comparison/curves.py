@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
 from demask.comparison.results import Cell, Progress, average_questions, done_cells
-from demask.evaluation.statistics import Estimate
-from demask.reports.runs import HEADLINE
+from demask.evaluation.metrics import HEADLINE, Estimate
 
 LEVEL = 0.9
 # Two numbers are fitted; a third point says whether they mean anything.

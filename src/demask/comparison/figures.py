@@ -19,8 +19,9 @@ from demask.comparison.curves import Curve, Point, fit_curve, make_curve
 from demask.comparison.results import Matrix, Rule, Summary, group_cells, summarise_cells
 from demask.comparison.tables import mark_title
 from demask.errors import RunError
-from demask.reports.runs import DIRECTIONS, HEADLINE
-from demask.reports.wording import METRIC_NAMES, interval
+from demask.evaluation.metrics import HEADLINE, METRICS
+from demask.records import DIRECTIONS
+from demask.reports.wording import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +113,7 @@ def draw_curves(curves: dict[str, list[Curve]], title: str, axis: XAxis) -> "Fig
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
         _name_lines(panel, found, names)
-    panels[0].set_ylabel(f"accuracy ({METRIC_NAMES[HEADLINE]})")
+    panels[0].set_ylabel(f"accuracy ({METRICS[HEADLINE].label})")
     return figure
 
 
@@ -128,7 +129,7 @@ def draw_variants(summaries: Sequence[Summary], title: str) -> "Figure":
             _draw_variant(panel, row, summary, direction)
         panel.set_title(direction, loc="left", fontsize=10)
         panel.set_xlim(-0.04, 1.04)
-        panel.set_xlabel(f"accuracy ({METRIC_NAMES[HEADLINE]}); line: 95% interval, strokes below it: seeds")
+        panel.set_xlabel(f"accuracy ({METRICS[HEADLINE].label}); line: 95% interval, strokes below it: seeds")
         panel.grid(visible=False, axis="y")
     panels[0].set_yticks(range(len(summaries)), [summary.arm for summary in summaries])
     panels[0].set_ylim(len(summaries) - 0.5, -0.5)

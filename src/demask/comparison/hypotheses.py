@@ -28,10 +28,9 @@ from demask.comparison.results import (
     group_cells,
     reported_scores,
 )
-from demask.evaluation.bounded_mean import bounded_p_value
-from demask.evaluation.statistics import Change, compare_paired
-from demask.reports.multiple_tests import correct_holm
-from demask.reports.runs import HEADLINE
+from demask.evaluation.metrics import HEADLINE, Change
+from demask.evaluation.statistics import bounded_p_value, compare_paired
+from demask.reports.tables import correct_holm
 
 Verdict = Literal["as in the paper", "differs", "undecided", "not measured"]
 

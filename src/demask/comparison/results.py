@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Literal
 
 from demask.errors import ConfigError, RunError
-from demask.evaluation.statistics import Estimate, estimate_mean
-from demask.records import Score
-from demask.reports.runs import DIRECTIONS, HEADLINE, RunResult, load_run
+from demask.evaluation.metrics import HEADLINE, Estimate, Score, read_score
+from demask.evaluation.statistics import estimate_mean
+from demask.records import DIRECTIONS
+from demask.reports.runs import RunResult, load_run
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -241,13 +242,13 @@ def average_questions(
         cells: that were done, one per seed.
         scores: one mapping per cell.
         direction: of the questions, or `FOR_ENTITY`.
-        metric: a field of Score.
+        metric: the name of one, as in `METRICS`.
     """
     if not cells or cells[0].run is None:
         return QuestionMeans({}, {})
     documents = _ask(cells[0].run, direction)
     shared = [id for id in documents if all(id in by_id for by_id in scores)]
-    values = {id: fsum(getattr(by_id[id], metric) for by_id in scores) / len(scores) for id in shared}
+    values = {id: fsum(by_id[id].values[metric] for by_id in scores) / len(scores) for id in shared}
     return QuestionMeans(values, {id: documents[id] for id in shared})
 
 
@@ -331,7 +332,7 @@ def _load_scores(folder: RunFolder, run: RunResult) -> dict[int, dict[str, Score
     """Scores at the steps where the run was asked, before the first one, and after the last."""
     found: dict[int, dict[str, Score]] = {}
     for row in folder.iter_rows(file_names.STEP_SCORES) if folder.has(file_names.STEP_SCORES) else ():
-        score = Score(row["qa_id"], row["exact_match"], row["contains"], row["f1"], row["rouge1_recall"])
+        score = read_score(row)
         found.setdefault(row["step"], {})[score.qa_id] = score
     ends = (("before", 0), ("after", run.cost.steps or 0))
     for stage, step in ends:
@@ -393,6 +394,6 @@ def _quality(cell: Cell, step: int, judges: set[str]) -> float:
     for row in cell.run.questions if cell.run else ():
         score = cell.scores[step].get(row.qa_id)
         if score is not None and row.document_id in judges:
-            by_direction.setdefault(row.direction, []).append(getattr(score, HEADLINE))
+            by_direction.setdefault(row.direction, []).append(score.values[HEADLINE])
     means = [fsum(values) / len(values) for values in by_direction.values()]
     return fsum(means) / len(means) if means else 0.0

@@ -20,14 +20,14 @@ from demask.comparison.results import (
     measure_accuracy,
     stage_scores,
 )
-from demask.records import Score
-from demask.reports.runs import DIRECTIONS
-from demask.reports.wording import METRIC_NAMES, MISSING, count, interval, minutes, share, signed
+from demask.evaluation.metrics import METRICS, Score
+from demask.records import DIRECTIONS
+from demask.reports.wording import MISSING, count, interval, minutes, share, signed
 
 # `contains` is the one of our figures and hypotheses; the paper's metric stands beside it.
 SHOWN = ("contains", "rouge1_recall")
 ACCURACY_HEADERS = tuple(
-    f"{direction}, {METRIC_NAMES[metric]}" for metric in SHOWN for direction in DIRECTIONS
+    f"{direction}, {METRICS[metric].label}" for metric in SHOWN for direction in DIRECTIONS
 )
 RUN_HEADERS = ("failed or missing", "runs")
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")

@@ -29,9 +29,11 @@ from demask.comparison.rows import (
     name_folders,
     run_cells,
 )
-from demask.reports.runs import DIRECTIONS, FEW_SHOT
+from demask.evaluation.metrics import METRICS
+from demask.records import DIRECTIONS
+from demask.reports.runs import FEW_SHOT
 from demask.reports.tables import Table
-from demask.reports.wording import METRIC_NAMES, MISSING, count, minutes, p_value
+from demask.reports.wording import MISSING, count, minutes, p_value
 
 ON_TEST = " (chosen on the test questions)"
 UNTOUCHED, BASELINE = "untouched", "next-token"
@@ -47,7 +49,7 @@ _INTERVALS = (
 )
 
 _EXPLAINED = (
-    f"Differences of {METRIC_NAMES['contains']} on the same questions, with 95% intervals, and what the two "
+    f"Differences of {METRICS['contains'].label} on the same questions, with 95% intervals, and what the two "
     "arms reach. Each question is averaged over the seeds that both arms have; then documents are the unit: "
     "intervals and p-values speak of other documents with these runs, not of other seeds. As in the paper: "
     f"the p-value for the claim, corrected after Holm, is below {SIGNIFICANCE:g}, and every seed alone is "
@@ -135,7 +137,7 @@ def fits_table(matrices: Sequence[Matrix]) -> Table:
             if any(curve and len(curve.trained) > 1 for curve in curves):
                 numbers = [cell for curve in curves for cell in fit_cells(curve)]
                 rows.append((*arm.names, direction, *numbers, name_folders(arm.done)))
-    letters = (f"{letter}, {METRIC_NAMES[metric]}" for metric in SHOWN for letter in ("A", "k per step"))
+    letters = (f"{letter}, {METRICS[metric].label}" for metric in SHOWN for letter in ("A", "k per step"))
     return Table(
         "Table 9: level and rate of learning",
         ("benchmark", "model", "arm", "direction", *letters, "runs"),
@@ -158,7 +160,7 @@ def level_table(matrices: Sequence[Matrix], level: float = LEVEL) -> Table:
         f"Steps, tokens and minutes to {level:g}",
         ("benchmark", "model", "arm", *units, "runs"),
         tuple(rows),
-        f"The first step asked at where {METRIC_NAMES['contains']}, averaged over seeds, is {level:g} or "
+        f"The first step asked at where {METRICS['contains'].label}, averaged over seeds, is {level:g} or "
         "more; it was reached somewhere between this step and the one asked at before.",
     )
 

@@ -1,8 +1,10 @@
 """From scores to metrics: means and changes with intervals that know about documents.
 
     estimate = estimate_mean(values, clusters=document_ids)
-    describe(estimate)                                            # "0.93 [0.87, 0.97]"
     change = compare_paired(before, after, clusters=document_ids)
+    drift = estimate_ratio([3.1, 4.0], [90, 120], least=0.0)       # nats per token of two texts
+    # Is the lift below 0.1? No value of 0.1 - lift can lie below 0.1 - 1.
+    p_value = bounded_p_value([0.1 - lift for lift in lifts], document_ids, least=0.1 - 1)
 
 Questions on one document are learned or missed together, so documents, not questions, are the
 unit: every interval and p-value clusters by document. Forward and backward are never merged.
@@ -13,7 +15,9 @@ Letters: n questions, G documents (clusters), p a mean score. Values and bounds 
 Sources: Korn & Graubard 1998 (Survey Methodology 24, intervals for proportions from clustered
 data), Wilson 1927 (score interval), Cochran 1977 (linearised variance of a ratio), Newcombe 1998
 (Statistics in Medicine 17, differences of paired proportions), Zou & Donner 2008 (Statistics in Medicine 27,
-intervals of a difference from those of its parts). Import it where it is needed, as scipy.stats is slow.
+intervals of a difference from those of its parts), Gaffke 2005 (Mathematical Methods of Statistics 14, tests
+of the mean of a nonnegative variable), Learned-Miller & Thomas 2019 (arXiv 1905.06208, the same as confidence
+bounds). Import it where it is needed, as scipy.stats is slow.
 
 tests/evaluation/test_calibration.py simulates how often intervals hold and p-values reject.
 """
@@ -28,8 +32,8 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from demask.errors import DataError
-from demask.evaluation.matching import METRICS, align_with_pairs
-from demask.records import QAPair, Score
+from demask.evaluation.metrics import METRICS, Change, Estimate, Score, align_with_pairs
+from demask.records import DIRECTIONS, QAPair
 
 Numbers = dict[str, float | int]
 
@@ -46,44 +50,6 @@ _MAX_CORRELATION = 0.8
 _MAX_QUANTILE = 1e3
 # Variances below this are rounding: scores differ by far more than 1e-9 when they differ.
 _ZERO_VARIANCE = 1e-18
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean score with its interval.
-
-    Attributes:
-        value: the mean, in [0, 1].
-        low: lower bound, in [0, value].
-        high: upper bound, in [value, 1].
-        n: how many questions it averages.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Change:
-    """A mean difference of scores on the same questions, after minus before.
-
-    Attributes:
-        difference: the mean, in [-1, 1].
-        low: lower bound, in [-1, difference].
-        high: upper bound, in [difference, 1].
-        p_value: two-sided, of no difference; see `compare_paired`.
-        n: how many questions it averages.
-        documents: how many documents they come from.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    documents: int
 
 
 @dataclass(frozen=True)
@@ -198,6 +164,45 @@ def compare_paired(
     return Change(means.difference, bounds.low, bounds.high, p_value, means.before.n, documents)
 
 
+def estimate_ratio(
+    sums: Sequence[float],
+    counts: Sequence[float],
+    *,
+    least: float | None = None,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """A mean per unit of what comes in clusters, such as nats per token of texts, with its interval.
+
+    The ratio of both totals with its linearised variance over clusters (Cochran 1977) and Student's t on
+    G - 1 degrees of freedom. Unlike a share it has no bounds of its own; with one cluster it has no
+    interval, which then reaches from -infinity to infinity.
+
+    Args:
+        sums: of each cluster.
+        counts: units of each cluster, such as tokens; above 0.
+        least: what the quantity cannot fall below.
+        confidence: in (0, 1).
+
+    Raises:
+        DataError: there are no clusters.
+        ValueError: `counts` has another length, or a count is not above 0.
+    """
+    if not len(sums):
+        raise DataError("there is nothing to average, expected at least one text")
+    if len(sums) != len(counts) or min(counts) <= 0:
+        raise ValueError(f"{len(sums)} sums and {len(counts)} counts, expected as many, all above 0")
+    total = math.fsum(counts)
+    value = math.fsum(sums) / total
+    clusters = len(sums)
+    if clusters == 1:
+        return Estimate(value, -math.inf if least is None else least, math.inf, round(total))
+    residuals = [s - value * c for s, c in zip(sums, counts, strict=True)]
+    variance = clusters / (clusters - 1) * math.fsum(r * r for r in residuals) / total**2
+    half_width = t_quantile(confidence, clusters) * math.sqrt(variance)
+    low = value - half_width
+    return Estimate(value, low if least is None else max(low, least), value + half_width, round(total))
+
+
 def summarise(scores: Sequence[Score], pairs: Sequence[QAPair]) -> dict[str, dict[str, Numbers]]:
     """Every metric per direction: `{"forward": {"f1": {"value", "low", "high", "n"}, ...}, ...}`.
 
@@ -240,16 +245,6 @@ def summarise_changes(
         }
         for direction, places in _places_by_direction(pairs).items()
     }
-
-
-def describe(estimate: Estimate) -> str:
-    """An estimate for people: `0.93 [0.87, 0.97]`."""
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-
-
-def describe_p(p_value: float) -> str:
-    """A p-value for people: `p = 0.012`, or `p < 0.001`."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def _as_scores(values: Sequence[float]) -> NDArray[np.float64]:
@@ -387,14 +382,79 @@ def _places_by_direction(pairs: Sequence[QAPair]) -> dict[str, list[int]]:
         raise DataError("there are no QA pairs to summarise: give at least one")
     found = {
         direction: [place for place, pair in enumerate(pairs) if pair.direction == direction]
-        for direction in ("forward", "backward")
+        for direction in DIRECTIONS
     }
     return {direction: places for direction, places in found.items() if places}
 
 
 def _values_at(scores: Sequence[Score], metric: str, places: Sequence[int]) -> list[float]:
-    return [getattr(scores[place], metric) for place in places]
+    return [scores[place].values[metric] for place in places]
 
 
 def _documents_at(pairs: Sequence[QAPair], places: Sequence[int]) -> list[str]:
     return [pairs[place].document_id for place in places]
+
+
+def bounded_p_value(values: Sequence[float], clusters: Sequence[str], *, least: float) -> float:
+    """The p-value against `the mean is at most 0`, one-sided; documents are the unit.
+
+    For few documents and scores near 0 and 1. Sign flips cannot answer this: under the null hypothesis the
+    shifted differences are not symmetric about 0. Nor can the spread of the values seen: where a lift is
+    rare, ten documents often show none.
+
+    The documents' sums get weights drawn uniformly from all that add up to 1 (the Bayesian bootstrap), and
+    one more document, as bad as there can be, is among them: as many questions as the largest, all of value
+    `least`. The p-value is the chance that the weighted sum is not above 0.
+
+    For documents that are wholly `least` or wholly the best value it is the binomial tail of Clopper
+    and Pearson, hence exact. That it never rejects too often whatever the distribution is
+    conjectured, and holds in all simulations of tests/evaluation/test_calibration.py. With documents of
+    different sizes the null hypothesis is about the mean over questions, as elsewhere.
+
+    Args:
+        values: any numbers from `least` on.
+        clusters: the document of each value.
+        least: the lowest possible value, below 0.
+
+    Raises:
+        DataError: there are no values.
+        ValueError: a value lies below `least`, `least` is not below 0, or `clusters` has another length.
+    """
+    if least >= 0:
+        raise ValueError(f"least is {least}, expected a number below 0")
+    numbers = np.asarray(values, dtype=np.float64)
+    # Half of a rounding error above what values of 1e-9 could mean; written so that nan fails too.
+    below = np.flatnonzero(~(numbers >= least - 1e-9))
+    if below.size:
+        place = int(below[0])
+        raise ValueError(f"value {place} is {numbers[place]}, expected {least} or more")
+    sums = sum_clusters(numbers, clusters)
+    largest = float(sum_clusters(np.ones_like(numbers), clusters).max())
+    sums = np.where(np.abs(sums) < 1e-12 * largest, 0.0, sums)
+    return _chance_of_less(sums[sums > 0], np.append(-sums[sums < 0], -least * largest))
+
+
+def _chance_of_less(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """The chance that exponential times with means `first` sum up to less than some with means `second`.
+
+    Uniform weights are exponential times over their sum, so this decides the sign of a weighted sum. Both
+    sums run at once; which one's next time ends first depends, since they have no memory, on the two means
+    alone. So the chance spreads over (times of `first` that have ended, times of `second` that have).
+    """
+    least, most = len(first), len(second)
+    chance = np.zeros(least + 1)  # by how many of `first` have ended, after as many ends as the loop counts
+    chance[0] = 1.0
+    won = 1.0 if least == 0 else 0.0
+    for ended in range(least + most if least else 0):
+        low, high = max(0, ended - most + 1), min(least, ended + 1)
+        if low >= high:
+            break
+        other = second[ended - high + 1 : ended - low + 1][::-1]
+        moves = chance[low:high] * other / (first[low:high] + other)
+        following = np.zeros_like(chance)
+        following[low:high] = chance[low:high] - moves
+        following[low + 1 : high + 1] += moves
+        won += float(following[least])
+        following[least] = 0.0
+        chance = following
+    return min(1.0, won)

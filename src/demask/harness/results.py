@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from demask.errors import DataError
-from demask.evaluation.statistics import Change, compare_paired, estimate_mean
+from demask.evaluation.metrics import Change
+from demask.evaluation.statistics import compare_paired, estimate_mean
 from demask.harness.tasks import PlannedTask
-from demask.reports.multiple_tests import correct_holm
+from demask.reports.tables import correct_holm
 
 # What a choice among letters looks like; longer answers may quote the question.
 _CHOICE = re.compile(r"\(?[A-Z]\)?|\[invalid\]")

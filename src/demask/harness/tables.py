@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from demask.harness.benchmark import Benchmarked
 from demask.harness.results import Difference, Measure, TaskResult
-from demask.reports.multiple_tests import describe_correction
-from demask.reports.tables import Table
+from demask.reports.tables import Table, describe_correction
 from demask.reports.wording import MISSING, change, clean, count, share
 
 

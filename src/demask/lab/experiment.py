@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from demask.errors import ConfigError
-from demask.evaluation.matching import score_predictions
+from demask.evaluation.metrics import score_predictions
 from demask.lab.pretraining import ANSWER_TOKENS, pretrain
 from demask.lab.results import ArmResult, lab_table, summarise_lab
 from demask.lab.settings import Kind, Sizes
@@ -168,4 +168,4 @@ def _ask_known(
         found = evaluate(str(model), data.file("known.jsonl"), settings=settings, progress=progress)
         data.write_rows(said, found.predictions)
     scores = score_predictions(data.read_records(said, Prediction), pairs)
-    return sum(score.contains for score in scores) / len(scores)
+    return sum(score.right for score in scores) / len(scores)

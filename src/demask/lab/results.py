@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 
+from demask.evaluation.metrics import HEADLINE, Score, read_score
 from demask.evaluation.statistics import summarise
-from demask.records import Direction, QAPair, Score
+from demask.records import DIRECTIONS, QAPair
 from demask.reports.tables import Table
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
-
-_DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
-_METRIC = "contains"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def lab_table(results: Sequence[ArmResult]) -> Table:
                 arm,
                 *(
                     _cell(pooled[direction], [_pool([one])[direction] for one in own])
-                    for direction in _DIRECTIONS
+                    for direction in DIRECTIONS
                 ),
                 f"{mean(one.known_before for one in own):.2f}",
                 f"{mean(one.known_after for one in own):.2f}",
@@ -61,7 +59,7 @@ def lab_table(results: Sequence[ArmResult]) -> Table:
     seeds = len({result.seed for result in results})
     return Table(
         "New people",
-        ("arm", *_DIRECTIONS, "known before", "known after", "injection"),
+        ("arm", *DIRECTIONS, "known before", "known after", "injection"),
         tuple(rows),
         f"Share of questions whose answer contains the right one, over {seeds} seeds, with its 95% interval "
         "(clustered by person) and each seed's own share. Forward: the answer comes second in the text. "
@@ -96,11 +94,11 @@ def _pool(results: Sequence[ArmResult]) -> Mapping[str, Mapping[str, float]]:
             for pair in folder.read_records(file_names.QA_PAIRS, QAPair)
         ]
         scores += [
-            Score(**{**{k: v for k, v in row.items() if k != "stage"}, "qa_id": f"{seed}/{row['qa_id']}"})
+            read_score({**row, "qa_id": f"{seed}/{row['qa_id']}"})
             for row in folder.read_rows(file_names.SCORES)
             if row["stage"] == "after"
         ]
-    return {direction: dict(found[_METRIC]) for direction, found in summarise(scores, pairs).items()}
+    return {direction: dict(found[HEADLINE]) for direction, found in summarise(scores, pairs).items()}
 
 
 def _cell(pooled: Mapping[str, float], own: Sequence[Mapping[str, float]]) -> str:

@@ -14,11 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from demask.measures import MEASURES
-from demask.reports.metric import Metric
-from demask.reports.runs import HEADLINE, RunResult, find_metric
+from demask.evaluation.metrics import HEADLINE, MEASURES, METRICS, Estimate
+from demask.reports.runs import RunResult, find_metric
 from demask.reports.scales import Scale, fit_scale, smooth, thin, ticks
-from demask.reports.wording import METRIC_NAMES, clean, count, interval, loss_name, share, shorten
+from demask.reports.wording import (
+    clean,
+    count,
+    interval,
+    loss_name,
+    share,
+    shorten,
+)
 
 WIDTH = 400
 HEIGHT = 230
@@ -35,7 +41,7 @@ class Bar:
     """One labelled bar; `tone` is `before`, `ceiling` or the number of an arm, from 1."""
 
     label: str
-    metric: Metric
+    metric: Estimate
     tone: str
 
 
@@ -58,7 +64,7 @@ def accuracy_bars(runs: Sequence[RunResult], direction: str) -> str:
     if not bars:
         return ""
     n = max(bar.metric.n for bar in bars)
-    title = f"{direction.capitalize()} accuracy ({METRIC_NAMES[HEADLINE]})"
+    title = f"{direction.capitalize()} accuracy ({METRICS[HEADLINE].label})"
     return _bars_panel(bars, direction.capitalize(), f"{count(n)} questions", title)
 
 
@@ -117,10 +123,10 @@ def accuracy_curve(runs: Sequence[RunResult], direction: str) -> str:
             lines.append(
                 Line(
                     run.label,
-                    tuple((p.step, p.value) for p in points),
+                    tuple((p.step, p.estimate.value) for p in points),
                     f"arm-{number}",
                     _DASHES[(number - 1) % len(_DASHES)],
-                    band=tuple((p.step, p.low, p.high) for p in points),
+                    band=tuple((p.step, p.estimate.low, p.estimate.high) for p in points),
                     dots=True,
                 )
             )
@@ -130,7 +136,7 @@ def accuracy_curve(runs: Sequence[RunResult], direction: str) -> str:
     last = max(x for line in lines for x, _ in line.points)
     heading = direction.capitalize()
     return _line_panel(
-        lines, heading, METRIC_NAMES[HEADLINE], _x_scale(last), y, f"{heading} accuracy over training steps"
+        lines, heading, METRICS[HEADLINE].label, _x_scale(last), y, f"{heading} accuracy over training steps"
     )
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +20,13 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from demask.measures import MEASURES
-from demask.reports import figures, retention_tables, tables
-from demask.reports.excerpts import Questions, Said, excerpt_documents, excerpt_questions
-from demask.reports.runs import DIRECTIONS, OUTCOMES, RunResult, asked_directions, label_apart
+from demask.evaluation.metrics import MEASURES, METRICS
+from demask.records import DIRECTIONS, Document
+from demask.reports import figures, tables
+from demask.reports.runs import OUTCOMES, QuestionRow, RunResult, asked_directions, label_apart
 from demask.reports.tables import Table
 from demask.reports.verdict import Tile, Verdict, judge_run, make_tiles
-from demask.reports.wording import cautions, citation, clean, headline, version
+from demask.reports.wording import cautions, citation, clean, find_answer, headline, shorten, version
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 
@@ -36,23 +37,6 @@ METHOD = (
         "Forward and backward",
         "A forward question is answered by what follows its cue in the document, a backward question by what "
         "precedes it. The two are never averaged.",
-    ),
-    (
-        "Contains",
-        "1 when an accepted answer stands in the prediction as whole words, else 0; case, articles and "
-        "punctuation that says nothing are ignored. “25”, “1.5” and “-5” do not contain “5”. This is the "
-        "metric of headline and figures. It does not punish a model that recites the passage around the "
-        "answer; exact match and F1 do.",
-    ),
-    (
-        "Exact match",
-        "1 when the prediction is an accepted answer and nothing else, after the same normalisation.",
-    ),
-    ("F1", "Harmonic mean of precision and recall over the words of prediction and answer (SQuAD v1.1)."),
-    (
-        "ROUGE-1 recall",
-        "Share of the answer’s words that the prediction contains, as the demasking paper (arXiv 2510.09885) "
-        "reports it; a model that recites the whole passage scores high, so read it beside the others.",
     ),
     ("Decoding", "Greedy: the most likely token each time, so the same model says the same again."),
     (
@@ -87,6 +71,19 @@ METHOD = (
 )
 
 
+# In characters as encoded on the page. A browser lays out 3 MB of table in about a second.
+PREDICTIONS_BUDGET = 1_200_000
+DOCUMENTS_BUDGET = 400_000
+MOST_ROWS = 4_000
+MOST_DOCUMENTS = 500
+# A prediction longer than this is folded to its beginning.
+FOLDED, BEGINNING = 240, 140
+QUESTION = 400
+ANSWERS = 200
+
+_MARKS = {"gained": "▲", "kept": "●", "lost": "▼", "still wrong": "○"}
+
+
 class _RecipeDumper(yaml.SafeDumper):
     """YAML with several lines of text in quotes on one line; the plain form folds them oddly."""
 
@@ -115,6 +112,55 @@ class _RunView:
     recipe: str
     environment: Table
     citation: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A prediction in three parts, the second an accepted answer or empty.
+
+    `beginning` is what shows when the text is folded, empty when it is short enough.
+    """
+
+    head: str
+    answer: str = ""
+    tail: str = ""
+    beginning: str = ""
+
+    @property
+    def text(self) -> str:
+        """The whole prediction."""
+        return self.head + self.answer + self.tail
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question of one arm."""
+
+    arm: str
+    direction: str
+    question: str
+    answers: str
+    before: Said | None
+    after: Said | None
+    outcome: str
+    mark: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Rows, and a sentence on what was left out."""
+
+    rows: tuple[Row, ...]
+    cuts: str
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents of all runs, each once, and a sentence on what was left out."""
+
+    shown: tuple[Document, ...]
+    cuts: str
 
 
 def render_html(runs: Sequence[RunResult], *, title: str, comparison: Table | None = None) -> str:
@@ -164,12 +210,21 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
         "documents_cuts": documents.cuts,
         "outcomes": [o for o in (*OUTCOMES, "not scored") if any(row.outcome == o for row in questions.rows)],
         "directions": [d for d in DIRECTIONS if any(row.direction == d for row in questions.rows)],
-        "method": (*METHOD, *((measure.label.capitalize(), measure.help) for measure in MEASURES.values())),
+        "method": _explain_numbers(),
         "version": version(runs[0]),
         "folders": ", ".join(run.folder.name for run in runs),
         # Figures escape what they draw.
         **{name: [Markup(svg) for svg in svgs if svg] for name, svgs in drawn.items()},
     }
+
+
+def _explain_numbers() -> list[tuple[str, str]]:
+    """Words that the report uses, each with what it means."""
+    metrics, measures = (
+        [(f"{entry.label[0].upper()}{entry.label[1:]}", entry.help) for entry in table.values()]
+        for table in (METRICS, MEASURES)
+    )
+    return [METHOD[0], *metrics, *METHOD[1:], *measures]
 
 
 def _view(run: RunResult) -> _RunView:
@@ -178,7 +233,7 @@ def _view(run: RunResult) -> _RunView:
         verdict=judge_run(run),
         tiles=make_tiles(run),
         headline=headline(run),
-        cautions=[*cautions(run), *retention_tables.missing_measures(run)],
+        cautions=[*cautions(run), *tables.missing_measures(run)],
         recipe=yaml.dump(run.config, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=100),
         environment=tables.environment_table(run),
         citation=citation(run),
@@ -190,10 +245,10 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "accuracy": tables.accuracy_table(runs),
         "metrics": tables.metrics_table(runs),
         "outcomes": tables.outcomes_table(runs),
-        "retention": retention_tables.retention_table(runs),
-        "access": retention_tables.access_table(runs),
-        "leaks": retention_tables.leaks_table(runs),
-        "tasks": retention_tables.tasks_table(runs),
+        "retention": tables.retention_table(runs),
+        "access": tables.access_table(runs),
+        "leaks": tables.leaks_table(runs),
+        "tasks": tables.tasks_table(runs),
         "accuracy_steps": tables.accuracy_steps_table(runs),
         "loss": tables.loss_table(runs),
         "files": tables.files_table(runs),
@@ -253,3 +308,90 @@ def _fence(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+# Questions and documents as the page shows them: long texts folded or cut, so that it stays light
+
+
+def excerpt_questions(runs: Sequence[RunResult]) -> Questions:
+    """The questions of all runs; arms that were asked the same one stand below each other."""
+    pairs = _interleave(runs)
+    shown = pairs[:MOST_ROWS]
+    limit = _limit_predictions([row for _, row in shown])
+    rows = tuple(_row(run, row, limit) for run, row in shown)
+    cuts = []
+    if any(len(text) > limit for _, row in shown for text in (row.before, row.after) if text):
+        cuts.append(f"Predictions are cut after {limit} characters.")
+    if len(pairs) > len(shown):
+        cuts.append(f"Only the first {len(shown):,} of {len(pairs):,} rows are shown.")
+    return Questions(rows, " ".join([*cuts, "The run folder has all of it."]) if cuts else "")
+
+
+def excerpt_documents(runs: Sequence[RunResult]) -> Documents:
+    """Every document that a run was trained on, once, with a title to show."""
+    every = list({(d.id, d.text): d for run in runs for d in run.documents}.values())
+    shown = every[:MOST_DOCUMENTS]
+    limit = max(200, DOCUMENTS_BUDGET // max(len(shown), 1))
+    if sum(len(document.text) for document in shown) <= DOCUMENTS_BUDGET:
+        limit = DOCUMENTS_BUDGET
+    cuts = []
+    if any(len(document.text) > limit for document in shown):
+        cuts.append(f"Texts are cut after {limit:,} characters.")
+    if len(every) > len(shown):
+        cuts.append(f"{len(every) - len(shown):,} more documents were trained on.")
+    return Documents(
+        tuple(
+            Document(
+                document.id,
+                shorten(document.text, limit),
+                shorten(document.title or document.id, QUESTION),
+                document.source,
+            )
+            for document in shown
+        ),
+        " ".join([*cuts, "The run folder has all of it."]) if cuts else "",
+    )
+
+
+def _interleave(runs: Sequence[RunResult]) -> list[tuple[RunResult, QuestionRow]]:
+    by_id: dict[tuple[str, str], list[tuple[RunResult, QuestionRow]]] = {}
+    for run in runs:
+        for row in run.questions:
+            by_id.setdefault((row.qa_id, row.question), []).append((run, row))
+    return [pair for pairs in by_id.values() for pair in pairs]
+
+
+def _limit_predictions(rows: Sequence[QuestionRow]) -> int:
+    """How many characters of a prediction fit, when all share the budget; long ones pay for short ones."""
+    texts = [text for row in rows for text in (row.before, row.after) if text]
+    encoded = sum(len(escape(text).encode("utf-8", "replace")) for text in texts)
+    if encoded <= PREDICTIONS_BUDGET:
+        return max((len(text) for text in texts), default=0)
+    per_character = encoded / sum(map(len, texts))
+    return max(80, int(PREDICTIONS_BUDGET / per_character / len(texts)))
+
+
+def _row(run: RunResult, row: QuestionRow, limit: int) -> Row:
+    ceiling = row.scores.get("ceiling")
+    return Row(
+        arm=run.label,
+        direction=row.direction,
+        question=shorten(row.question, QUESTION),
+        answers=shorten(" / ".join(row.answers), ANSWERS),
+        before=_said(row, "before", limit),
+        after=_said(row, "after", limit),
+        outcome=row.outcome,
+        mark=_MARKS.get(row.outcome, ""),
+        remark="wrong with the document, too" if ceiling and not ceiling.right else "",
+    )
+
+
+def _said(row: QuestionRow, stage: str, limit: int) -> Said | None:
+    text = row.before if stage == "before" else row.after
+    if text is None:
+        return None
+    text = shorten(text, limit)
+    right = stage in row.scores and row.scores[stage].right
+    start, end = (find_answer(text, row.answers) if right else None) or (len(text), len(text))
+    beginning = shorten(text, BEGINNING) if len(text) > FOLDED else ""
+    return Said(text[:start], text[start:end], text[end:], beginning)

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from demask.errors import RunError
-from demask.records import Direction, Document, Prediction, QAPair, Score
-from demask.reports.metric import Change, Metric
-from demask.reports.retention import Retention, load_retention
+from demask.evaluation.metrics import HEADLINE, Change, Estimate, Score, read_score
+from demask.records import DIRECTIONS, Direction, Document, Prediction, QAPair
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, describe_unfinished
 
@@ -30,10 +29,6 @@ Outcome = Literal["gained", "kept", "lost", "still wrong", "not scored"]
 STAGES = ("before", "after", "ceiling")
 # The trained model with answered questions in front; asked where the recipe has shots.
 FEW_SHOT = "few-shot"
-DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
-METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
-# The metric of headlines and figures: strict about the answer, lenient about what stands around it.
-HEADLINE = "contains"
 OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
 
 
@@ -70,9 +65,7 @@ class AccuracyPoint:
     step: int
     direction: str
     metric: str
-    value: float
-    low: float
-    high: float
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -101,6 +94,61 @@ class FileRow:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A reply with something of a document in it.
+
+    Attributes:
+        measure: `leak` or `near_miss`.
+        prompt: what was asked.
+        reply: what the trained model said.
+        found: the words that gave it away.
+    """
+
+    measure: str
+    prompt: str
+    reply: str
+    found: str
+
+
+@dataclass(frozen=True)
+class TaskChange:
+    """One of the field's tasks before and after training, on the same questions."""
+
+    task: str
+    metric: str
+    before: float
+    after: float
+    change: Change
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What else training changed.
+
+    Attributes:
+        suite: version, size and fingerprint of the prompts.
+        measures: by name, as in `MEASURES`; what could not be measured is missing.
+        base: the same of the base model, where it has one.
+        access: by form of asking, then direction.
+        lengths: median words of a reply: `after`, and of the base with the document at hand (`ceiling`).
+        related: the kind of thing that known facts of the same kind ask for.
+        shown: some replies that leak.
+        missing: what was not measured, and why.
+        tasks: the field's tasks, with `measure: full`.
+    """
+
+    suite: Mapping[str, Any]
+    measures: Mapping[str, Estimate]
+    base: Mapping[str, Estimate]
+    access: Mapping[str, Mapping[str, Estimate]]
+    lengths: Mapping[str, float]
+    related: str
+    shown: tuple[Shown, ...]
+    missing: tuple[str, ...]
+    tasks: tuple[TaskChange, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunResult:
     """All a report says about one run.
 
@@ -125,7 +173,7 @@ class RunResult:
     environment: Mapping[str, Any]
     cost: Cost
     warnings: tuple[str, ...]
-    metrics: Mapping[str, Mapping[str, Mapping[str, Metric]]]
+    metrics: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
     changes: Mapping[str, Mapping[str, Change]]
     documents: Sequence[Document]
     files: tuple[FileRow, ...]
@@ -179,6 +227,27 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
         ) from error
 
 
+def load_retention(folder: RunFolder) -> Retention | None:
+    """What a run measured; None when it did not."""
+    if not folder.has(file_names.RETENTION):
+        return None
+    found = folder.read_json(file_names.RETENTION)
+    asked = folder.read_json(file_names.RETENTION_TASKS) if folder.has(file_names.RETENTION_TASKS) else {}
+    return Retention(
+        suite=found["suite"],
+        measures=_estimates(found["measures"]),
+        base=_estimates(found["base"]),
+        access={form: _estimates(by_direction) for form, by_direction in found["access"].items()},
+        lengths=found["lengths"],
+        related=found["related"],
+        shown=tuple(Shown(**shown) for shown in found["shown"]),
+        missing=(*found["missing"], *asked.get("missing", ())),
+        tasks=tuple(
+            TaskChange(**{**row, "change": Change(**row["change"])}) for row in asked.get("tasks", ())
+        ),
+    )
+
+
 def load_runs(folders: Sequence[RunFolder]) -> list[RunResult]:
     """Read several run folders and label them so that no two share a label."""
     return label_apart([load_run(folder) for folder in folders])
@@ -206,9 +275,14 @@ def asked_directions(runs: Sequence[RunResult]) -> list[Direction]:
     ]
 
 
-def find_metric(run: RunResult, stage: str, direction: str, name: str = HEADLINE) -> Metric | None:
+def find_metric(run: RunResult, stage: str, direction: str, name: str = HEADLINE) -> Estimate | None:
     """One metric of a run, None where it was not measured."""
     return run.metrics.get(stage, {}).get(direction, {}).get(name)
+
+
+def read_estimate(values: Mapping[str, Any]) -> Estimate:
+    """As it stands in a file, perhaps among other keys."""
+    return Estimate(values["value"], values["low"], values["high"], int(values["n"]))
 
 
 def predictions_unchanged(run: RunResult) -> bool:
@@ -221,15 +295,13 @@ def _cost(summary: Mapping[str, Any]) -> Cost:
     return Cost(**{name: summary.get(name) for name in Cost.__dataclass_fields__})
 
 
-def _metrics(stages: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Metric]]]:
+def _estimates(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
+    return {name: read_estimate(value) for name, value in values.items()}
+
+
+def _metrics(stages: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Estimate]]]:
     return {
-        stage: {
-            direction: {
-                name: Metric(value["value"], value["low"], value["high"], value["n"])
-                for name, value in by_name.items()
-            }
-            for direction, by_name in directions.items()
-        }
+        stage: {direction: _estimates(by_name) for direction, by_name in directions.items()}
         for stage, directions in stages.items()
     }
 
@@ -262,7 +334,7 @@ def _questions(folder: RunFolder) -> tuple[QuestionRow, ...]:
     }
     scores: dict[str, dict[str, Score]] = {}
     for row in _rows(folder, file_names.SCORES):
-        score = Score(row["qa_id"], row["exact_match"], row["contains"], row["f1"], row["rouge1_recall"])
+        score = read_score(row)
         scores.setdefault(score.qa_id, {})[row["stage"]] = score
     return tuple(
         QuestionRow(
@@ -284,7 +356,7 @@ def _questions(folder: RunFolder) -> tuple[QuestionRow, ...]:
 def _outcome(scores: Mapping[str, Score]) -> Outcome:
     if "before" not in scores or "after" not in scores:
         return "not scored"
-    match (scores["before"].contains >= 1, scores["after"].contains >= 1):
+    match (scores["before"].right, scores["after"].right):
         case (False, True):
             return "gained"
         case (True, True):
@@ -321,7 +393,7 @@ def _losses(folder: RunFolder) -> tuple[LossPoint, ...]:
 
 def _accuracies(folder: RunFolder) -> tuple[AccuracyPoint, ...]:
     points = [
-        AccuracyPoint(row["step"], row["direction"], row["metric"], row["value"], row["low"], row["high"])
+        AccuracyPoint(row["step"], row["direction"], row["metric"], read_estimate(row))
         for row in _rows(folder, file_names.ACCURACY)
     ]
     return tuple(sorted(points, key=lambda point: point.step))

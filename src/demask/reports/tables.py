@@ -11,26 +11,22 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
-from demask.records import Direction
-from demask.reports.metric import Metric
-from demask.reports.multiple_tests import describe_correction
+from demask.evaluation.metrics import HEADLINE, MEASURES, METRICS, Change, Estimate
+from demask.records import DIRECTIONS, Direction
 from demask.reports.runs import (
-    DIRECTIONS,
     FEW_SHOT,
-    HEADLINE,
-    METRICS,
     OUTCOMES,
     STAGES,
     QuestionRow,
     RunResult,
     asked_directions,
     find_metric,
+    read_estimate,
 )
 from demask.reports.wording import (
-    METRIC_NAMES,
+    MISSING,
     STAGE_NAMES,
-    PairedChange,
-    changes,
+    change,
     clean,
     count,
     flatten,
@@ -38,6 +34,8 @@ from demask.reports.wording import (
     memory,
     minutes,
     percent,
+    share,
+    shorten,
 )
 
 P = TypeVar("P")
@@ -46,8 +44,10 @@ P = TypeVar("P")
 CURVE_ROWS = 10
 # Files that a report names; a folder of manuals has fewer.
 FILE_ROWS = 50
+# Replies with something of a document in them that a report shows of each arm.
+_SHOWN = 4
 
-Compare = Callable[[Sequence[float], Sequence[float], Sequence[str]], PairedChange]
+Compare = Callable[[Sequence[float], Sequence[float], Sequence[str]], Change]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def accuracy_table(runs: Sequence[RunResult]) -> Table:
         "Accuracy",
         ("arm", "direction", *STAGES, "change", "n"),
         tuple(rows),
-        f"Share of questions answered ({METRIC_NAMES[HEADLINE]}) with its 95% interval. Before: the "
+        f"Share of questions answered ({METRICS[HEADLINE].label}) with its 95% interval. Before: the "
         "base model. Ceiling: the base model with the document in its prompt. "
         f"Change: after minus before. {_explain_p_values(found)}".strip(),
     )
@@ -99,7 +99,7 @@ def metrics_table(runs: Sequence[RunResult]) -> Table:
     ]
     return Table(
         "All metrics",
-        ("arm", "direction", "stage", *(METRIC_NAMES[name] for name in METRICS)),
+        ("arm", "direction", "stage", *(metric.label for metric in METRICS.values())),
         tuple(rows),
         "Contains and ROUGE-1 recall (the metric of the demasking paper, arXiv 2510.09885) also reward a "
         "model that recites the whole passage; exact match and F1 do not.",
@@ -115,11 +115,11 @@ def evaluation_table(model: str, metrics: Mapping[str, Mapping[str, Mapping[str,
     """
     rows = []
     for direction, by_name in metrics.items():
-        cells = [interval(_metric(by_name[name])) for name in METRICS]
+        cells = [interval(read_estimate(by_name[name])) for name in METRICS]
         rows.append((direction, *cells, count(int(by_name[HEADLINE]["n"]))))
     return Table(
         f"What {model} answers",
-        ("direction", *(METRIC_NAMES[name] for name in METRICS), "n"),
+        ("direction", *(metric.label for metric in METRICS.values()), "n"),
         tuple(rows),
         "Share of questions answered, with 95% intervals clustered by document.",
     )
@@ -139,7 +139,7 @@ def outcomes_table(runs: Sequence[RunResult]) -> Table:
         ("arm", "direction", *OUTCOMES, "questions"),
         tuple(rows),
         f"Gained: wrong before, right after. Lost: right before, wrong after. Judged by "
-        f"'{METRIC_NAMES[HEADLINE]}'.",
+        f"'{METRICS[HEADLINE].label}'.",
     )
 
 
@@ -195,7 +195,7 @@ def difference_table(runs: Sequence[RunResult], compare: Compare, *, metric: str
         runs: the baseline first; each later arm is compared with each earlier one.
         compare: scores of arm A, scores of arm B and the document of each question, in the same
             order; `demask.evaluation.statistics.compare_paired` is one.
-        metric: a field of Score.
+        metric: the name of one, as in `METRICS`.
     """
     names, found = [], []
     for first, second in combinations(runs, 2):
@@ -212,12 +212,12 @@ def difference_table(runs: Sequence[RunResult], compare: Compare, *, metric: str
             (*name, shown, count(each.n))
             for name, shown, each in zip(names, changes(found), found, strict=True)
         ),
-        f"After training, on the questions both arms were asked ({METRIC_NAMES[metric]}); "
+        f"After training, on the questions both arms were asked ({METRICS[metric].label}); "
         f"95% interval and p-value over documents. {_explain_p_values(found)}".strip(),
     )
 
 
-def _explain_p_values(found: Sequence[PairedChange | None]) -> str:
+def _explain_p_values(found: Sequence[Change | None]) -> str:
     """What the p-values of a table are corrected for, and what they say nothing about."""
     tested = [each for each in found if each is not None]
     if not tested:
@@ -227,6 +227,31 @@ def _explain_p_values(found: Sequence[PairedChange | None]) -> str:
         "and another seed of training may end otherwise."
     )
     return f"{describe_correction(len(tested))} {seeds}".strip()
+
+
+def correct_holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979) of p-values that stand in one table.
+
+    Whoever looks through a table of twenty p-values finds one below 0.05 where nothing is. This keeps the
+    chance of any false claim among all of them below the level.
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def describe_correction(count: int) -> str:
+    """What was done to the p-values of a table, as a sentence; empty for a single one."""
+    return f"P-values are corrected after Holm for the {count} in this table." if count > 1 else ""
+
+
+def changes(values: Sequence[Change | None]) -> list[str]:
+    """The changes of one table, with their p-values corrected for each other."""
+    corrected = iter(correct_holm([value.p_value for value in values if value is not None]))
+    return [change(value, None if value is None else next(corrected)) for value in values]
 
 
 def loss_table(runs: Sequence[RunResult]) -> Table:
@@ -249,12 +274,12 @@ def loss_table(runs: Sequence[RunResult]) -> Table:
 def accuracy_steps_table(runs: Sequence[RunResult]) -> Table:
     """Accuracy at the steps where it was measured."""
     rows = [
-        (run.label, direction, count(point.step), interval(point))
+        (run.label, direction, count(point.step), interval(point.estimate))
         for run in runs
         for direction in DIRECTIONS
         for point in _spread([p for p in run.accuracies if p.direction == direction and p.metric == HEADLINE])
     ]
-    return Table("Accuracy over steps", ("arm", "direction", "step", METRIC_NAMES[HEADLINE]), tuple(rows))
+    return Table("Accuracy over steps", ("arm", "direction", "step", METRICS[HEADLINE].label), tuple(rows))
 
 
 def environment_table(run: RunResult) -> Table:
@@ -282,10 +307,6 @@ def _arms(runs: Sequence[RunResult]) -> Iterable[tuple[RunResult, Direction]]:
     return ((run, direction) for run in runs for direction in asked_directions([run]))
 
 
-def _metric(values: Mapping[str, float]) -> Metric:
-    return Metric(values["value"], values["low"], values["high"], int(values["n"]))
-
-
 def _asked(run: RunResult, direction: str) -> int | None:
     found = (find_metric(run, stage, direction) for stage in ("after", "before", "ceiling"))
     return next((metric.n for metric in found if metric), None)
@@ -298,8 +319,8 @@ def _shared_scores(
     theirs = {_identity(row): row for row in second.questions if "after" in row.scores}
     return [
         (
-            getattr(row.scores["after"], metric),
-            getattr(theirs[_identity(row)].scores["after"], metric),
+            row.scores["after"].values[metric],
+            theirs[_identity(row)].scores["after"].values[metric],
             row.document_id,
         )
         for row in first.questions
@@ -321,3 +342,123 @@ def _spread(points: Sequence[P]) -> list[P]:
 
 def _loss(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+# What else training changed
+
+
+def format_measure(name: str, metric: Estimate | None) -> str:
+    """A share as `0.94 [0.71, 0.99]`, nats per token as `+0.037 [+0.021, +0.052]`."""
+    if metric is None:
+        return MISSING
+    if MEASURES[name].unit == "share":
+        return interval(metric)
+    value, low, high = (
+        f"{number:.3f}".replace("-", "−") for number in (metric.value, metric.low, metric.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def retention_table(runs: Sequence[RunResult]) -> Table:
+    """A row for each measure, a column for each arm."""
+    measured = [run for run in runs if run.retention is not None]
+    rows = []
+    for name, measure in MEASURES.items():
+        found = [run.retention.measures.get(name) for run in measured if run.retention]
+        if not any(found):
+            continue
+        cells = [format_measure(name, metric) for metric in found]
+        base = next((run.retention.base.get(name) for run in measured if run.retention), None)
+        n = max(metric.n for metric in found if metric)
+        rows.append((measure.label, *cells, format_measure(name, base), f"{n:,}"))
+    return Table(
+        "What else training changed",
+        ("measure", *(run.label for run in measured), "base model", "n"),
+        tuple(rows),
+        " ".join([_explain(measured), *_cautions(measured)]).strip(),
+    )
+
+
+def _explain(runs: Sequence[RunResult]) -> str:
+    """What n counts and which kinds were asked for."""
+    if not runs:
+        return ""
+    kinds = sorted({run.retention.related for run in runs if run.retention})
+    return (
+        "Shares with 95% intervals; drift in nats per token, whose n are tokens. Less is better for leaks, "
+        "near misses, drift and recital. "
+        f"Known facts of the same kind ask for a {' or a '.join(kinds)}. "
+        "Definitions stand in the report, under “How the numbers were made”."
+    )
+
+
+def _cautions(runs: Sequence[RunResult]) -> list[str]:
+    """Figures of two suites are not compared without a word."""
+    suites = {
+        (run.retention.suite["version"], run.retention.suite["fingerprint"], run.retention.suite["size"])
+        for run in runs
+        if run.retention
+    }
+    if len({suite[:2] for suite in suites}) > 1:
+        return ["Warning: the arms were measured with different versions of the suite; do not compare them."]
+    if len(suites) > 1:
+        sizes = ", ".join(sorted({suite[2] for suite in suites}))
+        return [f"Warning: the arms were measured with suites of different size ({sizes}), on other prompts."]
+    return []
+
+
+def access_table(runs: Sequence[RunResult]) -> Table:
+    """A row for each form of asking."""
+    rows = [
+        (run.label, form, *(interval(by_direction.get(d)) for d in ("forward", "backward")))
+        for run in runs
+        if run.retention
+        for form, by_direction in run.retention.access.items()
+    ]
+    return Table(
+        "The same questions asked in other forms",
+        ("arm", "form", "forward", "backward"),
+        tuple(rows),
+        "Bare: the question alone. Reworded: in other words or a polite frame. System: after a system "
+        "prompt. Foreign exchange: after a question and an answer about something else. Other document: "
+        "after a question and an answer about another document. Shots: with two answered questions in front, "
+        "about known facts or about other documents.",
+    )
+
+
+def leaks_table(runs: Sequence[RunResult]) -> Table:
+    """Some replies with a document in them, so that nobody has to believe a number."""
+    rows = [
+        (run.label, shown.prompt, shorten(shown.reply, 240), shown.found)
+        for run in runs
+        if run.retention
+        for measure in ("leak", "near_miss")
+        for shown in [one for one in run.retention.shown if one.measure == measure][:_SHOWN]
+    ]
+    return Table(
+        "Replies with something of a document in them",
+        ("arm", "asked", "reply", "found"),
+        tuple(rows),
+        "The first few; all replies stand in retention-after.jsonl.",
+    )
+
+
+def tasks_table(runs: Sequence[RunResult]) -> Table:
+    """The field's tasks before and after, a row for each metric."""
+    rows = [
+        (run.label, task.task, task.metric, share(task.before), share(task.after), change(task.change))
+        for run in runs
+        if run.retention
+        for task in run.retention.tasks
+    ]
+    return Table(
+        "The field's tasks",
+        ("arm", "task", "metric", "before", "after", "change"),
+        tuple(rows),
+        "Asked by lm-evaluation-harness, the first 200 questions of each; `demask benchmark` asks all.",
+    )
+
+
+def missing_measures(run: RunResult) -> list[str]:
+    """What was not measured, as cautions."""
+    return [f"Not measured: {what}." for what in (run.retention.missing if run.retention else ())]

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from demask.measures import MEASURES
-from demask.reports.metric import Metric
+from demask.evaluation.metrics import MEASURES, Estimate
 from demask.reports.runs import RunResult, find_metric, predictions_unchanged
 from demask.reports.wording import percent_range, share_percent
 
@@ -99,12 +98,12 @@ def make_tiles(run: RunResult) -> list[Tile]:
     return tiles
 
 
-def _share_tile(label: str, name: str, metric: Metric) -> Tile:
+def _share_tile(label: str, name: str, metric: Estimate) -> Tile:
     detail = f"{count_of(metric)}; {percent_range(metric)}"
     return Tile(label, share_percent(metric.value), detail, measure_tone(name, metric))
 
 
-def measure_tone(name: str, metric: Metric | None) -> Tone:
+def measure_tone(name: str, metric: Estimate | None) -> Tone:
     """How one number looks: `forward`, `backward`, or a measure."""
     if metric is None:
         return "unknown"
@@ -118,12 +117,12 @@ def measure_tone(name: str, metric: Metric | None) -> Tone:
     return "bad" if sign * metric.value > sign * lost else "care"
 
 
-def _accuracies(run: RunResult) -> dict[str, Metric]:
+def _accuracies(run: RunResult) -> dict[str, Estimate]:
     found = {direction: find_metric(run, "after", direction) for direction in ("forward", "backward")}
     return {direction: metric for direction, metric in found.items() if metric}
 
 
-def _choose_tone(run: RunResult, measures: Mapping[str, Metric]) -> Tone:
+def _choose_tone(run: RunResult, measures: Mapping[str, Estimate]) -> Tone:
     """The worst of what is known; without retention nothing is known."""
     if not measures:
         return "unknown"
@@ -132,7 +131,7 @@ def _choose_tone(run: RunResult, measures: Mapping[str, Metric]) -> Tone:
     return next((tone for tone in ("bad", "care") if tone in tones), "good")
 
 
-def count_of(metric: Metric) -> str:
+def count_of(metric: Estimate) -> str:
     """`15 of 16`, or a share where not all questions have the same weight."""
     return f"{round(metric.value * metric.n):,} of {metric.n:,}"
 
@@ -150,7 +149,7 @@ def _say_learned(run: RunResult) -> str:
     return f"It answers {parts}.{note}"
 
 
-def _say_changed(measures: Mapping[str, Metric]) -> list[str]:
+def _say_changed(measures: Mapping[str, Estimate]) -> list[str]:
     said = []
     leak, known, drift, access = (measures.get(name) for name in ("leak", "known", "drift", "access"))
     if leak is not None:
@@ -168,7 +167,7 @@ def _say_changed(measures: Mapping[str, Metric]) -> list[str]:
     return said
 
 
-def _say_leak(leak: Metric) -> str:
+def _say_leak(leak: Estimate) -> str:
     if leak.value == 0:
         return (
             f"None of {leak.n:,} unrelated prompts was answered with something of a document "
@@ -177,7 +176,7 @@ def _say_leak(leak: Metric) -> str:
     return f"It says something of a document in reply to {count_of(leak)} unrelated prompts."
 
 
-def _kept(known: Metric) -> str:
+def _kept(known: Estimate) -> str:
     right = round(known.value * known.n)
     return "none" if right == 0 else "all" if right == known.n else f"{right:,}"
 
@@ -194,7 +193,7 @@ def _say_drift(nats: float) -> str:
     )
 
 
-def _advise(run: RunResult, measures: Mapping[str, Metric], tone: Tone) -> str:
+def _advise(run: RunResult, measures: Mapping[str, Estimate], tone: Tone) -> str:
     if predictions_unchanged(run):
         return "Training has changed nothing: look at the warnings."
     if not measures:

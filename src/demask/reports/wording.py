@@ -1,6 +1,6 @@
 """Numbers and sentences as people read them.
 
-    interval(Metric(0.933, 0.871, 0.969, 40))   -> "0.93 [0.87, 0.97]"
+    interval(Estimate(0.933, 0.871, 0.969, 40))   -> "0.93 [0.87, 0.97]"
     headline(run)                               -> "After 120 steps on 8 documents, ..."
     citation(run)                               -> the sentence to quote, with all it depends on
 
@@ -9,29 +9,17 @@ Every number has a missing form, `MISSING`, so that tables keep their shape.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 
 import demask
-from demask.reports.multiple_tests import correct_holm
-from demask.reports.runs import (
-    DIRECTIONS,
-    HEADLINE,
-    RunResult,
-    asked_directions,
-    find_metric,
-    predictions_unchanged,
-)
+from demask.evaluation.metrics import HEADLINE, METRICS, Change, Estimate
+from demask.records import DIRECTIONS
+from demask.reports.runs import RunResult, asked_directions, find_metric, predictions_unchanged
 from demask.words import find_phrase
 
 MISSING = "–"
-METRIC_NAMES = {
-    "contains": "contains",
-    "exact_match": "exact match",
-    "f1": "F1",
-    "rouge1_recall": "ROUGE-1 recall",
-}
 STAGE_NAMES = {
     "before": "before",
     "after": "after",
@@ -49,46 +37,6 @@ CANARY = (
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
-class Measured(Protocol):
-    """A share with its 95% interval."""
-
-    @property
-    def value(self) -> float:
-        """The share, in [0, 1]."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
-
-
-class PairedChange(Protocol):
-    """A difference of two paired metrics, as `demask.evaluation.statistics` returns it."""
-
-    @property
-    def difference(self) -> float:
-        """B minus A."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95% interval."""
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95% interval."""
-
-    @property
-    def p_value(self) -> float:
-        """Of no difference."""
-
-    @property
-    def n(self) -> int:
-        """Questions in both."""
-
-
 def clean(text: str) -> str:
     """The text with every character that a page cannot hold replaced by U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", text)
@@ -99,7 +47,7 @@ def share(value: float | None) -> str:
     return MISSING if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
-def interval(metric: Measured | None) -> str:
+def interval(metric: Estimate | None) -> str:
     """A metric with its interval: `0.93 [0.87, 0.97]`."""
     return MISSING if metric is None else f"{share(metric.value)} [{share(metric.low)}, {share(metric.high)}]"
 
@@ -119,18 +67,12 @@ def p_value(value: float | None) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def change(value: PairedChange | None, corrected: float | None = None) -> str:
+def change(value: Change | None, corrected: float | None = None) -> str:
     """A difference, its interval and its p-value, or the corrected one where it stands beside others."""
     if value is None:
         return MISSING
     shown = value.p_value if corrected is None else corrected
     return f"{signed(value.difference)} [{signed(value.low)}, {signed(value.high)}], {p_value(shown)}"
-
-
-def changes(values: Sequence[PairedChange | None]) -> list[str]:
-    """The changes of one table, with their p-values corrected for each other; see `multiple_tests`."""
-    corrected = iter(correct_holm([value.p_value for value in values if value is not None]))
-    return [change(value, None if value is None else next(corrected)) for value in values]
 
 
 def count(value: float | None) -> str:
@@ -164,7 +106,7 @@ def share_percent(value: float) -> str:
     return ">99%" if 0.995 < value < 1 else f"{value:.0%}"
 
 
-def percent_range(metric: Measured) -> str:
+def percent_range(metric: Estimate) -> str:
     """The interval of a share in whole percent: `71–99%`."""
     return f"{metric.low:.0%}–{metric.high:.0%}".replace("%–", "–")
 
@@ -228,7 +170,7 @@ def citation(run: RunResult) -> str:
     if not measured:
         return f"{made}; no questions were asked."
     return (
-        f"{made} answers {' and '.join(measured)}; metric: {METRIC_NAMES[HEADLINE]}, "
+        f"{made} answers {' and '.join(measured)}; metric: {METRICS[HEADLINE].label}, "
         "greedy decoding, 95% intervals clustered by document."
     )
 

@@ -5,14 +5,14 @@ scores = score_stage(run, pairs, {"before": before, "after": after})
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import RunError
+from demask.evaluation.metrics import Score
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig
-from demask.records import Document, Passage, Prediction, QAPair, Score
+from demask.records import Document, Passage, Prediction, QAPair
 from demask.reports.wording import CANARY
 from demask.stages.questions import describe_origin
 from demask.stages.reading import Coverage
@@ -129,7 +129,7 @@ def score_stage(
     run: RunFolder, pairs: Sequence[QAPair], answers: Mapping[str, Sequence[Prediction]]
 ) -> dict[str, list[Score]]:
     """Judge what was said at each stage, those pairs that were asked there."""
-    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.metrics import score_predictions
 
     scores = {
         stage: score_predictions(said, select_pairs(pairs, (p.qa_id for p in said)))
@@ -138,7 +138,7 @@ def score_stage(
     }
     run.write_rows(
         file_names.SCORES,
-        [{"stage": stage, **asdict(score)} for stage, judged in scores.items() for score in judged],
+        [{"stage": stage, **score.as_row()} for stage, judged in scores.items() for score in judged],
     )
     return scores
 

@@ -8,7 +8,7 @@ Nothing here draws from the generators of training, so the weights do not notice
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -155,7 +155,7 @@ def measure_accuracy(
     loaded: "LoadedModel", pairs: Sequence[QAPair], settings: Evaluate
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Ask in the middle of training: a row for each direction and metric, and one for each question."""
-    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.metrics import score_predictions
     from demask.evaluation.qa import ask_questions
     from demask.evaluation.statistics import summarise
 
@@ -168,4 +168,4 @@ def measure_accuracy(
         for direction, metrics in summarise(scores, pairs).items()
         for metric, numbers in metrics.items()
     ]
-    return rows, [asdict(score) for score in scores]
+    return rows, [score.as_row() for score in scores]

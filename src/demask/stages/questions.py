@@ -210,9 +210,9 @@ def check_pairs(
 
 
 def _judge(predictions: Sequence[Prediction], pairs: Sequence[QAPair]) -> dict[str, bool]:
-    from demask.evaluation.matching import score_predictions
+    from demask.evaluation.metrics import score_predictions
 
-    return {score.qa_id: score.contains == 1.0 for score in score_predictions(predictions, pairs)}
+    return {score.qa_id: score.right for score in score_predictions(predictions, pairs)}
 
 
 def check_maker(config: RunConfig) -> None:

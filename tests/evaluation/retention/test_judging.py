@@ -1,8 +1,8 @@
 import pytest
 from planted import DOCUMENTS, PAIRS, Planted
 
-from demask.evaluation.ratios import estimate_ratio
 from demask.evaluation.retention.probes import FORMS
+from demask.evaluation.statistics import estimate_ratio
 
 GOOD = {
     "leak": 0.0,

@@ -65,7 +65,7 @@ def test_no_prompt_stands_twice():
 
 
 def test_no_fact_gives_its_answer_away():
-    from demask.evaluation.matching import contains
+    from demask.evaluation.metrics import contains
 
     for fact in load_suite("full").facts:
         assert not contains(f"{fact.question} {fact.reworded}", fact.answers), fact.id
@@ -120,7 +120,7 @@ def test_a_rewording_of_the_file_takes_the_place_of_a_frame(suite):
 
 
 def test_no_form_tells_the_answer(suite):
-    from demask.evaluation.matching import contains
+    from demask.evaluation.metrics import contains
 
     for pair in PAIRS:
         for turns in make_forms(suite, pair, PAIRS, suite.facts).values():

@@ -11,8 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from demask.evaluation.matching import contains
-from demask.evaluation.ratios import estimate_ratio
+from demask.evaluation.metrics import Estimate, contains
 from demask.evaluation.retention.asking import Reply
 from demask.evaluation.retention.probes import FORMS, asked_kind, known_facts
 from demask.evaluation.retention.suite import KnownFact, Suite
@@ -23,7 +22,7 @@ from demask.evaluation.retention.traces import (
     find_shared_grams,
     gather_innocent,
 )
-from demask.evaluation.statistics import Estimate, estimate_mean
+from demask.evaluation.statistics import estimate_mean, estimate_ratio
 from demask.knowledge.directions import split_words
 from demask.records import Prediction, QAPair
 

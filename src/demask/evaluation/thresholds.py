@@ -11,13 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from demask.errors import ConfigError
-from demask.measures import MEASURES
+from demask.evaluation.metrics import HEADLINE, MEASURES, METRICS
+from demask.records import DIRECTIONS
 
 # By direction and metric; by measure and an empty name where it is not an accuracy.
 Thresholds = Mapping[tuple[str, str], float]
-
-_DIRECTIONS = ("forward", "backward")
-_METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 
 
 def read_thresholds(text: str | None) -> Thresholds:
@@ -34,7 +32,7 @@ def read_thresholds(text: str | None) -> Thresholds:
         if name is None or threshold is None:
             raise ConfigError(
                 f"--require {part!r}: expected forward or backward, perhaps a metric "
-                f"({', '.join(_METRICS)}), or one of {', '.join(MEASURES)}, "
+                f"({', '.join(METRICS)}), or one of {', '.join(MEASURES)}, "
                 "and a number from 0 to 1, as forward=0.9,backward.f1=0.8,leak=0.02"
             )
         if name in wanted:
@@ -47,8 +45,8 @@ def _read_name(key: str) -> tuple[str, str] | None:
     if key in MEASURES:
         return key, ""
     direction, _, metric = key.partition(".")
-    name = direction, metric or "contains"
-    return name if direction in _DIRECTIONS and name[1] in _METRICS else None
+    name = direction, metric or HEADLINE
+    return name if direction in DIRECTIONS and name[1] in METRICS else None
 
 
 def _most(name: tuple[str, str] | None) -> float:
@@ -62,7 +60,7 @@ def _say(name: tuple[str, str]) -> str:
 
 def asks_questions(thresholds: Thresholds) -> bool:
     """Whether one of them is for accuracy."""
-    return any(name in _DIRECTIONS for name, _ in thresholds)
+    return any(name in DIRECTIONS for name, _ in thresholds)
 
 
 def require_questions(thresholds: Thresholds, directions: Collection[str]) -> None:
@@ -72,7 +70,7 @@ def require_questions(thresholds: Thresholds, directions: Collection[str]) -> No
         ConfigError: there is one.
     """
     for direction, _ in thresholds:
-        if direction in _DIRECTIONS and direction not in directions:
+        if direction in DIRECTIONS and direction not in directions:
             raise ConfigError(
                 f"--require {direction}: there are no {direction} questions; "
                 "write some or leave the threshold out"
@@ -109,7 +107,7 @@ def find_missed(
     require_questions(thresholds, metrics)
     missed = []
     for (name, metric), threshold in thresholds.items():
-        found = metrics[name][metric] if name in _DIRECTIONS else (measures or {}).get(name)
+        found = metrics[name][metric] if name in DIRECTIONS else (measures or {}).get(name)
         if found is None:
             raise ConfigError(
                 f"--require {name}: it could not be measured in this run; the report says why, "
