@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from demask import cli
-from demask.options import read_config
+from demask.commands.app import read_config
 from demask.recipe.sections import PRESETS, Demasking
 
 

@@ -34,7 +34,7 @@ _HOMES = {
     "fine_tune": "fine_tuning",
     "inject": "pipeline",
     "load_documents": "documents.load",
-    "load_qa_pairs": "knowledge.qa_pairs",
+    "load_qa_pairs": "knowledge.files",
     "make_config": "recipe.sections",
 }
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from demask.environment import count_cores
 from demask.errors import ConfigError, DemaskError, InterruptionError
+from demask.launching.processes import ProgressWriter
 from demask.launching.strategies import strategy_variables
-from demask.launching.worker_progress import ProgressWriter
 from demask.openmp import share_cores
 from demask.progress import Progress, Silent
 from demask.recipe.launch import Launch

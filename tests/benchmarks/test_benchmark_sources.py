@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demask.benchmarks import biography, name_description, wiki
-from demask.benchmarks.sources import PublishedFile, data_folder, find_published
+from demask.benchmarks.benchmark import PublishedFile, data_folder, find_published
 from demask.errors import DataError, RunError
 
 TEXT = '{"text": "Mara Voss – née Fox – founded Orlin."}\n'

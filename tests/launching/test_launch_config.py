@@ -3,7 +3,7 @@
 import pytest
 
 from demask.errors import ConfigError, RunError
-from demask.launching.places import find_node, find_place
+from demask.launching.nodes import find_node, find_place
 from demask.launching.strategies import CONFIGURATIONS, check_launch, strategy_variables
 from demask.recipe.launch import Launch, split_launch
 

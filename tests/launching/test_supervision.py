@@ -15,9 +15,8 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from demask.errors import ConfigError, InterruptionError, RunError
-from demask.launching.failures import explain
-from demask.launching.meeting import Meeting, wait_for_first_node
-from demask.launching.processes import run_workers
+from demask.launching.nodes import Meeting, wait_for_first_node
+from demask.launching.processes import explain, run_workers
 from demask.progress import Silent
 from demask.recipe.launch import Launch
 
@@ -32,7 +31,7 @@ pytestmark = [
 WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
-from demask.launching.worker_progress import ProgressWriter
+from demask.launching.processes import ProgressWriter
 from demask.worker import end_with_parent
 
 run, told, rank = Path(sys.argv[1]), Path(sys.argv[3]), int(os.environ["RANK"])

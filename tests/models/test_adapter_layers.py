@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from demask.errors import ModelError
-from demask.models.adapter_layers import find_adapter_layers
+from demask.models.families import find_adapter_layers
 from demask.training.export import add_adapter, save_adapter, save_model
 
 IDS = torch.arange(4, 24).reshape(2, 10)

@@ -20,9 +20,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM, Qwen2ForCausalLM
 from demask.errors import ModelError
 from demask.models import load as load_module
 from demask.models.diffusion import DiffusionForm, diffusion_form, predict_masked
-from demask.models.layouts import find_layout, makers_settings, native_config
+from demask.models.layouts import INDEX, find_layout, makers_name, makers_settings, native_config, native_name
 from demask.models.load import load_architecture, load_model, load_tokenizer, outline_model
-from demask.models.weights import INDEX, makers_name, native_name
 from demask.training.export import save_model
 
 ROWS = 448
@@ -519,7 +518,7 @@ def test_code_of_a_local_folder_is_copied_and_never_run(folder, tmp_path):
 
 
 def test_weights_are_sharded_as_the_makers_are(make_llada, tmp_path, monkeypatch):
-    monkeypatch.setattr("demask.models.weights.SHARD_SIZE", "50KB")
+    monkeypatch.setattr("demask.models.layouts.SHARD_SIZE", "50KB")
     folder = make_llada()
     save_model(load(folder), tmp_path / "back")
     index = json.loads((tmp_path / "back" / INDEX).read_text())

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from demask.generation.autoregressive import generate_texts
+from demask.models.families import text_layers
 from demask.models.load import load_architecture, load_model, outline_model
-from demask.models.multimodal import text_layers
 from demask.objectives.prompts import encode_question, load_chat_format
 from demask.training.export import add_adapter, save_model
 

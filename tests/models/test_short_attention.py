@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from demask.models.acceleration.packing import PACKED, using_attention
-from demask.models.acceleration.short_attention import attend_short, is_short
+from demask.models.acceleration.packing import PACKED, attend_short, is_short, using_attention
 from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pack
 from demask.records import Example

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from demask.errors import ModelError
-from demask.models.acceleration.compiling import compiled_layers, plain_layers
+from demask.models.acceleration.layers import compiled_layers, plain_layers
 from demask.records import Example
 from demask.training.settings import TrainSettings
 from demask.training.trainer import train_model

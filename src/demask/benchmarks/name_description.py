@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from demask.benchmarks.benchmark import ENTITY, Benchmark, find_entity
-from demask.benchmarks.sources import PublishedFile
+from demask.benchmarks.benchmark import ENTITY, Benchmark, PublishedFile, find_entity
 from demask.documents.text_files import read_json_lines, read_text
 from demask.errors import DataError
 from demask.records import Document, Paraphrase, QAPair

@@ -9,11 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from demask.benchmarks import biography, name_description, wiki
-from demask.benchmarks.benchmark import Benchmark, count_without, write_benchmark
+from demask.benchmarks.benchmark import (
+    Benchmark,
+    count_without,
+    data_folder,
+    find_published,
+    load_own_folder,
+    pick,
+    write_benchmark,
+)
 from demask.benchmarks.biography import load_biography
 from demask.benchmarks.name_description import load_name_description
-from demask.benchmarks.own_folder import load_own_folder, pick
-from demask.benchmarks.sources import data_folder, find_published
 from demask.benchmarks.wiki import load_wiki_events
 from demask.documents.text_files import did_you_mean
 from demask.errors import ConfigError

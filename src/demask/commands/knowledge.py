@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demask.commands.app import App, app, going_on, open_terminal, print_json, show_progress
+from demask.commands.app import App, Json, app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError, DataError
-from demask.options import Json
 from demask.storage.atomic import write_lines, write_text
 from demask.storage.run_folder import as_line
 

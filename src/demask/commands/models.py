@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from demask.commands.app import app, going_on, open_terminal, print_json, show_progress
-from demask.options import Json
+from demask.commands.app import Json, app, going_on, open_terminal, print_json, show_progress
 
 
 @app.command()

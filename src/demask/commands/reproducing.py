@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demask.commands.app import app, going_on, open_terminal, print_json, show_progress
+from demask.commands.app import Json, app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError
-from demask.options import Json
 
 if TYPE_CHECKING:
     from demask.benchmarks.benchmark import Benchmark

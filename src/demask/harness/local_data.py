@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demask.benchmarks.sources import DEFAULT_FOLDER, data_folder
+from demask.benchmarks.benchmark import DEFAULT_FOLDER, data_folder
 from demask.documents.paths import HUB, Source
 from demask.documents.tables import read_rows
 from demask.documents.text_files import did_you_mean, open_file, read_bytes, read_json_lines

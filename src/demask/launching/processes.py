@@ -5,35 +5,134 @@
 Torch does it (torch.distributed.elastic, which is torchrun) in this process, where it is imported already.
 `accelerate launch` does the same with the variables of a strategy set, but on CPU takes another way; here
 each worker sets them itself.
+
+A worker that raises leaves `rank-N.json` (torch's `record`); one that is killed leaves nothing. The first
+worker tells how far it is in a file, a line of JSON for each word.
 """
 
+import json
 import logging
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from demask.errors import InterruptionError, RunError
-from demask.launching.failures import explain, read_error
-from demask.launching.meeting import LOGS, open_meeting
-from demask.launching.places import Place, find_place
-from demask.launching.worker_progress import relaying
+from demask.errors import ConfigError, DataError, DemaskError, InterruptionError, ModelError, RunError
+from demask.launching.nodes import LOGS, Place, find_place, open_meeting
 from demask.progress import Progress
 from demask.recipe.launch import Launch
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import LogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
     from torch.distributed.launcher.api import LaunchConfig
 
+_KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
+# Seconds within which a death without a word is noticed, after those who miss the dead have complained. Less
+# than the 30 after which torch kills who does not end.
+_NOTICED = 10
 WORKER = ("-m", "demask.worker")
 # Seconds that workers get to save in after SIGTERM; torch before 2.12 gives them 30, whatever one asks.
 _SAVING = 600
 # Seconds until the last of several nodes must have come.
 _PATIENCE = 3600
+
+
+def explain(failures: "Mapping[int, ProcessFailure]", logs: Path) -> DemaskError:
+    """The error of the worker that failed first, with its rank and log.
+
+    Args:
+        failures: by rank, as torch has them.
+        logs: the folder of the ranks' files.
+    """
+    rank = min(failures, key=lambda rank: _moment(failures[rank]))
+    error, code = read_error(logs / f"rank-{rank}.json"), failures[rank].exitcode
+    if isinstance(error, InterruptionError):
+        return error
+    if error is not None:
+        reason = str(error)
+    elif code < 0:
+        reason = f"killed by {signal.Signals(-code).name}"
+        reason += ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+    else:
+        reason = f"ended with exit code {code}"
+    return type(error or RunError())(f"rank {rank}: {reason} (see {logs / f'rank-{rank}.log'})")
+
+
+def read_error(file: Path) -> DemaskError | None:
+    """What a worker raised; None where it left no file."""
+    if not file.exists():
+        return None
+    said = str(json.loads(file.read_text(encoding="utf-8"))["message"]["message"]).partition("\n")[0]
+    kind, _, text = said.partition(": ")
+    if kind == InterruptionError.__name__ and (found := re.search(r"step (\d+) by (\w+)", text)):
+        return InterruptionError(signal.Signals[found[2]], step=int(found[1]))
+    return _KINDS[kind](text) if kind in _KINDS else RunError(said)
+
+
+def _moment(failure: "ProcessFailure") -> tuple[float, float]:
+    """When it failed, to compare."""
+    file = Path(failure.error_file)
+    if file.is_file():
+        return failure.timestamp, file.stat().st_mtime  # the first of them in whole seconds
+    if failure.exitcode == -signal.SIGTERM:  # by torch, as another had failed
+        return float("inf"), 0.0
+    # Who is killed from outside may take others along, who crash at the loss.
+    return failure.timestamp - _NOTICED, 0.0 if failure.exitcode == -signal.SIGKILL else 1.0
+
+
+class ProgressWriter:
+    """The worker's end; see `Progress`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("w", encoding="utf-8", buffering=1)
+
+    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
+        """See `Progress`."""
+        self._tell("begin", stage=stage, total=total, done=done)
+
+    def advance(self, parts: int = 1, note: str = "") -> None:
+        """See `Progress`."""
+        self._tell("advance", parts=parts, note=note)
+
+    def say(self, text: str) -> None:
+        """See `Progress`."""
+        self._tell("say", text=text)
+
+    def _tell(self, word: str, **said: str | int) -> None:
+        self._file.write(json.dumps([word, said]) + "\n")
+
+
+class _Listener:
+    """Takes what has been read, which may end within a line."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._rest = progress, ""
+
+    def write(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            word, said = json.loads(line)
+            getattr(self._progress, word)(**said)
+
+
+@contextmanager
+def relaying(file: Path, progress: Progress) -> Iterator[None]:
+    """Hand on what is told in a file while the block runs."""
+    from torch.distributed.elastic.multiprocessing.tail_log import TailLog
+
+    file.unlink(missing_ok=True)  # of an earlier attempt
+    listener = cast("TextIO", _Listener(progress))
+    tail = TailLog("progress", {0: str(file)}, listener, log_line_prefixes={0: ""}).start()
+    try:
+        yield
+    finally:
+        tail.stop()
 
 
 def run_workers(folder: Path, launch: Launch, *, progress: Progress, program: Sequence[str] = WORKER) -> None:

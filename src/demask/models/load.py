@@ -18,7 +18,7 @@ from urllib.request import getproxies
 
 import torch
 
-from demask.errors import ModelError
+from demask.errors import DemaskError, ModelError
 from demask.models.chat_templates import settle_template
 from demask.models.checks import (
     check_folder,
@@ -29,18 +29,16 @@ from demask.models.checks import (
     check_vocabulary_files,
 )
 from demask.models.diffusion import DiffusionForm, Layout, diffusion_form, vocabulary_size
-from demask.models.embedded import EMBEDDED, fetch_embedded_model
-from demask.models.layouts import find_layout, native_config
-from demask.models.multimodal import (
+from demask.models.embedded import EMBEDDED, NAME, fetch_embedded_model
+from demask.models.families import (
     PROCESSOR_FILES,
     PROCESSOR_TEMPLATE,
     choose_loader,
     freeze_other_senses,
     is_multimodal,
 )
+from demask.models.layouts import find_layout, native_config, read_weights
 from demask.models.precision import keep_freed_memory
-from demask.models.reading import Reading
-from demask.models.weights import read_weights
 from demask.objectives.prompts import ChatFormat, load_chat_format
 
 if TYPE_CHECKING:
@@ -51,6 +49,53 @@ _TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 _WEIGHT_FILES = ("*.safetensors",)
 # What families call the longest text that they were made for; GPT-2's n_positions is known by the first.
 _CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length", "max_sequence_length")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Turns every error that a library raises inside it into a `ModelError`.
+
+    A class and no `except` with names, since there is no list of them: tokenizers raises a plain `Exception`,
+    transformers a `TypeError` where a number is a string in config.json. So nothing of ours belongs inside.
+    Memory that is out keeps its error, for which the command line has words.
+
+    Attributes:
+        name: of the model, as the user gave it.
+        what: is read.
+    """
+
+    name: str
+    what: str
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise a `ModelError` for an error of a library."""
+        known = isinstance(error, (DemaskError, MemoryError, torch.OutOfMemoryError))
+        if isinstance(error, Exception) and not known:
+            raise ModelError(self._explain(error)) from error
+
+    def _explain(self, error: Exception) -> str:
+        reason = _say(error)
+        if Path(self.name).exists() or self.name == EMBEDDED:
+            again = f"delete {NAME} in demask's cache" if self.name == EMBEDDED else "fetch it again"
+            return (
+                f"{self.name}: its {self.what} cannot be loaded ({reason}); {again}, or update transformers "
+                "and tokenizers where newer ones have written it"
+            )
+        return (
+            f"{self.name}: its {self.what} cannot be had from the Hugging Face hub ({reason}); "
+            "check name and network, give a model folder, or use 'model: embedded', which needs no hub"
+        )
+
+
+def _say(error: Exception) -> str:
+    """The first line of a message, with what it announces, and the error's kind where that says more."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    first = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
+    terse = isinstance(error, (LookupError, TypeError, AttributeError))
+    return f"{type(error).__name__}: {first}" if terse else first
 
 
 @dataclass(frozen=True)
@@ -125,7 +170,7 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
 
     source = _locate(name)
     layout, settings = _read_settings(name, source)
-    with Reading(name, "tokenizer"):
+    with _Reading(name, "tokenizer"):
         tokenizer = (
             AutoTokenizer.from_pretrained(source, **_access(source))
             if layout == "native"
@@ -146,7 +191,7 @@ def _processor_template(name: str, source: str) -> str | None:
     """The chat template where processors had it; None where there is none."""
     from transformers.utils.hub import cached_file
 
-    with Reading(name, "chat template"):
+    with _Reading(name, "chat template"):
         path = cached_file(
             source,
             PROCESSOR_TEMPLATE,
@@ -179,7 +224,7 @@ def load_architecture(name: str) -> "PretrainedConfig":
     layout, settings = _read_settings(name, source)
     if layout != "native":
         return native_config(settings, layout, name)
-    with Reading(name, "configuration"):
+    with _Reading(name, "configuration"):
         config: PretrainedConfig = AutoConfig.from_pretrained(source, **_access(source))
         text = config.get_text_config(decoder=True)
     lacks = "no vocabulary" if not isinstance(getattr(text, "vocab_size", None), int) else ""
@@ -202,7 +247,7 @@ def context_length(config: "PretrainedConfig") -> int:
 def outline_model(config: "PretrainedConfig") -> "PreTrainedModel":
     """A model without its weights: their shapes and its class, for plans."""
     loader = choose_loader(config)
-    with Reading(config.name_or_path or "model", "architecture"), torch.device("meta"):
+    with _Reading(config.name_or_path or "model", "architecture"), torch.device("meta"):
         model: PreTrainedModel = loader.from_config(config)
     return model
 
@@ -248,7 +293,7 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
 
 def _load_native(name: str, config: "PretrainedConfig", dtype: torch.dtype | None) -> Any:
     source, loader = _locate(name), choose_loader(config)
-    with Reading(name, "model"):
+    with _Reading(name, "model"):
         model, report = loader.from_pretrained(
             source,
             config=config,
@@ -264,7 +309,7 @@ def _load_native(name: str, config: "PretrainedConfig", dtype: torch.dtype | Non
 
 def _fetch_processor(name: str, source: str) -> tuple[Path, ...]:
     """Before training, since the hub may not answer when the model is stored."""
-    with Reading(name, "processor"):
+    with _Reading(name, "processor"):
         folder = _fetch(source, PROCESSOR_FILES)
     return tuple(folder / file for file in PROCESSOR_FILES if (folder / file).is_file())
 
@@ -273,7 +318,7 @@ def _load_makers(
     name: str, config: "PretrainedConfig", layout: Layout, dtype: torch.dtype | None
 ) -> tuple[Any, torch.dtype]:
     """A model in a maker's layout, and the dtype that it is stored in."""
-    with Reading(name, "model"):
+    with _Reading(name, "model"):
         folder = _fetch(_locate(name), (*_TOKENIZER_FILES, *_WEIGHT_FILES))
     outline = outline_model(config)
     read = read_weights(folder, outline, layout=layout, dtype=dtype)
@@ -287,7 +332,7 @@ def _read_settings(name: str, source: str) -> tuple[Layout, dict[str, Any]]:
     """The config.json of a model, and the layout that it tells of."""
     from transformers.utils.hub import cached_file
 
-    with Reading(name, "configuration"):
+    with _Reading(name, "configuration"):
         path = cached_file(source, "config.json", local_files_only=_is_offline(source))
         settings = json.loads(Path(str(path)).read_text(encoding="utf-8"))
     if not isinstance(settings, dict):

@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from demask.launching.meeting import open_meeting, wait_for_first_node
-from demask.launching.places import find_node
+from demask.launching.nodes import find_node, open_meeting, wait_for_first_node
 from demask.launching.processes import run_workers
 from demask.launching.strategies import check_launch
 from demask.progress import Progress

@@ -3,20 +3,22 @@
     run = claim_run_folder("runs/first", config)     # refuses the folder of another recipe
     run.write_rows("qa_pairs.jsonl", pairs)
     pairs = run.read_records("qa_pairs.jsonl", QAPair)
+    passages = run.open_records("passages.jsonl", Passage)
+    passages[17], len(passages)                      # read when asked for
 
 Files are written atomically.
 """
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar
+from typing import Any, Literal, TextIO, TypeVar, overload
 
-from demask.differences import first_difference
 from demask.errors import ConfigError, RunError
 from demask.storage.atomic import TEMPORARY, unwritable, write_lines, write_text
 from demask.storage.file_names import (
@@ -30,9 +32,50 @@ from demask.storage.file_names import (
     predictions_file,
 )
 from demask.storage.locks import LOCK, find_holder, holding
-from demask.storage.record_files import RecordFile, make_record
 
 R = TypeVar("R")
+
+
+class RecordFile(Sequence[R]):
+    """Records of a JSON Lines file, read when they are asked for; only where each line starts is kept."""
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
+        """Read the file once, for its lines."""
+        self.path = path
+        self._kind = kind
+        self._starts = array("Q", [0])
+        with path.open("rb") as file:
+            for line in file:
+                self._starts.append(self._starts[-1] + len(line))
+
+    def __len__(self) -> int:
+        """How many records there are."""
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[R]:
+        """All of them, in order."""
+        with self.path.open("rb") as file:
+            for line in file:
+                yield make_record(self._kind, json.loads(line))
+
+    @overload
+    def __getitem__(self, place: int) -> R: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[R]: ...
+    def __getitem__(self, place: int | slice) -> R | list[R]:
+        """One of them, or some."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        start, end = self._starts[range(len(self))[place]], self._starts[range(1, len(self) + 1)[place]]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return make_record(self._kind, json.loads(file.read(end - start)))
+
+
+def make_record(kind: type[R], row: Mapping[str, Any]) -> R:
+    """A record of a row; unknown keys are left out, lists become tuples."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in known})
 
 
 def as_line(record: object) -> str:
@@ -261,7 +304,7 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: st
     refuse_other_folder(path, name=name)
     wanted = json.loads(json.dumps(config))
     if _is_begun(run, name):
-        changed = first_difference(run.read_json(name), wanted)
+        changed = _first_difference(run.read_json(name), wanted)
         if changed:
             raise ConfigError(
                 f"{path}: holds the run of another recipe ({changed}); choose another --out or delete it"
@@ -270,6 +313,18 @@ def claim_run_folder(path: str | Path, config: Mapping[str, object], *, name: st
         return run
     run.write_json(name, wanted)
     return run
+
+
+def _first_difference(there: object, here: object, key: str = "") -> str:
+    """Names the first setting that differs, empty when none does."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        # What kind of thing it is says more than its options.
+        for name in sorted({*there, *here}, key=lambda name: (name != "name", name)):
+            inner = _first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
+            if inner:
+                return inner
+        return ""
+    return "" if there == here else f"{key} is {there!r} there and {here!r} here"
 
 
 @contextmanager

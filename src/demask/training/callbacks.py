@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from transformers import TrainerCallback
 
-from demask.models.acceleration.compiling import plain_layers
+from demask.models.acceleration.layers import plain_layers
 from demask.models.acceleration.packing import using_attention
 from demask.models.precision import going_by, own_forward
 from demask.training.interruption import Noted

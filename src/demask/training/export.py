@@ -14,11 +14,10 @@ import torch
 from safetensors import SafetensorError
 
 from demask.errors import ModelError, RunError
-from demask.models.adapter_layers import find_adapter_layers
 from demask.models.diffusion import Layout
-from demask.models.layouts import makers_settings
+from demask.models.families import find_adapter_layers
+from demask.models.layouts import makers_settings, write_weights
 from demask.models.load import LoadedModel
-from demask.models.weights import write_weights
 from demask.training.settings_files import complete_settings, date_tokenizer, write_json
 
 if TYPE_CHECKING:

@@ -25,10 +25,8 @@ from transformers import Trainer
 from demask.errors import InterruptionError, RunError
 from demask.losses.cross_entropy import cross_entropy
 from demask.losses.terms import Term, apply_terms, combine
-from demask.models.acceleration.compiling import compiled_layers
-from demask.models.acceleration.lean_layers import lean_layers
+from demask.models.acceleration.layers import checkpointed_layers, compiled_layers, memory_efficient_layers
 from demask.models.acceleration.packing import PACKED, using_attention
-from demask.models.acceleration.recomputing import recomputed_layers
 from demask.models.acceleration.target_logits import (
     check_target_logits,
     never_written,
@@ -134,7 +132,7 @@ def train_model(
         while_training.enter_context(going_by(model, own_forward(model)))
         if settings.gradient_checkpointing:
             selective = settings.gradient_checkpointing == "selective"
-            while_training.enter_context(recomputed_layers(model, keep_products=selective))
+            while_training.enter_context(checkpointed_layers(model, keep_products=selective))
         at_end = StepEndCallback(model, noted, on_step_end=on_step_end, should_stop=should_stop)
         trainer = _Trainer(
             model=model,
@@ -152,7 +150,7 @@ def train_model(
             while_training.enter_context(compiled_layers(model))
         elif settings.bf16 and model.device.type == "cpu" and not cut:
             first = move_batch(collate(examples), model.device)
-            while_training.enter_context(lean_layers(model, score=partial(_score, model, first)))
+            while_training.enter_context(memory_efficient_layers(model, score=partial(_score, model, first)))
         last = _go_on(trainer, folder)
         if is_sharded(model):
             make_whole(model, trainer.accelerator.get_state_dict(trainer.model_wrapped))

@@ -8,8 +8,8 @@ from torch.utils.checkpoint import CheckpointPolicy
 from torch.utils.flop_counter import FlopCounterMode
 
 from demask.errors import ModelError
+from demask.models.acceleration.layers import _choose, checkpointed_layers
 from demask.models.acceleration.packing import PACKED, using_attention
-from demask.models.acceleration.recomputing import _choose, recomputed_layers
 from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pack
 from demask.records import Example
@@ -39,7 +39,7 @@ def backward(model) -> tuple[float, Gradients, int]:
 def test_loss_and_gradients_are_those_of_layers_that_are_kept(make_model: Callable) -> None:
     model = make_model()
     loss, gradients, once = backward(model)
-    with recomputed_layers(model):
+    with checkpointed_layers(model):
         again, others, twice = backward(model)
     assert (once, twice) == (1, 2)
     assert again == loss
@@ -50,9 +50,9 @@ def test_products_that_are_kept_are_computed_once_and_all_else_twice(make_model:
     model = make_model()
     with FlopCounterMode(display=False) as usual:
         loss, gradients, _ = backward(model)
-    with recomputed_layers(model, keep_products=True), FlopCounterMode(display=False) as kept:
+    with checkpointed_layers(model, keep_products=True), FlopCounterMode(display=False) as kept:
         again, others, twice = backward(model)
-    with recomputed_layers(model), FlopCounterMode(display=False) as not_kept:
+    with checkpointed_layers(model), FlopCounterMode(display=False) as not_kept:
         backward(model)
     assert twice == 2
     assert kept.get_total_flops() == usual.get_total_flops() < not_kept.get_total_flops()
@@ -72,7 +72,7 @@ def test_products_and_attention_are_told_by_their_names() -> None:
 
 def test_afterwards_layers_are_computed_once_again(make_model: Callable) -> None:
     model = make_model()
-    with recomputed_layers(model):
+    with checkpointed_layers(model):
         pass
     assert backward(model)[2] == 1
 
@@ -82,6 +82,6 @@ def test_a_model_that_cannot_is_named(make_model: Callable, monkeypatch: pytest.
     monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
     with (
         pytest.raises(ModelError, match=r"LlamaForCausalLM: .* leave out launch.gradient_checkpointing"),
-        recomputed_layers(model),
+        checkpointed_layers(model),
     ):
         pass

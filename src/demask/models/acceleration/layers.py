@@ -1,8 +1,15 @@
-"""Layers that hold half as much for the way back; what they give forward stays the same to the bit.
+"""Layers that run otherwise for a while: with less memory (two ways), or compiled.
 
-    with lean_layers(model, score=lambda: score_targets(model, batch, head_of=model).nats_N):
+    with memory_efficient_layers(model, score=lambda: score_targets(model, batch, head_of=model).nats_N):
         train(...)  # on a CPU, under autocast to bfloat16
+    with checkpointed_layers(model, keep_products=True):
+        train(...)  # activations are computed a second time, going backward
+    with compiled_layers(model):
+        train(...)  # what stands between matmuls costs fewer passes
+        with plain_layers(model):
+            ask(...)
 
+Memory-efficient layers save half as much for backward; what they give forward stays the same to the bit.
 Under autocast every linear layer makes a bfloat16 copy of its input and one of its weights and holds both, a
 norm holds three tensors of float32, a gated activation all its factors, an adapter a float32 copy of what the
 layer has already. Here a norm gives bfloat16 once for all who read it, weights are cast once more going
@@ -13,18 +20,25 @@ I inputs, O outputs of a layer, R rank of its adapter; other axes are free.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+from demask.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Forward = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def lean_layers(model: nn.Module, *, score: Callable[[], Tensor]) -> Iterator[None]:
+def memory_efficient_layers(model: nn.Module, *, score: Callable[[], Tensor]) -> Iterator[None]:
     """Replace what is known by its formula for a while: linear layers, adapters, gated activations and norms.
 
     Args:
@@ -244,3 +258,89 @@ class _Norm(torch.autograd.Function):
         along = by_unit_I.mul_(weight_I).mean(-1, keepdim=True)
         to_x_I = (gradient_I * weight_I).sub_(unit_I.mul_(along)).mul_(scale)
         return to_x_I, to_weight_I, None
+
+
+@contextmanager
+def checkpointed_layers(model: "PreTrainedModel", *, keep_products: bool = False) -> Iterator[None]:
+    """Checkpoint the activations of every layer for a while, where it is in training mode.
+
+    Args:
+        model: a causal or denoising language model.
+        keep_products: hold what matmuls and attention gave, so that only what is cheap is computed
+            twice: norms, activation functions, rotations, sums and the weights' copies in bfloat16.
+
+    Raises:
+        ModelError: this architecture cannot.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise ModelError(
+            f"{type(model).__name__}: its layers cannot be computed twice; "
+            "leave out launch.gradient_checkpointing"
+        )
+    # By transformers 5.23 both were renamed, and their former names warn.
+    names = ("activation_checkpointing", "gradient_checkpointing")
+    name = next(name for name in names if hasattr(model, f"{name}_enable"))
+    enable: Any = getattr(model, f"{name}_enable")
+    contexts = {"context_fn": partial(create_selective_checkpoint_contexts, _choose)} if keep_products else {}
+    enable({"use_reentrant": False, **contexts})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_disable")()
+
+
+def _choose(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Products are known by their names: aten::addmm, aten::_scaled_dot_product_flash_attention_for_cpu."""
+    name = operation.name().partition(".")[0]
+    dear = name.endswith("mm") or "attention" in name or "attn" in name
+    return CheckpointPolicy.MUST_SAVE if dear else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@contextmanager
+def compiled_layers(model: "PreTrainedModel") -> Iterator[None]:
+    """Compile every layer for a while; they share their code, so that one compilation serves all.
+
+    Shapes are dynamic from the first batch on: otherwise the second shape is compiled anew, and a run that
+    was killed goes on with other code than it would have had, and with other bits.
+
+    Raises:
+        ModelError: it is not known which modules are layers, or the compiler failed.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    layers = [module for module in model.modules() if type(module).__name__ in names]
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__}: its layers are not known by name; leave out launch.compile"
+        )
+    for layer in layers:
+        layer.compile(dynamic=True)
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(
+            f"torch.compile failed: {reason.strip()}; install a C++ compiler where it asks for one, "
+            "or leave out launch.compile"
+        ) from error
+    finally:
+        for layer in layers:
+            layer._compiled_call_impl = None
+
+
+@contextmanager
+def plain_layers(model: "PreTrainedModel") -> Iterator[None]:
+    """Have compiled layers run as they are written, for a while: decoding would compile them anew."""
+    compiled = {
+        module: module._compiled_call_impl
+        for module in model.modules()
+        if module._compiled_call_impl is not None
+    }
+    for module in compiled:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, implementation in compiled.items():
+            module._compiled_call_impl = implementation

@@ -14,8 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from demask.models.acceleration.lean_layers import lean_layers
-from demask.models.acceleration.recomputing import recomputed_layers
+from demask.models.acceleration.layers import checkpointed_layers, memory_efficient_layers
 from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pad
 from demask.records import Example
@@ -69,7 +68,7 @@ def score(model: nn.Module, *, bf16: bool = True) -> Tensor:
 
 
 def lean(model: nn.Module):
-    return lean_layers(model, score=torch.no_grad()(lambda: score(model)))
+    return memory_efficient_layers(model, score=torch.no_grad()(lambda: score(model)))
 
 
 def replaced(model: nn.Module) -> set[str]:
@@ -128,7 +127,7 @@ def test_about_half_is_held(adapted: bool) -> None:
 def test_layers_that_are_computed_twice_may_be_lean(keep_products: bool) -> None:
     model = make_model()
     usual, gradient = run(model, lean(model))
-    with recomputed_layers(model, keep_products=keep_products):
+    with checkpointed_layers(model, keep_products=keep_products):
         again, other = run(model, lean(model))
     assert torch.equal(again, usual)
     assert torch.equal(other, gradient)
