@@ -99,7 +99,7 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
 
 def test_recipes_documents_and_reports_work_without_torch() -> None:
     modules = (
-        "recipe.sections, storage.run_folder, records, documents.load, knowledge.qa_pairs, reports.page, "
+        "recipe.sections, storage.run_folder, records, documents.load, knowledge.files, reports.page, "
         "evaluation.statistics"
     )
     imports = "; ".join(f"import demask.{name}" for name in modules.split(", "))
