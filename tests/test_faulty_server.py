@@ -19,9 +19,9 @@ TOWNS = ("Hattenberg", "Semmery", "Florvik", "Ulstad", "Orlin")
 COMMAND = """
 import sys
 from functools import partial
-from demask.generation import completion, completion_tries
+from demask.generation import completion
 completion.open_completion = partial(completion.open_completion, seconds=0.7)
-completion_tries.FIRST_WAIT_SECONDS = 0.1
+completion.FIRST_WAIT_SECONDS = 0.1
 from demask.cli import main
 sys.argv = ["demask", *sys.argv[1:]]
 main()

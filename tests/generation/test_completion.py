@@ -21,18 +21,20 @@ from scripted_server import MODEL, Faults, ScriptedServer
 from demask.environment import cache_folder
 from demask.errors import ConfigError, ModelError, RunError
 from demask.generation import completion as completing
-from demask.generation import completion_tries as tries
 from demask.generation.completion import (
+    EMPTY_TRIES,
+    TRIES,
     Completion,
     Estimate,
     Prices,
+    Usage,
     describe_estimate,
     describe_usage,
     estimate_cost,
     open_completion,
+    read_retry_after,
 )
 from demask.generation.completion_cache import Completed, completion_key, find_completions, store_completion
-from demask.generation.completion_tries import EMPTY_TRIES, TRIES, Usage, read_retry_after
 from demask.generation.server import WORKERS, Server, open_client, server_from_environment
 from demask.models.embedded import NAME
 
@@ -44,7 +46,7 @@ PROMPTS = [f"prompt {i}" for i in range(60)]
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "FIRST_WAIT_SECONDS", 0.002)
+    monkeypatch.setattr(completing, "FIRST_WAIT_SECONDS", 0.002)
     monkeypatch.delenv("DEMASK_SERVER_KEY", raising=False)
 
 
@@ -223,8 +225,8 @@ def test_the_time_to_come_back_may_be_a_date() -> None:
 
 def test_waits_double_and_are_drawn_from_their_upper_half() -> None:
     for attempt in range(5):
-        longest = tries.FIRST_WAIT_SECONDS * 2**attempt
-        waits = [tries._wait_seconds(attempt) for _ in range(50)]
+        longest = completing.FIRST_WAIT_SECONDS * 2**attempt
+        waits = [completing._wait_seconds(attempt) for _ in range(50)]
         assert longest / 2 <= min(waits) < max(waits) <= longest
 
 
@@ -562,7 +564,7 @@ def test_an_answer_that_is_late_is_not_waited_for_after_ctrl_c(
 def test_a_long_wait_ends_with_ctrl_c(
     server: ScriptedServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tries, "FIRST_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(completing, "FIRST_WAIT_SECONDS", 60.0)
     server.refuse = {"b": 500}
 
     def interrupt(_: int) -> None:
@@ -604,10 +606,10 @@ def test_another_thread_than_the_main_one_may_complete(opened: Opened) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from demask.generation import completion_tries
+from demask.generation import completion
 from demask.generation.completion import open_completion
 from demask.generation.server import Server
-completion_tries.FIRST_WAIT_SECONDS = 0.01
+completion.FIRST_WAIT_SECONDS = 0.01
 url, model, cache, workers = sys.argv[1:]
 complete = open_completion(
     Server(url, model), max_new_tokens=7, cache=Path(cache), workers=int(workers), seconds=1.0

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import demask
-from demask.evaluation.remembered import answers_key
-from demask.generation import answers
+from demask.evaluation import qa
+from demask.evaluation.qa import answers_key
 from demask.generation.answers import DECODER_VERSION, generate_answers
 from demask.models.diffusion import DiffusionForm, set_diffusion_form
 from demask.models.load import LoadedModel, load_model
@@ -83,9 +83,9 @@ def test_answers_of_another_version_are_not_used(
     model, settings = load_model(str(tiny_model_folder), device="cpu"), Evaluate()
     before = answers_key(model, [(1, 2)], settings)
     assert answers_key(model, [(1, 2)], settings) == before
-    monkeypatch.setattr(answers, "DECODER_VERSION", DECODER_VERSION + 1)
+    monkeypatch.setattr(qa, "DECODER_VERSION", DECODER_VERSION + 1)
     decoder = answers_key(model, [(1, 2)], settings)
-    monkeypatch.setattr(answers, "DECODER_VERSION", DECODER_VERSION)
+    monkeypatch.setattr(qa, "DECODER_VERSION", DECODER_VERSION)
     monkeypatch.setattr(demask, "__version__", "0.0.0")
     assert len({before, decoder, answers_key(model, [(1, 2)], settings)}) == 3
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from demask.generation.prefixes import Group, fill_batches, group_prompts
+from demask.generation.autoregressive import Group, fill_batches, group_prompts
 
 
 def make_prompts(seed, *, count=40):

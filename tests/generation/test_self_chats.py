@@ -2,7 +2,7 @@
 
 import pytest
 
-from demask.generation.self_chats import (
+from demask.generation.conversations import (
     REPLY_TOKENS,
     SHARES,
     SYSTEMS,
@@ -11,7 +11,7 @@ from demask.generation.self_chats import (
     draw_self_chats,
     read_question,
 )
-from demask.generation.turns import Turn, turn_encoder, turn_writer
+from demask.generation.texts import Turn, turn_encoder, turn_writer
 
 
 @pytest.mark.parametrize("size", [8, 16, 37, 256])

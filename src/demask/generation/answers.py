@@ -11,7 +11,7 @@ from demask.generation.diffusion import Decoding, generate_diffusion
 from demask.recipe.sections import Evaluate
 
 # Raised by every change of this package after which some model says something else to some prompt:
-# answers that are remembered (evaluation.remembered) under another version are not used.
+# answers that are remembered (evaluation.qa) under another version are not used.
 # tests/generation/test_decoder_version.py records what each version says.
 DECODER_VERSION = 1
 

@@ -51,8 +51,7 @@ def ask_stage(
     if not pairs:
         run.write_rows(name, [])
         return []
-    from demask.evaluation.qa import ask_questions, make_prompts
-    from demask.evaluation.remembered import answers_key, recall, remember
+    from demask.evaluation.qa import answers_key, ask_questions, make_prompts, recall, remember
 
     loaded = load()
     texts = contexts(loaded) if contexts is not None else None

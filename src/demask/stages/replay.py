@@ -63,12 +63,12 @@ def make_pool(
 
 
 def _cached(config: RunConfig, loaded: "LoadedModel") -> Path | None:
-    from demask.evaluation.remembered import answers_key
-    from demask.generation import self_chats
+    from demask.evaluation.qa import answers_key
+    from demask.generation import conversations
     from demask.objectives.prompts import encode
 
-    limits = (self_chats.USER_TOKENS, self_chats.QUESTION_TOKENS, self_chats.REPLY_TOKENS)
-    texts = (*self_chats.SYSTEMS, *self_chats.TOPICS, self_chats.ASK)
+    limits = (conversations.USER_TOKENS, conversations.QUESTION_TOKENS, conversations.REPLY_TOKENS)
+    texts = (*conversations.SYSTEMS, *conversations.TOPICS, conversations.ASK)
     prompts = [(POOL_SEED, config.retain.pool, *limits), *(encode(loaded.tokenizer, text) for text in texts)]
     # Of the settings only those that the draws depend on.
     key = answers_key(loaded, prompts, Evaluate(batch_size=config.evaluate.batch_size))
@@ -78,8 +78,7 @@ def _cached(config: RunConfig, loaded: "LoadedModel") -> Path | None:
 def _write_pool(config: RunConfig, loaded: "LoadedModel", progress: Progress) -> bytes:
     from safetensors.torch import save
 
-    from demask.generation.conversations import add_targets, as_tensors
-    from demask.generation.self_chats import draw_self_chats
+    from demask.generation.conversations import add_targets, as_tensors, draw_self_chats
 
     progress.begin("Drawing the base model's own conversations", config.retain.pool)
     talks = draw_self_chats(

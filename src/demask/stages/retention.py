@@ -23,8 +23,7 @@ from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.evaluation.retention.drift import Targets
-    from demask.evaluation.retention.probes import Probe, Sources
-    from demask.evaluation.retention.suite import SizeName, Suite
+    from demask.evaluation.retention.suite import Probe, SizeName, Sources, Suite
     from demask.models.load import LoadedModel
 
 
@@ -100,8 +99,7 @@ def measure_base(
         return
     from demask.evaluation.retention.asking import ask_probes
     from demask.evaluation.retention.drift import write_targets
-    from demask.evaluation.retention.probes import base_probes
-    from demask.evaluation.retention.suite import load_suite
+    from demask.evaluation.retention.suite import base_probes, load_suite
 
     loaded, suite = load(), load_suite(config.measure)
     probes = _fitting(loaded, base_probes(suite, _sources(config, suite, material, loaded)), config, progress)
@@ -123,7 +121,7 @@ def _conversations(suite: "Suite", loaded: "LoadedModel") -> int:
 
 def _make_targets(config: RunConfig, suite: "Suite", loaded: "LoadedModel", progress: Progress) -> "Targets":
     """From the user's cache where this base model has written them before."""
-    from demask.evaluation.remembered import answers_key
+    from demask.evaluation.qa import answers_key
     from demask.evaluation.retention.drift import make_targets, read_targets, targets_prompts, write_targets
 
     prompts = [*targets_prompts(loaded, suite.openings), *_as_prompts(loaded, suite)]
@@ -168,8 +166,7 @@ def measure_tuned(
     from demask.evaluation.retention.asking import Reply, ask_probes
     from demask.evaluation.retention.drift import measure_divergence, measure_texts, read_targets
     from demask.evaluation.retention.judging import right_facts
-    from demask.evaluation.retention.probes import known_facts, tuned_probes
-    from demask.evaluation.retention.suite import load_suite
+    from demask.evaluation.retention.suite import known_facts, load_suite, tuned_probes
 
     loaded, suite = load(), load_suite(config.measure)
     before = run.read_records(file_names.RETENTION_BEFORE, Reply)
@@ -186,7 +183,7 @@ def measure_tuned(
 
 def _sources(config: RunConfig, suite: "Suite", material: Material, loaded: "LoadedModel") -> "Sources":
     from demask.evaluation.qa import choose_contexts
-    from demask.evaluation.retention.probes import Sources, choose_pairs
+    from demask.evaluation.retention.suite import Sources, choose_pairs
 
     read = choose_pairs(material.pairs, suite.size.reading)
     wanted = {pair.document_id for pair in read}

@@ -8,8 +8,7 @@ from planted import CHATTER, DOCUMENTS, PAIRS, Planted
 
 from demask.evaluation.retention.asking import Reply
 from demask.evaluation.retention.judging import Asked, Judged, judge_retention
-from demask.evaluation.retention.probes import Probe, Sources, base_probes, tuned_probes
-from demask.evaluation.retention.suite import Suite, load_suite
+from demask.evaluation.retention.suite import Probe, Sources, Suite, base_probes, load_suite, tuned_probes
 from demask.records import Prediction
 
 

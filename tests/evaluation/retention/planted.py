@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from demask.evaluation.retention.probes import Probe
+from demask.evaluation.retention.suite import Probe
 from demask.records import QAPair
 
 DOCUMENTS = {

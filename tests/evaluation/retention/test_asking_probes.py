@@ -1,8 +1,8 @@
 import pytest
 
 from demask.evaluation.retention.asking import ask_probes, fitting_probes
-from demask.evaluation.retention.probes import Probe
-from demask.generation.turns import Turn, turn_encoder
+from demask.evaluation.retention.suite import Probe
+from demask.generation.texts import Turn, turn_encoder
 from demask.objectives.prompts import encode_question
 from demask.recipe.sections import Evaluate
 

@@ -1,7 +1,7 @@
 import pytest
 from planted import DOCUMENTS, PAIRS, Planted
 
-from demask.evaluation.retention.probes import FORMS
+from demask.evaluation.retention.suite import FORMS
 from demask.evaluation.statistics import estimate_ratio
 
 GOOD = {

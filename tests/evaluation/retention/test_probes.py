@@ -4,20 +4,22 @@ import pytest
 from planted import DOCUMENTS, PAIRS
 
 from demask.evaluation.retention import suite as suites
-from demask.evaluation.retention.probes import (
+from demask.evaluation.retention.suite import (
     FORMS,
     SHOTS,
+    SIZES,
     Sources,
     base_probes,
     choose_pairs,
     find_names,
     known_facts,
+    load_suite,
     make_forms,
     replace_answer,
     replace_names,
+    suite_fingerprint,
     tuned_probes,
 )
-from demask.evaluation.retention.suite import SIZES, load_suite, suite_fingerprint
 
 SOURCES = Sources(PAIRS, {pair.id: DOCUMENTS[pair.document_id] for pair in PAIRS})
 # Of every version that was ever shipped; a changed text is a new version, with a line of its own here.

@@ -1,6 +1,6 @@
 import pytest
 
-from demask.evaluation.retention.traces import (
+from demask.evaluation.retention.judging import (
     Innocent,
     Traces,
     find_names,

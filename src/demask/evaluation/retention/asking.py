@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from demask.errors import RunError
-from demask.evaluation.remembered import answers_key, recall, remember
-from demask.evaluation.retention.probes import Kind, Probe
+from demask.evaluation.qa import answers_key, recall, remember
+from demask.evaluation.retention.suite import Kind, Probe
 from demask.generation.answers import generate_answers
-from demask.generation.turns import turn_encoder
+from demask.generation.texts import turn_encoder
 from demask.models.load import LoadedModel
 from demask.recipe.sections import Evaluate
 from demask.records import Prediction

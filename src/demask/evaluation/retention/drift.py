@@ -33,7 +33,7 @@ from demask.generation.conversations import (
     score_replies,
     top_targets,
 )
-from demask.generation.turns import Turn, turn_encoder
+from demask.generation.texts import Turn, turn_encoder
 from demask.losses.kl_to_base import divergence
 from demask.models.load import LoadedModel
 from demask.objectives.prompts import encode
