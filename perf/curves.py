@@ -153,7 +153,7 @@ def make_stream(length: int, batch: int) -> Any:
     from demask.objectives.masking import draw_masking, keyed_rng
     from demask.objectives.prompts import ChatFormat
     from demask.records import Passage
-    from demask.training.sampler import ExposureStream
+    from demask.training.stream import ExposureStream
 
     form = DemaskingForm(ChatFormat((1, 2, 3), (4, 5, 6), (2,), ()), 16, (7, 8, 9), (10, 11, 12))
 

@@ -170,18 +170,13 @@ def open_data(options: argparse.Namespace, tokenizer: Any) -> Any:
 
 def see_epoch(options: argparse.Namespace) -> dict[str, Any]:
     """Every sample once, or some, masked, in the order of a run."""
-    from demask.models.families import choose_mask_id
-    from demask.models.load import load_tokenizer
-    from demask.objectives.prompts import load_chat_format
-    from demask.objectives.samples import sample_maker
-    from demask.recipe.fine_tuning import MaskedSft
-    from demask.training.sampler import ExposureStream
+    from demask.models.context import load_context
+    from demask.objectives.sft import MaskedSft
+    from demask.training.stream import ExposureStream
 
-    tokenizer = load_tokenizer("embedded")
-    samples = open_data(options, tokenizer)
-    chat = load_chat_format(tokenizer)
-    mask_id = choose_mask_id(tokenizer, None)
-    make_example = sample_maker(MaskedSft(), tokenizer=tokenizer, chat=chat, mask_id=mask_id, seed=0)
+    context = load_context("embedded", MaskedSft())
+    samples = open_data(options, context.tokenizer)
+    make_example = MaskedSft().example_maker(context, seed=0)
     seen = min(options.seen or len(samples), len(samples))
     stream = ExposureStream(
         samples,

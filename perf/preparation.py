@@ -100,7 +100,7 @@ def prepare_demask(options: argparse.Namespace) -> dict[str, float]:
     from demask.recipe.sections import make_config
     from demask.stages.planning import read_setting
     from demask.storage.run_folder import RunFolder
-    from demask.training.sampler import cut_micro_batches
+    from demask.training.stream import cut_micro_batches
 
     documents = str(options.folder / "documents.jsonl")
     config = make_config({"model": "embedded", "documents": documents, "qa": "no"})

@@ -79,24 +79,27 @@ def count_steps(options: argparse.Namespace) -> int:
 def make_samples(options: argparse.Namespace) -> list[Sample]:
     """Demasking examples of the bundled documents, in the order in which they are trained."""
     import demask
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.data.sequences import PassageSamples
+    from demask.models.context import load_context
     from demask.objectives.prompts import encode
     from demask.recipe.sections import make_config
     from demask.records import Passage
-    from demask.stages.training_data import make_stream
+    from demask.training.stream import make_stream
 
     lines = Path(demask.__file__).parent.joinpath("quickstart/documents.jsonl").read_text(encoding="utf-8")
     texts = [json.loads(line)["text"] for line in lines.splitlines()]
     config = make_config({"model": "embedded", "documents": ["."]})
-    tokenizer = load_tokenizer("embedded")
+    context = load_context("embedded", config.objective)
+    tokenizer = context.tokenizer
     if options.document_tokens:
         endless = encode(tokenizer, " ".join(texts * math.ceil(options.document_tokens / 20)))
         starts = range(0, 8 * 37, 37)
         texts = [tokenizer.decode(endless[start : start + options.document_tokens]) for start in starts]
     passages = [Passage(f"d{number}", "d", text) for number, text in enumerate(texts)]
-    make = make_stream(config, tokenizer, load_architecture("embedded"), passages).make_example
+    samples = PassageSamples(passages, tokenizer)
+    make = make_stream(config, context, samples).make_example
     places = range(count_steps(options) * options.batch)
-    examples = [make(passages[p % len(texts)], p // len(texts), 0) for p in places]
+    examples = [make(samples[p % len(texts)], p // len(texts), 0) for p in places]
     return [
         {"input_ids": list(e.token_ids), "labels": list(e.labels), "masked": list(e.masked)} for e in examples
     ]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from demask.benchmarks.sets import Benchmark
+from demask.data.sequences import make_sample
 from demask.generation.likelihood import Request
+from demask.models.context import make_context
 from demask.models.load import LoadedModel
-from demask.objectives.examples import example_maker
 from demask.objectives.prompts import encode
 from demask.recipe.sections import RunConfig
 from demask.records import IGNORE_INDEX, Passage
@@ -91,19 +92,11 @@ class Cut(NamedTuple):
 
 def cutter(loaded: LoadedModel, config: RunConfig) -> Callable[[str], Cut]:
     """A function that tokenises as training does, with all that stands around a text there."""
-    form = loaded.diffusion
-    assert form is not None
-    make = example_maker(
-        config.objective,
-        tokenizer=loaded.tokenizer,
-        chat=loaded.chat,
-        mask_id=form.mask_token_id,
-        seed=config.seed,
-    )
+    make = config.objective.example_maker(make_context(loaded, config.objective), seed=config.seed)
     tokenizer: Any = loaded.tokenizer
 
     def cut(text: str) -> Cut:
-        example = make(Passage("cloze", "cloze", text), 0, 0)
+        example = make(make_sample(Passage("cloze", "cloze", text), tokenizer), 0, 0)
         whole = tuple(
             token if label == IGNORE_INDEX else label
             for token, label in zip(example.token_ids, example.labels, strict=True)

@@ -9,8 +9,7 @@ import pytest
 
 from demask import pipeline
 from demask.errors import RunError
-from demask.objectives.demasking import DemaskingForm
-from demask.objectives.probes import make_probes
+from demask.objectives.demasking import DemaskingForm, make_probes
 from demask.progress import Silent
 from demask.recipe.sections import make_config
 from demask.records import IGNORE_INDEX

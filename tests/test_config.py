@@ -5,18 +5,11 @@ from pathlib import Path
 import pytest
 
 from demask.errors import ConfigError
+from demask.objectives.demasking import INSTRUCTION, INSTRUCTIONS, Demasking
+from demask.objectives.next_token import NextToken
+from demask.objectives.reverse import Reverse
 from demask.recipe.file import apply_overrides, load_recipe
-from demask.recipe.sections import (
-    INSTRUCTION,
-    INSTRUCTIONS,
-    NO_QUESTIONS,
-    PRESETS,
-    Demasking,
-    NextToken,
-    Reverse,
-    RunConfig,
-    make_config,
-)
+from demask.recipe.sections import NO_QUESTIONS, PRESETS, RunConfig, make_config
 
 LEAST = {"model": "embedded", "documents": ["facts"]}
 

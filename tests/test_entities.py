@@ -10,12 +10,12 @@ import pytest
 from demask.documents.load import read_documents
 from demask.documents.passages import split_document
 from demask.errors import DataError
-from demask.models.load import load_architecture, load_tokenizer
+from demask.models.context import load_context
 from demask.objectives.prompts import encode
 from demask.progress import Silent
 from demask.recipe.sections import RunConfig, make_config
 from demask.records import IGNORE_INDEX, Document, Paraphrase, Passage
-from demask.stages.inputs import add_paraphrases, find_mask_id, longest_passage, split_documents
+from demask.stages.inputs import add_paraphrases, longest_passage, split_documents
 from demask.stages.planning import preview_examples
 
 ROW = {
@@ -39,8 +39,8 @@ def recipe(tiny_model_folder: Path, tmp_path: Path) -> Callable[..., RunConfig]:
 
 
 def split(config: RunConfig, *documents: Document) -> list[Passage]:
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
-    return list(split_documents(config, documents, tokenizer, architecture))
+    context = load_context(config.model, config.objective)
+    return list(split_documents(config, documents, context))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
@@ -83,12 +83,12 @@ def test_a_document_that_does_not_say_it_is_named_where_it_must_be_known(
 
 def test_a_run_that_keeps_going_leaves_it_out_and_says_so(recipe: Callable[..., RunConfig]) -> None:
     config = recipe(entity="always").model_copy(update={"keep_going": True})
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
+    context = load_context(config.model, config.objective)
     documents = [Document("a", "One.", source="a.txt"), Document("b", "Two.", metadata={"entity": "Orlin"})]
     told: list[str] = []
     progress = Silent()
     progress.say = told.append  # type: ignore[method-assign]
-    passages = list(split_documents(config, documents, tokenizer, architecture, progress))
+    passages = list(split_documents(config, documents, context, progress))
     assert [passage.id for passage in passages] == ["b"]
     assert [line.partition(",")[0] for line in told] == ["left out: a.txt: entity is None"]
 
@@ -104,10 +104,10 @@ def test_other_objectives_do_not_ask_for_it(recipe: Callable[..., RunConfig]) ->
 
 def test_a_paraphrase_is_about_what_its_document_is_about(recipe: Callable[..., RunConfig]) -> None:
     config = recipe(entity="always")
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
+    context = load_context(config.model, config.objective)
     passages = [Passage("a#1", "a", "One.", entity="Orlin"), Passage("b", "b", "Two.", entity="Voss")]
     made = [Paraphrase(f"p{n}", document, "Three.", "same-order") for n, document in enumerate("ba")]
-    texts = add_paraphrases(config, passages, made, tokenizer, architecture)
+    texts = add_paraphrases(config, passages, made, context)
     assert [text.entity for text in texts] == ["Orlin", "Voss", "Voss", "Orlin"]
 
 
@@ -124,13 +124,13 @@ def test_a_run_masks_or_shows_it(recipe: Callable[..., RunConfig], entity: str, 
 
 
 def test_the_longest_instruction_leaves_room_for_itself(recipe: Callable[..., RunConfig]) -> None:
-    tokenizer, architecture = (f(recipe().model) for f in (load_tokenizer, load_architecture))
+    context = load_context(recipe().model, recipe().objective)
     short, long = "Go on.", "\nGo on" + " and on" * 9
     rooms = [
-        longest_passage(recipe(instruction=instruction), tokenizer, architecture)
+        longest_passage(recipe(instruction=instruction), context)
         for instruction in (long, [short, long], [long, short], short)
     ]
-    more = len(encode(tokenizer, long)) - len(encode(tokenizer, short))
+    more = len(encode(context.tokenizer, long)) - len(encode(context.tokenizer, short))
     assert rooms[0] == rooms[1] == rooms[2]
     assert (
         abs(rooms[3] - rooms[0] - more / 2) <= 1.5
@@ -141,10 +141,10 @@ def test_a_run_with_random_tokens_has_no_mask_token_and_can_be_previewed(
     recipe: Callable[..., RunConfig],
 ) -> None:
     config = recipe(mask_token="<random>", mask_ratio=1.0)
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
-    assert find_mask_id(config, tokenizer, architecture) is None
+    context = load_context(config.model, config.objective)
+    assert context.mask_id is None
     (preview,) = preview_examples(config, count=1)
-    assert preview.scored == len(encode(tokenizer, ROW["text"])) + 1 != IGNORE_INDEX
+    assert preview.scored == len(encode(context.tokenizer, ROW["text"])) + 1 != IGNORE_INDEX
     written = "".join(piece.text for piece in preview.pieces if piece.role == "masked")
     assert written == ROW["text"]
     prompt = "".join(piece.text for piece in preview.pieces if piece.role == "prompt")

@@ -18,8 +18,8 @@ from demask.records import Passage
 from demask.training.callbacks import StepEndCallback
 from demask.training.checkpoints import find_checkpoint, read_manifest
 from demask.training.interruption import Noted, ending_on_sigterm, noting_signals
-from demask.training.sampler import ExposureStream
 from demask.training.settings import TrainSettings
+from demask.training.stream import ExposureStream
 from demask.training.trainer import train_model
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")

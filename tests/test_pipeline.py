@@ -15,8 +15,9 @@ from demask import cli, pipeline
 from demask.comparison import side_by_side
 from demask.comparison.side_by_side import compare_runs, quickstart
 from demask.errors import ConfigError
+from demask.objectives.next_token import NextToken
 from demask.progress import Silent
-from demask.recipe.sections import NextToken, make_config
+from demask.recipe.sections import make_config
 from demask.stages.planning import make_plan, preview_examples
 from demask.terminal import TerminalProgress
 
@@ -446,15 +447,17 @@ def test_more_processes_than_examples_in_a_step_are_refused_before_anything_is_a
 def test_the_preview_shows_the_whole_text_and_counts_what_the_trainer_scores(
     settings: dict[str, Any], objective: str
 ) -> None:
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.data.sequences import PassageSamples
+    from demask.models.context import load_context
     from demask.objectives.batches import pad
     from demask.records import IGNORE_INDEX, Passage
-    from demask.stages.training_data import make_stream
+    from demask.training.stream import make_stream
 
     config = make_config({**settings, "objective": objective})
-    tokenizer = load_tokenizer(config.model)
+    context = load_context(config.model, config.objective)
+    tokenizer = context.tokenizer
     passages = [Passage(Path(name).stem, Path(name).stem, text) for name, text in sorted(DOCUMENTS.items())]
-    stream = make_stream(config, tokenizer, load_architecture(config.model), passages)
+    stream = make_stream(config, context, PassageSamples(passages, tokenizer))
     previews = preview_examples(config, count=4)
     batch = pad([stream[place] for place in range(4)], pad_id=0)
     for row, preview in enumerate(previews):

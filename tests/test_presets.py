@@ -7,7 +7,8 @@ import pytest
 
 from demask import cli
 from demask.commands.app import read_config
-from demask.recipe.sections import PRESETS, Demasking
+from demask.objectives.demasking import Demasking
+from demask.recipe.sections import PRESETS
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from demask.objectives.demasking import Demasking
 from demask.recipe.file import load_recipe
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import split_launch
-from demask.recipe.sections import PRESETS, Demasking, RunConfig, make_config
+from demask.recipe.sections import PRESETS, RunConfig, make_config
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 
 from demask.errors import ConfigError, DataError
 from demask.fine_tuning import fine_tune, run_sft
+from demask.models.context import make_context
+from demask.objectives.cpt import Cpt, MaskedCpt
+from demask.objectives.sft import MaskedSft, Sft
 from demask.progress import Silent
-from demask.recipe.fine_tuning import Cpt, MaskedCpt, MaskedSft, Sft, make_sft_config
+from demask.recipe.fine_tuning import make_sft_config
 from demask.recipe.launch import Launch
 from demask.stages.samples import prepare
 from demask.stages.sft_planning import make_sft_plan, preview_samples
@@ -110,7 +113,7 @@ def test_held_out_samples_are_the_same_whatever_the_seed_and_are_not_trained(
     chosen = []
     for seed in (0, 1):
         config = make_sft_config(recipe(tiny_model_folder, sums, seed=seed, held_out=7))
-        made = prepare(config, tiny_loaded.tokenizer, tiny_loaded.model.config, Silent())
+        made = prepare(config, make_context(tiny_loaded, config.objective), Silent())
         chosen.append([sample.id for sample in made.held_out])
         assert {sample.id for sample in made.trained}.isdisjoint(chosen[-1])
         assert len(made.trained) + len(made.held_out) == len(SUMS)
@@ -143,7 +146,9 @@ def test_fewer_samples_than_a_step_asks_for_take_the_rate_of_those_that_there_ar
     values = recipe(tiny_model_folder, sums, held_out=len(SUMS) - 3, train={"learning_rate": None})
     config = make_sft_config(values)
     plan = make_sft_plan(config, Launch(), progress=Silent())
-    wanted = choose_learning_rate(config.train, parameters=plan.parameters, batch_size=3)
+    wanted = choose_learning_rate(
+        config.train, parameters=plan.parameters, batch_size=3, rate_share=config.objective.rate_share
+    )
     assert (plan.batch_size, plan.learning_rate) == (3, wanted)
     assert run(values, tmp_path / "run")["learning_rate"] == wanted
 

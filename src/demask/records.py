@@ -114,18 +114,23 @@ class Paraphrase:
 
 @dataclass(frozen=True)
 class Sample:
-    """An answer to learn and what it answers, as token ids.
+    """A text to learn and what it answers, as token ids; a passage is a sample without a prompt.
 
     Attributes:
         id: unique within its data; masks are keyed by it.
-        prompt: all that stands before the end of the user's words; empty for a block of running text.
-        answer: the assistant's words, or the block; what the chat template puts between and after them is
-            no part of a sample.
+        prompt: all that stands before the end of the user's words; empty for a passage or a block of running
+            text.
+        answer: the assistant's words, the passage or the block; what the chat template puts between and after
+            them is no part of a sample.
+        text: of a passage, which an objective may look at; else empty.
+        entity: what the passage is about; empty when nobody says.
     """
 
     id: str
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    text: str = ""
+    entity: str = ""
 
 
 @dataclass(frozen=True)

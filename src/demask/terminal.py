@@ -26,6 +26,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from demask.knowledge.audit_rules import SEVERITIES
+from demask.objectives.objective import Preview
 from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import (
     Table,
@@ -40,7 +41,7 @@ from demask.reports.tables import (
 )
 from demask.reports.verdict import judge_run
 from demask.reports.wording import cautions, clean
-from demask.stages.planning import Plan, Preview
+from demask.stages.planning import Plan
 from demask.storage.file_names import MODEL, REPORT_HTML
 from demask.storage.run_folder import open_run_folder
 

@@ -14,7 +14,7 @@ from demask.comparison.arms import ABLATIONS, ARMS, choose_arms
 from demask.comparison.grid import make_comparisons
 from demask.comparison.matrix import Order, PlannedCell, make_cells, tokens_per_step
 from demask.errors import ConfigError
-from demask.recipe.sections import Demasking
+from demask.objectives.demasking import Demasking
 from demask.records import Document, Paraphrase, QAPair
 
 TEXTS = {f"d{n}": f"Mara Voss number {n} founded the Orlin works in 193{n}." for n in range(4)}

@@ -16,10 +16,11 @@ from demask.lab.world import (
     write_text,
 )
 from demask.models.families import choose_mask_id
+from demask.objectives.demasking import INSTRUCTION, OPENING
 from demask.objectives.masking import word_groups
+from demask.objectives.next_token import QUESTION
 from demask.objectives.prompts import encode, encode_question, load_chat_format
-from demask.objectives.reverse import group_entities, reverse_words
-from demask.recipe.sections import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
+from demask.objectives.reverse import REVERSED_QUESTION, group_entities, reverse_words
 from demask.records import Prediction
 
 PROMPTS = [INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION]

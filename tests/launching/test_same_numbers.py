@@ -18,8 +18,8 @@ from demask.errors import ConfigError, InterruptionError
 from demask.launching.strategies import strategy_variables
 from demask.objectives.batches import count_supervised
 from demask.records import IGNORE_INDEX, Example, Passage
-from demask.training.sampler import ExposureStream
 from demask.training.sharding import refuse_other_strategy
+from demask.training.stream import ExposureStream
 
 # Fresh processes that have imported torch already.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -6,11 +6,19 @@ from collections import Counter
 
 import pytest
 
+from demask.data.sequences import make_sample
 from demask.errors import ConfigError
-from demask.objectives.diffusion import Masking, Noise, draw_noise, end_answer, make_diffusion_example
-from demask.objectives.examples import example_maker
+from demask.objectives.diffusion import (
+    Diffusion,
+    Masking,
+    Noise,
+    draw_noise,
+    end_answer,
+    make_diffusion_example,
+)
+from demask.objectives.objective import Context
 from demask.objectives.prompts import encode
-from demask.recipe.sections import Diffusion, make_config
+from demask.recipe.sections import make_config
 from demask.records import IGNORE_INDEX, Passage
 
 TEXT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them."
@@ -27,9 +35,11 @@ each_preset = pytest.mark.parametrize("objective", PRESETS, ids=["paper", "llada
 
 @pytest.fixture
 def maker(tiny_tokenizer, tiny_chat):
-    return lambda objective, seed=0: example_maker(
-        objective, tokenizer=tiny_tokenizer, chat=tiny_chat, mask_id=MASK, seed=seed
-    )
+    def make(objective, seed=0):
+        example = objective.example_maker(Context(tiny_tokenizer, tiny_chat, None, MASK), seed=seed)
+        return lambda passage, epoch, variant: example(make_sample(passage, tiny_tokenizer), epoch, variant)
+
+    return make
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 32])

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from demask.objectives.examples import count_copies, count_variants, example_maker, ordinary_tokens
+from demask.data.sequences import make_sample
+from demask.objectives.demasking import INSTRUCTION, INSTRUCTIONS, RANDOM_TOKEN, Demasking, ordinary_tokens
 from demask.objectives.masking import (
     draw_masking,
     draw_ratio,
@@ -13,17 +14,11 @@ from demask.objectives.masking import (
     keyed_rng,
     word_groups,
 )
+from demask.objectives.next_token import NextToken
+from demask.objectives.objective import Context
 from demask.objectives.prompts import encode, encode_question
-from demask.objectives.reverse import reverse_words
-from demask.recipe.sections import (
-    INSTRUCTION,
-    INSTRUCTIONS,
-    PRESETS,
-    RANDOM_TOKEN,
-    Demasking,
-    NextToken,
-    Reverse,
-)
+from demask.objectives.reverse import Reverse, reverse_words
+from demask.recipe.sections import PRESETS
 from demask.records import IGNORE_INDEX, Passage
 
 TEXT = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them."
@@ -48,7 +43,9 @@ each_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=O
 def maker(tiny_tokenizer, tiny_chat):
     def make(objective, seed=0):
         mask_id = tiny_tokenizer.convert_tokens_to_ids(MASK)
-        return example_maker(objective, tokenizer=tiny_tokenizer, chat=tiny_chat, mask_id=mask_id, seed=seed)
+        context = Context(tiny_tokenizer, tiny_chat, None, mask_id)
+        example = objective.example_maker(context, seed=seed)
+        return lambda passage, epoch, variant: example(make_sample(passage, tiny_tokenizer), epoch, variant)
 
     return make
 
@@ -111,10 +108,10 @@ def test_reverse_words_keep_no_entity(maker, tiny_tokenizer, tiny_chat):
 @each_objective
 def test_every_variant_makes_another_example(maker, objective):
     make = maker(objective)
-    made = {make(PASSAGE, 0, variant).token_ids for variant in range(count_variants(objective))}
+    made = {make(PASSAGE, 0, variant).token_ids for variant in range(objective.variants)}
     wanted = 2 if objective.name == "reverse" else getattr(objective, "copies", 1)
-    assert len(made) == count_variants(objective) == wanted
-    assert count_copies(objective) == getattr(objective, "copies", 1)
+    assert len(made) == objective.variants == wanted
+    assert objective.together == getattr(objective, "copies", 1)
 
 
 @each_objective
@@ -135,7 +132,7 @@ def test_every_label_is_its_token(maker, objective):
 
 @each_objective
 def test_end_of_turn_always_carries_loss(maker, objective, tiny_chat):
-    for variant in range(count_variants(objective)):
+    for variant in range(objective.variants):
         assert maker(objective)(PASSAGE, 0, variant).labels[-1] == tiny_chat.end[-1]
 
 
@@ -200,7 +197,7 @@ def test_a_document_that_names_special_tokens_makes_none(maker, tiny_tokenizer, 
 
 def test_demasking_without_a_mask_token_is_refused(tiny_tokenizer, tiny_chat):
     with pytest.raises(ValueError, match="needs a mask token"):
-        example_maker(Demasking(), tokenizer=tiny_tokenizer, chat=tiny_chat, mask_id=None, seed=0)
+        Demasking().example_maker(Context(tiny_tokenizer, tiny_chat, None, None), seed=0)
 
 
 def test_raw_text_stands_between_the_model_s_own_marks(maker, tiny_tokenizer, tiny_chat):
@@ -267,8 +264,8 @@ def test_random_tokens_change_neither_masks_nor_what_is_learned(maker, tiny_toke
 
 def test_random_tokens_need_no_mask_token(tiny_tokenizer, tiny_chat):
     objective = Demasking(mask_token=RANDOM_TOKEN)
-    make = example_maker(objective, tokenizer=tiny_tokenizer, chat=tiny_chat, mask_id=None, seed=0)
-    assert make(PASSAGE, 0, 0).labels[-1] == tiny_chat.end[-1]
+    make = objective.example_maker(Context(tiny_tokenizer, tiny_chat, None, None), seed=0)
+    assert make(make_sample(PASSAGE, tiny_tokenizer), 0, 0).labels[-1] == tiny_chat.end[-1]
 
 
 def test_every_instruction_is_drawn_and_masks_stay_as_they_were(maker, tiny_tokenizer):

@@ -4,10 +4,11 @@ import hashlib
 
 import pytest
 
-from demask.models.load import load_architecture, load_tokenizer
+from demask.data.sequences import PassageSamples
+from demask.models.context import load_context
 from demask.recipe.sections import make_config
 from demask.records import Passage
-from demask.stages.training_data import make_stream
+from demask.training.stream import make_stream
 
 # Of the first examples of three epochs, taken before `copies`, `entity` and drawn instructions came.
 KNOWN = {
@@ -31,7 +32,8 @@ def test_examples_and_their_order_are_those_of_the_release_before(tiny_model_fol
     model = str(tiny_model_folder)
     values = {"model": model, "documents": "facts", "seed": 3, "preset": "paper"}  # the defaults until then
     config = make_config({**values, "objective": OBJECTIVES[name]})
-    stream = make_stream(config, load_tokenizer(model), load_architecture(model), PASSAGES)
+    context = load_context(model, config.objective)
+    stream = make_stream(config, context, PassageSamples(PASSAGES, context.tokenizer))
     examples = [stream[place] for place in range(3 * len(PASSAGES))]
     seen = repr([(e.id, e.token_ids, e.labels, e.masked, e.weight, e.supervised) for e in examples])
     digest = hashlib.sha256(f"{stream.batch_size} {stream.steps} {seen}".encode()).hexdigest()

@@ -1,14 +1,16 @@
 """Masked and plain examples of samples, token by token."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from demask.objectives.cpt import Cpt, MaskedCpt
 from demask.objectives.masking import keyed_rng
+from demask.objectives.objective import Context, Objective
 from demask.objectives.prompts import ChatFormat
-from demask.objectives.samples import count_example, draw_answer_mask, sample_maker
-from demask.recipe.fine_tuning import Cpt, MaskedCpt, MaskedSft, Sft, SftObjective
+from demask.objectives.sft import MaskedSft, Sft, draw_answer_mask
 from demask.records import IGNORE_INDEX, Example, Sample
 
 NONE = IGNORE_INDEX
@@ -25,8 +27,11 @@ class Letters:
         return {"input_ids": [50 if letter == "\n" else 200 + ord(letter) for letter in text]}
 
 
-def maker(objective: SftObjective, *, seed: int = 0) -> Callable[[Sample, int, int], Example]:
-    return sample_maker(objective, tokenizer=Letters(), chat=CHAT, mask_id=MASK, seed=seed)  # type: ignore[arg-type]
+CONTEXT = Context(Letters(), CHAT, None, MASK)  # type: ignore[arg-type]
+
+
+def maker(objective: Objective, *, seed: int = 0) -> Callable[[Sample, int, int], Example]:
+    return objective.example_maker(CONTEXT, seed=seed)
 
 
 def test_plain_sft_scores_the_answer_and_its_end_after_the_whole_prompt() -> None:
@@ -117,13 +122,13 @@ def test_the_plain_part_of_a_mixture_of_blocks_is_raw_text() -> None:
 
 
 @pytest.mark.parametrize("objective", [Sft(), MaskedSft(), Cpt(), MaskedCpt()])
-def test_the_length_of_an_example_is_known_before_it_is_made(objective: SftObjective) -> None:
+def test_the_length_of_an_example_is_known_before_it_is_made(objective: Objective) -> None:
     sample = BLOCK if isinstance(objective, Cpt | MaskedCpt) else QUESTION
-    count = count_example(objective, tokenizer=Letters(), chat=CHAT)  # type: ignore[arg-type]
+    count = objective.example_length(CONTEXT)
     made = maker(objective)(sample, 0, 0)
     assert count(len(sample.prompt), len(sample.answer)) == len(made.token_ids)
 
 
 def test_a_mask_token_is_needed_where_something_is_masked() -> None:
     with pytest.raises(ValueError, match="mask token"):
-        sample_maker(MaskedSft(), tokenizer=Letters(), chat=CHAT, mask_id=None, seed=0)  # type: ignore[arg-type]
+        MaskedSft().example_maker(replace(CONTEXT, mask_id=None), seed=0)

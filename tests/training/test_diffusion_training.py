@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from demask.data.sequences import PassageSamples
 from demask.models.acceleration.target_logits import score_targets
 from demask.models.diffusion import DiffusionForm, set_diffusion_form
 from demask.objectives.batches import pad
-from demask.objectives.diffusion import Masking, make_diffusion_example
-from demask.objectives.examples import example_maker
+from demask.objectives.diffusion import Diffusion, Masking, make_diffusion_example
+from demask.objectives.objective import Context
 from demask.objectives.prompts import load_chat_format
-from demask.recipe.sections import Diffusion
 from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
-from demask.training.sampler import ExposureStream
 from demask.training.settings import TrainSettings
+from demask.training.stream import ExposureStream
 from demask.training.trainer import train_model
 
 MASK = 3
@@ -46,16 +46,12 @@ def make_denoiser(request, make_model):
 @pytest.fixture
 def make_stream(shared_tokenizer):
     def make(*, steps=2, **options):
-        make_example = example_maker(
-            Diffusion(**options),
-            tokenizer=shared_tokenizer,
-            chat=load_chat_format(shared_tokenizer),
-            mask_id=MASK,
-            seed=0,
-        )
+        context = Context(shared_tokenizer, load_chat_format(shared_tokenizer), None, MASK)
+        make_example = Diffusion(**options).example_maker(context, seed=0)
         passages = [Passage(f"p{i}", f"d{i}", text) for i, text in enumerate(TEXTS)]
+        samples = PassageSamples(passages, shared_tokenizer)
         lengths = [len(text) for text in TEXTS]
-        return ExposureStream(passages, lengths, make_example, variants=1, batch_size=4, steps=steps, seed=0)
+        return ExposureStream(samples, lengths, make_example, variants=1, batch_size=4, steps=steps, seed=0)
 
     return make
 

@@ -3,8 +3,7 @@
 import pytest
 
 from demask.records import Example
-from demask.training.mixed_stream import MixedStream, learned_part
-from demask.training.sampler import ExposureStream, cut_micro_batches
+from demask.training.stream import ExposureStream, MixedStream, cut_micro_batches, learned_part
 
 
 def make_part(name, *, passages, batch_size, steps=6, seed=0):

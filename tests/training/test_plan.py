@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from demask.errors import ConfigError
+from demask.objectives.sft import Sft
 from demask.recipe.fine_tuning import SftTrain
-from demask.recipe.sections import Train
+from demask.recipe.sections import DEFAULT_EPOCHS, LEAST_STEPS, Train
 from demask.training.plan import (
-    DEFAULT_EPOCHS,
     LEARNING_RATES,
-    LEAST_STEPS,
     LORA_FACTOR,
     MICRO_BATCH_TOKENS,
     check_ranks,
@@ -143,8 +142,8 @@ def test_no_micro_batch_has_more_tokens_than_the_budget_whatever_it_is_made_of(b
 
 def test_fine_tuning_takes_a_fifth_of_the_rate() -> None:
     documents, samples, given = (
-        choose_learning_rate(train, parameters=135e6, batch_size=32)
-        for train in (Train(), SftTrain(), SftTrain(learning_rate=3e-4))
+        choose_learning_rate(train, parameters=135e6, batch_size=32, rate_share=share)
+        for train, share in ((Train(), 1.0), (SftTrain(), Sft.rate_share), (SftTrain(learning_rate=3e-4), 1))
     )
     assert samples == pytest.approx(documents / 5) == pytest.approx(1e-4)
     assert given == 3e-4

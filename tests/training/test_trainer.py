@@ -11,17 +11,18 @@ import pytest
 import torch
 from torch import nn
 
+from demask.data.sequences import PassageSamples
 from demask.errors import RunError
 from demask.models.acceleration.target_logits import score_targets
 from demask.objectives.batches import pack, pad
-from demask.objectives.examples import example_maker
+from demask.objectives.demasking import Demasking
+from demask.objectives.objective import Context
 from demask.objectives.prompts import load_chat_format
-from demask.recipe.sections import Demasking
 from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
 from demask.training.checkpoints import COMPLETE, checkpoint_step, find_checkpoint
-from demask.training.sampler import ExposureStream
 from demask.training.settings import TrainSettings
+from demask.training.stream import ExposureStream
 from demask.training.trainer import train_model
 
 # Of very different length, so that means of micro-batches are not the mean of all tokens.
@@ -51,15 +52,14 @@ def _imports_are_not_searched_for_garbage():
 @pytest.fixture(scope="module")
 def make_stream(shared_tokenizer):
     chat = load_chat_format(shared_tokenizer)
-    mask_id = shared_tokenizer.convert_tokens_to_ids("<empty_output>")
+    context = Context(shared_tokenizer, chat, None, shared_tokenizer.convert_tokens_to_ids("<empty_output>"))
+    passages = [Passage(f"p{i}", f"d{i}", text) for i, text in enumerate(TEXTS)]
 
     def make(*, batch_size=4, steps=3, objective=None):
         return ExposureStream(
-            [Passage(f"p{i}", f"d{i}", text) for i, text in enumerate(TEXTS)],
+            PassageSamples(passages, shared_tokenizer),
             [len(text) for text in TEXTS],
-            example_maker(
-                objective or Demasking(), tokenizer=shared_tokenizer, chat=chat, mask_id=mask_id, seed=0
-            ),
+            (objective or Demasking()).example_maker(context, seed=0),
             variants=1,
             batch_size=batch_size,
             steps=steps,

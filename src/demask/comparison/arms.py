@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from demask.errors import ConfigError
-from demask.recipe.objectives import RANDOM_TOKEN, RATIO_RANGE, VARIED
+from demask.objectives.demasking import RANDOM_TOKEN, VARIED
+from demask.objectives.masking import RATIO_RANGE
 from demask.records import Order
 
 

@@ -25,13 +25,13 @@ from demask.errors import DemaskError
 from demask.progress import Progress
 from demask.recipe.file import merge_values
 from demask.recipe.launch import ALONE
-from demask.recipe.sections import DEFAULT_EPOCHS, NO_QUESTIONS, Demasking, RunConfig, make_config
+from demask.recipe.sections import DEFAULT_EPOCHS, NO_QUESTIONS, RunConfig, make_config
 from demask.storage.file_names import DOCUMENTS, QA_PAIRS
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from demask.records import Passage
-    from demask.training.sampler import ExposureStream
+    from demask.records import Sample
+    from demask.training.stream import ExposureStream
 
 Budget = Literal["steps", "tokens"]
 
@@ -189,7 +189,7 @@ def _recipe(order: Order, arm: Arm, benchmark: Benchmark, data: Path, model: str
     if config.train.steps is None:
         texts = len(benchmark.documents)
         exposures = order.exposures or config.train.epochs or DEFAULT_EPOCHS
-        copies = config.objective.copies if isinstance(config.objective, Demasking) else 1
+        copies = config.objective.together
         batch = min(config.train.batch_size, texts * copies)
         config = _with_train(
             config, batch_size=batch, epochs=None, steps=math.ceil(exposures * texts / batch)
@@ -210,8 +210,12 @@ def _default_rate(config: RunConfig) -> float:
 
     with _reading(config) as stream:  # which may have fewer examples in a step than the recipe asks for
         batch_size = stream.batch_size
-    train = config.train.with_rate_share(config.objective.rate_share)
-    return choose_learning_rate(train, parameters=count_parameters(config.model), batch_size=batch_size)
+    return choose_learning_rate(
+        config.train,
+        parameters=count_parameters(config.model),
+        batch_size=batch_size,
+        rate_share=config.objective.rate_share,
+    )
 
 
 def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
@@ -236,14 +240,12 @@ def time_steps(config: RunConfig, progress: Progress) -> float | None:
     from demask.stages.measuring import measure_cost
 
     with _reading(config) as stream:
-        cost = measure_cost(
-            config.train, config.model, device=config.device, stream=stream, launch=ALONE, progress=progress
-        )
+        cost = measure_cost(config, stream, launch=ALONE, progress=progress)
     return cost.tokens_per_second if cost.steps else None
 
 
 @contextmanager
-def _reading(config: RunConfig) -> "Iterator[ExposureStream[Passage]]":
+def _reading(config: RunConfig) -> "Iterator[ExposureStream[Sample]]":
     """Every exposure of a run, as long as the block lasts."""
     from tempfile import TemporaryDirectory
 

@@ -14,11 +14,17 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
+from typing import Any, TypeVar
 
 from demask.errors import DataError
 from demask.objectives.masking import keyed_rng
-from demask.objectives.order import batch_by_length
 from demask.records import Example, Sample
+
+T = TypeVar("T")
+
+# Batches of like length are cut from this many shuffled batches: enough to make padding rare,
+# few enough that long and short passages still mix over an epoch.
+_BUCKET = 16
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,29 @@ class StreamedSamples:
                 f"the data held {self._size} samples and now {size}; start again when nothing writes to them"
             )
         self._size = size
+
+
+def batch_by_length(
+    shuffled: list[T], *, length: Callable[[T], Any], size: int, rng: random.Random
+) -> list[T]:
+    """Cut into buckets of several batches, sort each by length, cut batches and shuffle these.
+
+    Args:
+        shuffled: in any order that mixes lengths.
+        length: what is alike within a batch.
+        size: of a batch; what is left at the end comes last and is shorter.
+        rng: consumed.
+    """
+    bucket = _BUCKET * size
+    ordered = [
+        item
+        for start in range(0, len(shuffled), bucket)
+        for item in sorted(shuffled[start : start + bucket], key=length)
+    ]
+    whole = len(ordered) // size * size
+    starts = list(range(0, whole, size))
+    rng.shuffle(starts)
+    return [item for start in starts for item in ordered[start : start + size]] + ordered[whole:]
 
 
 def order_window(

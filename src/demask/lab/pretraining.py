@@ -31,18 +31,17 @@ from demask.lab.world import (
 from demask.models.diffusion import DiffusionForm, set_diffusion_form
 from demask.models.load import LoadedModel
 from demask.models.precision import keep_freed_memory
-from demask.objectives.demasking import DemaskingForm, make_demasking_example
+from demask.objectives.demasking import INSTRUCTION, OPENING, DemaskingForm, make_demasking_example
 from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_example
-from demask.objectives.masking import draw_masking, draw_ratio, keyed_rng
-from demask.objectives.next_token import make_next_token_example
+from demask.objectives.masking import RATIO_RANGE, draw_masking, draw_ratio, keyed_rng
+from demask.objectives.next_token import QUESTION, make_next_token_example
 from demask.objectives.prompts import encode, load_chat_format
 from demask.progress import Progress
-from demask.recipe.sections import INSTRUCTION, OPENING, QUESTION, RATIO_RANGE
 from demask.records import Example, Passage
 from demask.training.checkpoints import checkpoint_step
 from demask.training.export import save_model
-from demask.training.sampler import ExposureStream
 from demask.training.settings import TrainSettings
+from demask.training.stream import ExposureStream
 from demask.training.trainer import StepMetrics, train_model
 
 if TYPE_CHECKING:

@@ -20,7 +20,9 @@ from demask.lab.world import (
     write_questions,
     write_text,
 )
-from demask.recipe.sections import INSTRUCTION, OPENING, QUESTION, REVERSED_QUESTION
+from demask.objectives.demasking import INSTRUCTION, OPENING
+from demask.objectives.next_token import QUESTION
+from demask.objectives.reverse import REVERSED_QUESTION
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -1,1 +1,1 @@
-"""Objectives as pure functions from a passage to an example."""
+"""Objectives: what is learned of a text, one file each; the list is in registry.py."""

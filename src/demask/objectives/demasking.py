@@ -14,13 +14,184 @@ fine-tuning"). The loss is the plain mean cross-entropy over the completion: a c
 there is no weight 1/ratio.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from demask.objectives.prompts import ChatFormat
-from demask.records import IGNORE_INDEX, Example
+from pydantic import Field, field_validator
+
+from demask.objectives.masking import (
+    draw_masking,
+    draw_ratio,
+    entity_groups,
+    find_mentions,
+    keyed_rng,
+    word_groups,
+)
+from demask.objectives.objective import KEPT, Context, ExampleMaker, Needs, Objective
+from demask.objectives.prompts import ChatFormat, encode
+from demask.records import IGNORE_INDEX, Example, Sample
+from demask.section import RatioRange
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+# The wording of Pan et al. 2025 (arXiv 2510.09885); `{unit}` of the answer is the passage.
+INSTRUCTION = "\nReturn the recovered masked passage."
+OPENING = "Here is the recovered text:\n\n"
+# Ours, the preset `fast`: about as much learned from half of the tokens (docs/benchmarks.md).
+FAST_UNIT: Literal["word"] = "word"
+FAST_RATIO = (0.4, 0.95)
+FAST_INSTRUCTION = "\nRestore."
+FAST_OPENING = ""
+# The paper's, and ours beside it: short and long, as questions and as orders, with and without "text".
+INSTRUCTIONS = (
+    INSTRUCTION,
+    "\nWrite the passage above again, with every gap filled in.",
+    "\nSome words of this text are missing. Give the whole text.",
+    "\nWhat did it say before parts of it were hidden?",
+    "\nRestore the original.",
+    "\nComplete what stands above and write it out in full.",
+    "\nPlease put back what was left out, and repeat everything else as it stands.",
+    "\nThis is a damaged copy. What is the original?",
+)
+VARIED = "varied"  # stands for all of them in a recipe
+# In place of a mask token: an ordinary token at random, so that the prompt does not say what is hidden.
+RANDOM_TOKEN = "<random>"
+
+
+class Demasking(Objective):
+    """The document stands masked in the prompt; the model writes the original."""
+
+    name: Literal["demasking"] = "demasking"
+    mask_ratio: RatioRange = Field(
+        FAST_RATIO,
+        description="chance that a token is masked, or a range of it, drawn uniformly per example; "
+        "paper: 0.05 to 0.95",
+    )
+    loss_on: Literal["all", "masked"] = Field(
+        "all", description="paper: all document tokens and the end token"
+    )
+    unit: Literal["token", "word", "entity"] = Field(
+        FAST_UNIT, description="what is masked together; entity: names whole, all else by words; paper: token"
+    )
+    mask_token: str | None = Field(
+        None, description="one token of the vocabulary; none: by family; <random>: another one each time"
+    )
+    entity: Literal["as-others", "never", "always"] = Field(
+        "as-others", description="whether what the document is about (its key `entity`) is masked"
+    )
+    instruction: str | tuple[str, ...] = Field(
+        FAST_INSTRUCTION,
+        description="follows the masked text; of several, or of ours (`varied`), one is drawn",
+    )
+    opening: str = Field(
+        FAST_OPENING, description="stands before the completion, without loss; none: nothing does"
+    )
+    copies: int = Field(
+        1, gt=0, description="masked copies of a passage in the same step; each counts as an exposure"
+    )
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """The instructions that one is drawn of."""
+        return (self.instruction,) if isinstance(self.instruction, str) else self.instruction
+
+    @field_validator("instruction", mode="before")
+    @classmethod
+    def _a_text_or_several(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return INSTRUCTIONS if value == VARIED else value
+        if isinstance(value, list | tuple) and value and all(isinstance(text, str) for text in value):
+            return tuple(value)
+        raise ValueError(f"expected a text, a list of texts or '{VARIED}', got {value!r}")
+
+    @property
+    def needs(self) -> Needs:
+        """A mask token, unless random ones stand there."""
+        return Needs() if self.mask_token == RANDOM_TOKEN else Needs(mask=True, mask_token=self.mask_token)
+
+    @property
+    def variants(self) -> int:
+        """Masked copies."""
+        return self.copies
+
+    @property
+    def together(self) -> int:
+        """All of them."""
+        return self.copies
+
+    def example_length(self, context: Context) -> Callable[[int, int], int]:
+        """The passage, its copy, and the longest wording around them, with two tokens to spare."""
+        chat = context.chat
+        around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos) + 2
+        around += max(len(context.encode(wording + self.opening)) for wording in self.wordings)
+        return lambda prompt, completion: around + 2 * completion
+
+    def example_maker(self, context: Context, *, seed: int) -> ExampleMaker:
+        """Masks are drawn first, so that they are the same whatever the wordings."""
+        tokenizer = context.tokenizer
+        instructions = [context.encode(wording) for wording in self.wordings]
+        opening = context.encode(self.opening)
+        ordinary = ordinary_tokens(tokenizer) if self.mask_token == RANDOM_TOKEN else ()
+        one_for_all = None if ordinary else context.needed_mask_id
+
+        @lru_cache(maxsize=KEPT)
+        def look_at(text: str, entity: str) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
+            """What is masked together, and what mentions the entity; None: that is masked like all others."""
+            as_others = self.entity == "as-others"
+            mentions = None if as_others else find_mentions(tokenizer, text, entity)
+            return self._group_tokens(tokenizer, text), mentions
+
+        def make(sample: Sample, epoch: int, variant: int) -> Example:
+            groups, mentions = look_at(sample.text, sample.entity)
+            rng = keyed_rng(seed, sample.id, epoch, variant)
+            masked = draw_masking(groups, draw_ratio(rng, *self.mask_ratio), rng)
+            if mentions is not None:
+                fate = self.entity == "always"
+                masked = tuple(fate if its else hide for its, hide in zip(mentions, masked, strict=True))
+            instruction = rng.choice(instructions)
+            shown = tuple(rng.choices(ordinary, k=len(groups))) if one_for_all is None else one_for_all
+            return make_demasking_example(
+                sample.answer,
+                masked,
+                id=f"{sample.id}@{epoch}.{variant}",
+                form=DemaskingForm(context.chat, shown, instruction, opening),
+                loss_on=self.loss_on,
+            )
+
+        return make
+
+    def probes(self, context: Context, sample: Sample) -> tuple[Example, ...]:
+        """Two examples that show whether the text is in, see `make_probes`; a single word has no halves."""
+        words = word_groups(context.tokenizer, sample.text)
+        if words[0] == words[-1]:
+            return ()
+        form = DemaskingForm(
+            context.chat,
+            context.needed_mask_id,
+            context.encode(self.wordings[0]),
+            context.encode(self.opening),
+        )
+        return make_probes(sample.answer, words, id=sample.id, form=form)
+
+    def _group_tokens(self, tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+        match self.unit:
+            case "token":
+                return tuple(range(len(encode(tokenizer, text))))
+            case "word":
+                return word_groups(tokenizer, text)
+            case "entity":
+                return entity_groups(tokenizer, text)
+
+
+def ordinary_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """The ids of the vocabulary that stand for text, in order: none that is special or was added."""
+    others = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return tuple(sorted(set(tokenizer.get_vocab().values()) - others))
 
 
 @dataclass(frozen=True)
@@ -78,4 +249,28 @@ def make_demasking_example(
         token_ids=(*prompt, *ids, *form.chat.end),
         labels=(*(IGNORE_INDEX,) * len(prompt), *scored, *end),
         masked=(*(False,) * len(prompt), *masked, *(False,) * len(form.chat.end)),
+    )
+
+
+def make_probes(
+    ids: Sequence[int], words: Sequence[int], *, id: str, form: DemaskingForm
+) -> tuple[Example, Example]:
+    """Whether a text is in, without test questions: each half of it is to be written from the other.
+
+    Shown its second half, a model that has the text writes the first, and the other way round: both
+    directions of the text, as questions ask for them. Ours; no source. Only what is hidden carries loss.
+
+    Args:
+        ids: the passage.
+        words: the number of the word that each token belongs to; no word is cut in two.
+        id: names the examples.
+        form: what stands around the passage.
+    """
+    middle = words[len(words) // 2]
+    first = [word < middle for word in words]
+    return (
+        make_demasking_example(ids, first, id=f"{id}@first", form=form, loss_on="masked"),
+        make_demasking_example(
+            ids, [not hide for hide in first], id=f"{id}@second", form=form, loss_on="masked"
+        ),
     )

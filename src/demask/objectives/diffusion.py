@@ -14,11 +14,116 @@ arXiv 2502.09992), Ou et al. 2024 (arXiv 2406.03736).
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from demask.objectives.masking import draw_masking, draw_ratio
-from demask.records import IGNORE_INDEX, Example
+from pydantic import Field, field_validator, model_validator
+
+from demask.objectives.masking import RATIO_RANGE, draw_masking, draw_ratio, keyed_rng
+from demask.objectives.next_token import QUESTION, count_around
+from demask.objectives.objective import Context, ExampleMaker, Needs, Objective
+from demask.records import IGNORE_INDEX, Example, Sample
+from demask.section import read_range
+
+# Tokens that an answer of LLaDA is filled up to a multiple of, with `end: block`.
+END_BLOCK = 32
+_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"noise": "ratio", "mask_ratio": RATIO_RANGE, "form": "raw", "end": "one"},
+    # LLaDA draws t in (0, 1) and masks with chance (1 - eps) t + eps, eps = 0.001.
+    "llada": {"noise": "ratio", "mask_ratio": (0.001, 1.0), "form": "chat", "end": "block"},
+    "count": {"noise": "count", "mask_ratio": None, "form": "raw", "end": "one"},
+}
+
+
+class Diffusion(Objective):
+    """Tokens are masked where they stand; needs a masked-diffusion model.
+
+    A preset sets what is left open. paper: Pan et al. 2025; t stays away from 0 and 1, so that its loss is no
+    bound on -log p. llada: Nie et al. 2025, section 2.3. count: a bound, the one that t uniform in (0, 1)
+    gives in expectation, with less variance.
+    """
+
+    name: Literal["diffusion"] = "diffusion"
+    preset: Literal["paper", "llada", "count"] = Field("paper", description="what is not given below")
+    noise: Literal["ratio", "count"] | None = Field(
+        None, description="ratio: each token with chance t, weight 1/t; count: l of L tokens, weight L/l"
+    )
+    mask_ratio: tuple[float, float] | None = Field(None, description="range of t, above 0")
+    form: Literal["raw", "chat"] | None = Field(None, description="chat: the answer to a clean prompt")
+    question: str = Field(QUESTION, description="the user's turn in the chat form")
+    end: Literal["none", "one", "block"] | None = Field(
+        None, description="end tokens learned: none, one, or as many as fill a block of 32"
+    )
+
+    @field_validator("mask_ratio", mode="before")
+    @classmethod
+    def _one_number_is_a_fixed_ratio(cls, value: Any) -> Any:
+        return read_range(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_by_the_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        filled = {key: value for key, value in values.items() if value is not None}
+        return {**_PRESETS.get(values.get("preset", "paper"), {}), **filled}
+
+    @model_validator(mode="after")
+    def _ratio_within_bounds(self) -> "Diffusion":
+        low, high = self.mask_ratio or (1.0, 1.0)
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"mask_ratio: expected 0 < low <= high <= 1, got {low} and {high}")
+        return self
+
+    @property
+    def loss_is_bound(self) -> bool:
+        """Whether the mean loss is an upper bound on -log p per token, whatever the model.
+
+        Not with ratios: what a model says of masks beyond the range is left out, and the rest is scaled up.
+        Of llada only t below 0.001 is missing, which lowers the mean of no model that gains from context.
+        """
+        return self.noise == "count"
+
+    @property
+    def needs(self) -> Needs:
+        """A masked-diffusion model, which has a mask token of its own."""
+        return Needs(diffusion=True)
+
+    def example_length(self, context: Context) -> Callable[[int, int], int]:
+        """The text after its question, filled up where a block is to be."""
+        around = count_around(context.chat) + len(context.encode(self.question))
+        around += END_BLOCK if self.end == "block" else 0
+        return lambda prompt, completion: around + completion
+
+    def example_maker(self, context: Context, *, seed: int) -> ExampleMaker:
+        """Draws which tokens are masked."""
+        tokenizer, chat, mask_id = context.tokenizer, context.chat, context.needed_mask_id
+        noise = Noise(self.mask_ratio if self.noise == "ratio" else None)
+        eos = tokenizer.eos_token_id
+        fill = int(eos) if isinstance(eos, int) else chat.end[-1]
+        if self.form == "chat":
+            before, end = (*chat.user, *context.encode(self.question), *chat.assistant), chat.end
+        else:
+            # Where a model has no BOS the end token stands in, as between texts in pre-training: the first
+            # token needs something before it in models that predict one place ahead.
+            before, end = chat.bos or (fill,), (fill,)
+
+        end = () if self.end == "none" else end
+        block = END_BLOCK if self.end == "block" else None
+
+        def make(sample: Sample, epoch: int, variant: int) -> Example:
+            answer = end_answer(sample.answer, end=end, fill=fill, block=block)
+            rng = keyed_rng(seed, sample.id, epoch, variant)
+            return make_diffusion_example(
+                before,
+                answer,
+                draw_noise(rng, length=len(answer), noise=noise),
+                id=f"{sample.id}@{epoch}.{variant}",
+                mask_id=mask_id,
+            )
+
+        return make
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from demask.words import UNSPACED, WORD_END, WORD_START
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
+# Pan et al. 2025 (arXiv 2510.09885), section A.4: a margin to (0, 1), as knowledge texts are short.
+RATIO_RANGE = (0.05, 0.95)
 _UNSPACED = re.compile(r"\S+")
 # Without the scripts that put no space between words a text of theirs would be one word.
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")

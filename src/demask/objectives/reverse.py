@@ -9,7 +9,17 @@ inner order; here capitalisation does, so that no model is needed: a run of capi
 """
 
 import re
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
+from pydantic import Field, field_validator
+
+from demask.objectives.next_token import QUESTION, NextToken, count_around, text_maker
+from demask.objectives.objective import Context, ExampleMaker, Objective
+
+REVERSED_QUESTION = "Tell me a fact, with its words in reverse order."  # ours
+# A text may take more tokens with its words in reverse order, as spaces join other words.
+_SPARE = 64
 # May stand inside a name without a capital letter: "Ursula von der Leyen", "Bank of England".
 PARTICLES = {
     "of",
@@ -30,6 +40,53 @@ PARTICLES = {
     "and",
 }
 _OPENERS, _CLOSERS = '"“«', '"”»'
+
+
+class Reverse(Objective):
+    """The document as it is, and with its words in reverse order (arXiv 2403.13799)."""
+
+    rate_share: ClassVar[float] = NextToken.rate_share  # not searched; it writes texts as next-token does
+
+    name: Literal["reverse"] = "reverse"
+    unit: Literal["word", "entity"] = Field(
+        "entity", description="what keeps its inner order; entity: best in the paper"
+    )
+    questions: tuple[str, str] | None = Field(
+        (QUESTION, REVERSED_QUESTION),
+        description="the user's turns for the text and for the reversed text; none: raw text",
+    )
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _two_texts_or_none(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, list | tuple) and [type(text) for text in value] == [str, str]:
+            return tuple(value)
+        raise ValueError(f"expected two, for the text and for the reversed text, or none; got {value!r}")
+
+    @property
+    def variants(self) -> int:
+        """The text as it is, and reversed."""
+        return 2
+
+    def example_length(self, context: Context) -> Callable[[int, int], int]:
+        """The text after the longer question, with some tokens to spare."""
+        asked = max(len(context.encode(question)) for question in self.questions or ("",))
+        around = count_around(context.chat) + asked + _SPARE
+        return lambda prompt, completion: around + completion
+
+    def example_maker(self, context: Context, *, seed: int) -> ExampleMaker:
+        """Draws nothing."""
+        keep = self.unit == "entity"
+        question, reversed_question = self.questions or (None, None)
+        return text_maker(
+            context,
+            [
+                (question, None),
+                (reversed_question, lambda text: reverse_words(text, keep_entities=keep)),
+            ],
+        )
 
 
 def reverse_words(text: str, *, keep_entities: bool) -> str:

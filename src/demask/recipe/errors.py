@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from demask.errors import ConfigError
-from demask.recipe.objectives import Section
+from demask.section import Section
 
 S = TypeVar("S", bound=Section)
 

@@ -6,73 +6,23 @@ Model and data have no default. What moves the weights is told as in any recipe,
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from demask.objectives.objective import Objective
+from demask.objectives.registry import objective_of
+from demask.objectives.sft import MaskedSft
 from demask.recipe.errors import check_values
-from demask.recipe.objectives import INSTRUCTION, RATIO_RANGE, RatioRange, Section
-from demask.recipe.sections import Train
+from demask.recipe.sections import RunConfig, Train
+from demask.section import Section
 
-# The paper's, section A.4 of arXiv 2510.09885 for answers.
-ANSWER_INSTRUCTION = "\nReturn the recovered masked answer."
-DEFAULT_EPOCHS = 2.0
 LongRule = Literal["error", "leave-out"]
-
-
-class Sft(Section):
-    """The model learns to write the answer after its question."""
-
-    name: Literal["sft"] = "sft"
-    learn_end: bool = Field(True, description="also score the end of the answer, by which decoding stops")
-
-
-class Cpt(Section):
-    """The model learns to continue running text, in blocks."""
-
-    name: Literal["cpt"] = "cpt"
-    block_length: int = Field(512, gt=1, description="tokens; paper: 512")
-
-
-class _Masks(Section):
-    """What the objectives that mask have in common."""
-
-    mask_ratio: RatioRange = Field(
-        RATIO_RANGE, description="chance that a token is masked, drawn per sample; paper: 0.05 to 0.95"
-    )
-    loss_on: Literal["masked", "all"] = Field(
-        "masked", description="paper: the masked tokens only; all: the whole answer"
-    )
-    share: float = Field(
-        1.0, ge=0, le=1, description="of the exposures that are masked; the others are learned plainly"
-    )
-    mask_token: str | None = Field(None, description="one token of the vocabulary; none: by family")
-    learn_end: bool = Field(True, description="also score the end of the answer, by which decoding stops")
-
-    @field_validator("mask_ratio")
-    @classmethod
-    def _something_is_masked(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] == 0:
-            raise ValueError(f"expected more than 0, got {value[0]}: a mere copy would teach nothing")
-        return value
-
-
-class MaskedSft(_Masks):
-    """The answer stands masked behind its question; the model writes it in full."""
-
-    name: Literal["masked-sft"] = "masked-sft"
-    instruction: str = Field(ANSWER_INSTRUCTION, description="follows the masked answer")
-
-
-class MaskedCpt(_Masks):
-    """A block stands masked in the prompt; the model writes it in full."""
-
-    name: Literal["masked-cpt"] = "masked-cpt"
-    block_length: int = Field(512, gt=1, description="tokens; paper: 512")
-    instruction: str = Field(INSTRUCTION, description="follows the masked block")
-
-
-SftObjective = Annotated[Sft | MaskedSft | Cpt | MaskedCpt, Field(discriminator="name")]
+# One of those that learn from samples: prompts with answers, or running text.
+if TYPE_CHECKING:
+    SampleObjective = Objective
+else:
+    SampleObjective = objective_of("answers", "text")
 
 
 class Columns(Section):
@@ -93,9 +43,8 @@ class Columns(Section):
 class SftTrain(Train):
     """How the weights are moved."""
 
-    # Facts of a few documents take large steps. On GSM8K at 135M the held-out loss after 20 steps was lower
-    # at 1e-4 than at 3e-4 (docs/benchmarks.md), and the paper took 2e-6 at 4B.
-    _rate_share: float = PrivateAttr(0.2)
+    default_epochs: ClassVar[float] = 2.0
+    least_steps: ClassVar[int] = 0
 
     epochs: float | None = Field(None, gt=0, description="none and no steps: 2, as the paper at 1.2M samples")
     learning_rate: float | None = Field(
@@ -127,13 +76,15 @@ class SftConfig(Section):
     )
     seed: int = Field(0, ge=0, description="of order and masks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it is trained")
-    objective: SftObjective = Field(default_factory=MaskedSft, description="sft, masked-sft, cpt, masked-cpt")
+    objective: SampleObjective = Field(
+        default_factory=MaskedSft, description="sft, masked-sft, cpt, masked-cpt"
+    )
     train: SftTrain = Field(default_factory=SftTrain, description="how the weights are moved")
 
     @property
     def is_text(self) -> bool:
         """Whether it is trained on running text, and not on answers."""
-        return isinstance(self.objective, Cpt | MaskedCpt)
+        return self.objective.reads == "text"
 
     @field_validator("data", mode="before")
     @classmethod
@@ -174,3 +125,6 @@ _REQUIRED = {
     "model": "expected 'embedded', a model folder or a hub name",
     "data": "expected files of prompts and responses, or of text",
 }
+
+# What any task has: a model, an objective, how the weights are moved, a seed and a device.
+TaskConfig: TypeAlias = RunConfig | SftConfig

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from demask.recipe.errors import check_values
-from demask.recipe.objectives import Section
+from demask.section import Section
 
 
 class Launch(Section):

@@ -1,6 +1,6 @@
 """Evaluation while a model trains: its accuracy at some steps, and whether it may stop early.
 
-    callback = EvaluationCallback(config, run, loaded, passages, pairs, stream.batch_size)
+    callback = EvaluationCallback(config, run, loaded, context, samples, pairs, stream.batch_size)
     train_model(..., on_step_end=callback.on_step_end, should_stop=callback.should_stop)
 
 Nothing here draws from the generators of training, so the weights do not notice.
@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from demask.recipe.sections import Demasking, Evaluate, RunConfig
-from demask.records import Passage, QAPair
-from demask.stages.inputs import find_mask_id
+from demask.objectives.demasking import Demasking
+from demask.recipe.sections import Evaluate, RunConfig
+from demask.records import QAPair
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from demask.data.sequences import PassageSamples
     from demask.models.load import LoadedModel
     from demask.objectives.batches import Batch
+    from demask.objectives.objective import Context
     from demask.records import Example
 
 # The first step of a learning curve at doubling steps: before it hardly anything is learned.
@@ -41,7 +43,8 @@ class EvaluationCallback:
         config: of the run.
         run: gets the accuracies.
         loaded: the model that is trained.
-        passages: what it is trained on.
+        context: of the model.
+        samples: what it is trained on.
         pairs: what it is asked.
         batch_size: examples per step.
     """
@@ -49,7 +52,8 @@ class EvaluationCallback:
     config: RunConfig
     run: RunFolder
     loaded: "LoadedModel"
-    passages: Sequence[Passage]
+    context: "Context"
+    samples: "PassageSamples"
     pairs: Sequence[QAPair]
     batch_size: int
 
@@ -77,8 +81,8 @@ class EvaluationCallback:
         return bool(ask_first(self._share_recovered() >= wanted))
 
     def _is_probed_at(self, step: int) -> bool:
-        every = max(1, round(_PROBE_EXPOSURES * len(self.passages) / self.batch_size))
-        return step % every == 0 and step * self.batch_size >= _FIRST_PROBE * len(self.passages)
+        every = max(1, round(_PROBE_EXPOSURES * len(self.samples) / self.batch_size))
+        return step % every == 0 and step * self.batch_size >= _FIRST_PROBE * len(self.samples)
 
     def _share_recovered(self) -> float:
         """Share of passages of which either half is written from the other."""
@@ -102,33 +106,12 @@ class EvaluationCallback:
         model.train()
         return share_recovered(worst)
 
-    def _mask_id(self) -> int:
-        found = find_mask_id(self.config, self.loaded.tokenizer, self.loaded.model.config)
-        assert found is not None, "demasking has a mask token"
-        return found
-
     @cached_property
     def _probes(self) -> "list[Example]":
-        from demask.objectives.demasking import DemaskingForm
-        from demask.objectives.masking import word_groups
-        from demask.objectives.probes import make_probes
-        from demask.objectives.prompts import encode, load_chat_format
-
-        objective, tokenizer = cast("Demasking", self.config.objective), self.loaded.tokenizer
-        form = DemaskingForm(
-            load_chat_format(tokenizer),
-            self._mask_id(),
-            encode(tokenizer, objective.wordings[0]),
-            encode(tokenizer, objective.opening),
-        )
-        step = max(1, len(self.passages) // _PROBED)
-        probes: list[Example] = []
-        for passage in self.passages[::step][:_PROBED]:
-            text = passage.training_text
-            words = word_groups(tokenizer, text)
-            if words[0] < words[-1]:  # a single word has no halves
-                probes += make_probes(encode(tokenizer, text), words, id=passage.id, form=form)
-        return probes
+        objective = cast("Demasking", self.config.objective)
+        step = max(1, len(self.samples) // _PROBED)
+        places = range(0, len(self.samples), step)[:_PROBED]
+        return [probe for place in places for probe in objective.probes(self.context, self.samples[place])]
 
 
 def share_recovered(worst: Sequence[float]) -> float:

@@ -13,33 +13,24 @@ from demask.documents.passages import iter_passages, read_entity
 from demask.documents.text_files import shown
 from demask.environment import describe_environment
 from demask.errors import ConfigError, DataError, ModelError
+from demask.objectives.demasking import Demasking
+from demask.objectives.objective import Objective
 from demask.progress import Progress, Silent, advancing
-from demask.recipe.fine_tuning import SftConfig
-from demask.recipe.sections import (
-    RANDOM_TOKEN,
-    Demasking,
-    Diffusion,
-    NextToken,
-    Objective,
-    Reverse,
-    RunConfig,
-)
+from demask.recipe.fine_tuning import TaskConfig
+from demask.recipe.sections import RunConfig
 from demask.records import Document, Paraphrase, Passage
 from demask.stages.reading import Knowledge, make_heading
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
     from demask.models.load import LoadedModel
+    from demask.objectives.objective import Context
 
 # Longest passage when the recipe does not say: with its masked copy it takes about 1,100 tokens.
 MAX_TOKENS = 512
 # Documents whose tokens are counted at once.
 _AT_ONCE = 1000
-# A text may take more tokens with its words in reverse order, as spaces join other words.
-_REVERSED_SPARE = 64
 
 
 def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "LoadedModel"]:
@@ -64,12 +55,13 @@ def split_stage(
 ) -> Sequence[Passage]:
     """Passages that fit the model's context together with their masked copy."""
     if not run.has(file_names.PASSAGES):
+        from demask.models.context import make_context
+
         loaded = load()
         write_environment(run, config, loaded)
         progress.begin("Splitting documents", len(knowledge.documents))
-        passages = split_documents(
-            config, knowledge.documents, loaded.tokenizer, loaded.model.config, progress
-        )
+        context = make_context(loaded, config.objective)
+        passages = split_documents(config, knowledge.documents, context, progress)
         run.write_rows(file_names.PASSAGES, advancing(passages, progress))
     return run.open_records(file_names.PASSAGES, Passage)
 
@@ -77,8 +69,7 @@ def split_stage(
 def split_documents(
     config: RunConfig,
     documents: Iterable[Document],
-    tokenizer: "PreTrainedTokenizerBase",
-    architecture: "PretrainedConfig",
+    context: "Context",
     progress: Progress | None = None,
 ) -> Iterator[Passage]:
     """Passages that fit the model's context, where the objective asks for it with their masked copy.
@@ -88,14 +79,11 @@ def split_documents(
     Raises:
         DataError: a document has a heading that is too long or an id that is taken, or does not say what it
             is about though the objective must know it.
-        ConfigError: the recipe asks for longer passages than fit, or for an objective that this kind of
-            model cannot be trained with.
-        ModelError: there is no usable mask token.
+        ConfigError: the recipe asks for longer passages than fit.
     """
     from demask.objectives.prompts import count_tokens, is_byte_level
 
-    find_mask_id(config, tokenizer, architecture)  # before hours of asking, not after
-    longest = longest_passage(config, tokenizer, architecture)
+    tokenizer, longest = context.tokenizer, longest_passage(config, context)
     byte_level = is_byte_level(tokenizer)
     known: dict[str, int] = {}
     told = progress or Silent()
@@ -151,9 +139,7 @@ def _keep_known_entities(
         on_problem(problem)
 
 
-def longest_passage(
-    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", architecture: "PretrainedConfig"
-) -> int:
+def longest_passage(config: RunConfig, context: "Context") -> int:
     """Tokens that a passage may have, its heading included.
 
     Raises:
@@ -161,15 +147,15 @@ def longest_passage(
     """
     from demask.models.load import context_length
 
-    context = context_length(architecture)
-    copies = 2 if isinstance(config.objective, Demasking) else 1
-    fitting = (context - _count_overhead(config.objective, tokenizer)) // copies
+    available, count = context_length(context.architecture), config.objective.example_length(context)
+    around, copies = count(0, 0), count(0, 1) - count(0, 0)
+    fitting = (available - around) // copies
     if fitting < 1:
-        raise ConfigError(f"objective: its instruction alone fills the model's context of {context} tokens")
+        raise ConfigError(f"objective: its instruction alone fills the model's context of {available} tokens")
     if config.max_tokens is not None and config.max_tokens > fitting:
         raise ConfigError(
             f"max_tokens is {config.max_tokens}, expected at most {fitting}: the model's context is "
-            f"{context} tokens, and an example holds its text {'twice' if copies == 2 else 'once'}"
+            f"{available} tokens, and an example holds its text {'twice' if copies == 2 else 'once'}"
         )
     return config.max_tokens or min(MAX_TOKENS, fitting)
 
@@ -178,8 +164,7 @@ def add_paraphrases(
     config: RunConfig,
     passages: Sequence[Passage],
     paraphrases: Sequence[Paraphrase],
-    tokenizer: "PreTrainedTokenizerBase",
-    architecture: "PretrainedConfig",
+    context: "Context",
 ) -> Sequence[Passage]:
     """All that is trained: the passages, then their paraphrases, split where they do not fit.
 
@@ -201,8 +186,8 @@ def add_paraphrases(
     )
     reworded = iter_passages(
         texts,
-        count_tokens=lambda text: count_tokens(tokenizer, [text])[0],
-        max_tokens=longest_passage(config, tokenizer, architecture),
+        count_tokens=lambda text: count_tokens(context.tokenizer, [text])[0],
+        max_tokens=longest_passage(config, context),
     )
     return [*passages, *reworded]
 
@@ -215,67 +200,15 @@ def check_objective(config: RunConfig) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.models.context import load_context
 
     try:
-        find_mask_id(config, load_tokenizer(config.model), load_architecture(config.model))
+        load_context(config.model, config.objective)
     except ModelError:
         return
 
 
-def find_mask_id(
-    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", architecture: "PretrainedConfig"
-) -> int | None:
-    """The token that stands for a masked one; None where nothing is masked, or a random token stands there.
-
-    Raises:
-        ConfigError: the objective cannot train this kind of model.
-        ModelError: there is no usable mask token.
-    """
-    from demask.models.diffusion import diffusion_form, vocabulary_size
-    from demask.models.families import choose_mask_id
-
-    form, objective = diffusion_form(architecture), config.objective
-    if isinstance(objective, Diffusion):
-        if form is None:
-            raise ConfigError(
-                f"objective 'diffusion': {config.model} is autoregressive, expected a masked-diffusion "
-                f"model; make one with 'demask convert {config.model} --to diffusion --out FOLDER'"
-            )
-        return form.mask_token_id
-    if form is not None:
-        raise ConfigError(
-            f"objective {objective.name!r}: {config.model} is a masked-diffusion model, expected an "
-            "autoregressive one; train it with 'objective: diffusion'"
-        )
-    if not isinstance(objective, Demasking) or objective.mask_token == RANDOM_TOKEN:
-        return None
-    return choose_mask_id(tokenizer, objective.mask_token, rows=vocabulary_size(architecture))
-
-
-def _count_overhead(objective: Objective, tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Tokens of an example besides the passage and its copy."""
-    from demask.objectives.examples import END_BLOCK
-    from demask.objectives.prompts import encode, load_chat_format
-
-    chat = load_chat_format(tokenizer)
-    around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos)
-
-    def longest(texts: Iterable[str | None]) -> int:
-        return max(len(encode(tokenizer, text or "")) for text in texts)
-
-    match objective:
-        case Demasking():
-            return around + longest(wording + objective.opening for wording in objective.wordings) + 2
-        case Reverse():
-            return around + longest(objective.questions or [None]) + _REVERSED_SPARE
-        case Diffusion():
-            return around + longest([objective.question]) + (END_BLOCK if objective.end == "block" else 0)
-        case NextToken():
-            return around + longest([objective.question])
-
-
-def write_environment(run: RunFolder, config: RunConfig | SftConfig, loaded: "LoadedModel") -> None:
+def write_environment(run: RunFolder, config: TaskConfig, loaded: "LoadedModel") -> None:
     """Versions, hardware, seed and the template that questions and examples are written in."""
     import torch
 

@@ -1,6 +1,6 @@
 """What a run will cost: a few of its steps are made, with the real model and the real data, and thrown away.
 
-cost = measure_cost(config.train, "embedded", device="auto", stream=stream, launch=launch, progress=progress)
+cost = measure_cost(config, stream, launch=launch, progress=progress)
 cost.seconds_of(tokens)
 
 Steps are those that training makes: its trainer, its dtype, its layers, as the section `launch` has
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from demask.environment import count_cores, total_memory
 from demask.progress import Progress
+from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
-from demask.recipe.sections import Train
 from demask.stages.training import add_adapter_if_any, make_settings
 
 if TYPE_CHECKING:
@@ -70,15 +70,11 @@ class _SeenEnoughError(Exception):
     """Ends the training from inside, as nothing of it is to be kept."""
 
 
-def measure_cost(
-    train: Train, model: str, *, device: str, stream: "Stream", launch: Launch, progress: Progress
-) -> RunCost:
+def measure_cost(config: TaskConfig, stream: "Stream", *, launch: Launch, progress: Progress) -> RunCost:
     """Load the model, train a few steps and time them; where it would not fit into memory, say so.
 
     Args:
-        train: the recipe's section, with a length.
-        model: its name.
-        device: the recipe's.
+        config: of the run.
         stream: every exposure of the run.
         launch: how the run is started.
         progress: told how far it is.
@@ -88,20 +84,21 @@ def measure_cost(
     """
     from demask.models.load import load_model
 
-    unmeasured = _estimate(train, model, device, stream, launch)
+    unmeasured = _estimate(config, stream, launch)
     if unmeasured.problem:
         return unmeasured
-    progress.begin(f"Loading {model}", 1)
-    return measure_steps(train, load_model(model, device=device), stream, launch, progress)
+    progress.begin(f"Loading {config.model}", 1)
+    return measure_steps(config, load_model(config.model, device=config.device), stream, launch, progress)
 
 
-def _estimate(train: Train, model: str, device: str, stream: "Stream", launch: Launch) -> RunCost:
+def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
     """What is known of the costs without the weights."""
     from demask.models.load import choose_device, count_parameters
     from demask.models.precision import choose_bf16
     from demask.training import plan
 
-    place, parameters, longest = choose_device(device), count_parameters(model), stream.longest_example()
+    train, place, parameters = config.train, choose_device(config.device), count_parameters(config.model)
+    longest = stream.longest_example()
     accumulation = plan.choose_accumulation(
         train, batch_size=stream.batch_size, longest=longest, device=place, ranks=launch.ranks
     )
@@ -113,7 +110,12 @@ def _estimate(train: Train, model: str, device: str, stream: "Stream", launch: L
         tokens_per_second=0.0,
         memory_bytes=needed,
         accumulation=accumulation,
-        learning_rate=plan.choose_learning_rate(train, parameters=parameters, batch_size=stream.batch_size),
+        learning_rate=plan.choose_learning_rate(
+            train,
+            parameters=parameters,
+            batch_size=stream.batch_size,
+            rate_share=config.objective.rate_share,
+        ),
         precision="bf16" if choose_bf16(train.precision, place) else "fp32",
         parameters=parameters,
         device=str(place),
@@ -137,7 +139,7 @@ def _find_shortage(needed: int, place: "torch.device", launch: Launch) -> str:
 
 
 def measure_steps(
-    train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch, progress: Progress
+    config: TaskConfig, loaded: "LoadedModel", stream: "Stream", launch: Launch, progress: Progress
 ) -> RunCost:
     """Train a few steps and time them; the model is not the same afterwards.
 
@@ -156,9 +158,9 @@ def measure_steps(
         if len(seen) > _STEPS or (len(seen) > 1 and step.seconds - seen[0].seconds > _PATIENCE):
             raise _SeenEnoughError
 
-    settings = replace(make_settings(train, loaded, stream, launch, ranks=launch.ranks), log_every=1)
+    settings = replace(make_settings(config, loaded, stream, launch, ranks=launch.ranks), log_every=1)
     parameters = loaded.parameters
-    trained = add_adapter_if_any(train, loaded, seed=stream.seed)
+    trained = add_adapter_if_any(config.train, loaded, seed=stream.seed)
     peak, share = PeakMemory(loaded.device), ShareOfOne(stream, launch.ranks)
     with TemporaryDirectory(prefix="demask-") as folder, _threads_of_one(launch), suppress(_SeenEnoughError):
         train_model(trained.model, share, settings, folder=Path(folder), on_step=look)

@@ -10,14 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from demask.objectives.objective import Preview
 from demask.progress import Progress, Silent, advancing
 from demask.recipe.launch import ALONE, Launch
 from demask.recipe.sections import RunConfig
-from demask.records import IGNORE_INDEX, Example, Passage
+from demask.records import Passage, Sample
 from demask.stages.expected_questions import expect_questions
-from demask.stages.inputs import add_paraphrases, find_mask_id, split_documents
+from demask.stages.inputs import add_paraphrases, split_documents
 from demask.stages.measuring import RunCost, measure_cost
 from demask.stages.reading import (
     Coverage,
@@ -26,15 +27,13 @@ from demask.stages.reading import (
     measure_coverage,
     read_knowledge,
 )
-from demask.stages.training_data import make_stream
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 from demask.training.savings import find_savings
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-    from demask.training.sampler import ExposureStream
+    from demask.objectives.objective import Context
+    from demask.training.stream import ExposureStream
 
 
 @dataclass(frozen=True)
@@ -90,32 +89,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A run of tokens of one example that share a role."""
-
-    text: str
-    role: Literal["prompt", "mask", "masked", "copied"]
-
-
-@dataclass(frozen=True)
-class Preview:
-    """One example as the model sees it; pieces in order make up the whole text."""
-
-    id: str
-    tokens: int
-    scored: int
-    pieces: tuple[Piece, ...]
-
-
-@dataclass(frozen=True)
 class Setting:
     """All that a run has read before its first step."""
 
     knowledge: Knowledge
     coverage: Coverage
-    tokenizer: "PreTrainedTokenizerBase"
-    architecture: "PretrainedConfig"
-    stream: "ExposureStream[Passage]"
+    tokens: int  # of all passages
+    context: "Context"
+    stream: "ExposureStream[Sample]"
 
 
 def make_plan(config: RunConfig, *, launch: Launch = ALONE, progress: Progress | None = None) -> Plan:
@@ -131,24 +112,21 @@ def make_plan(config: RunConfig, *, launch: Launch = ALONE, progress: Progress |
 
 def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progress) -> Plan:
     stream, knowledge = setting.stream, setting.knowledge
-    train = config.train.with_rate_share(config.objective.rate_share)
     questions = expect_questions(config, knowledge, progress)
-    cost = measure_cost(
-        train, config.model, device=config.device, stream=stream, launch=launch, progress=progress
-    )
+    cost = measure_cost(config, stream, launch=launch, progress=progress)
     counted = _count(setting, cost, launch, progress)
     seconds = cost.seconds_of(counted.real)
     return Plan(
         model=config.model,
         objective=config.objective.name,
-        method=train.method,
+        method=config.train.method,
         documents=len(knowledge.documents),
         passages=setting.coverage.passages,
         questions=questions.count,
         questions_bound=questions.bound,
         questions_how=questions.how,
         paraphrases=None if knowledge.paraphrases is None else len(knowledge.paraphrases),
-        document_tokens=sum(stream.lengths),
+        document_tokens=setting.tokens,
         coverage=setting.coverage.share,
         remarks=(*coverage_remarks(config, knowledge, setting.coverage), *_replay_remarks(config)),
         steps=stream.steps,
@@ -168,7 +146,7 @@ def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progres
         memory_bytes=cost.memory_bytes + _memory_beyond(cost, counted),
         problem=cost.problem,
         savings=find_savings(
-            train, seconds, device=cost.device, what="documents", exposures=stream.exposures
+            config.train, seconds, device=cost.device, what="documents", exposures=stream.exposures
         ),
     )
 
@@ -183,7 +161,7 @@ def _count(setting: Setting, cost: RunCost, launch: Launch, progress: Progress) 
     """Tokens of the whole run, and the largest micro-batch."""
     from demask.models.acceleration.packing import can_pack
     from demask.models.load import outline_model
-    from demask.training.sampler import cut_micro_batches
+    from demask.training.stream import cut_micro_batches
 
     parts = cost.accumulation * launch.ranks
     progress.begin("Counting tokens", setting.stream.steps * parts)
@@ -191,7 +169,7 @@ def _count(setting: Setting, cost: RunCost, launch: Launch, progress: Progress) 
     return _count_tokens(
         setting.stream,
         micro_batches,
-        packed=can_pack(outline_model(setting.architecture)),
+        packed=can_pack(outline_model(setting.context.architecture)),
         timed=(cost.steps + 1) * parts,
     )
 
@@ -214,7 +192,7 @@ class _Tokens(NamedTuple):
 
 
 def _count_tokens(
-    stream: "ExposureStream[Passage]", micro_batches: Iterable[range], *, packed: bool, timed: int
+    stream: "ExposureStream[Sample]", micro_batches: Iterable[range], *, packed: bool, timed: int
 ) -> _Tokens:
     """Over the whole run; masks change which tokens are hidden, never how many there are.
 
@@ -243,45 +221,27 @@ def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
     with TemporaryDirectory(prefix="demask-") as folder:
         setting = read_setting(config, RunFolder(Path(folder)), Silent())
-        mask_id = find_mask_id(config, setting.tokenizer, setting.architecture)
         return [
-            preview_example(setting.tokenizer, setting.stream[place], mask_id)
+            config.objective.preview(setting.context, setting.stream[place])
             for place in range(min(count, len(setting.stream)))
         ]
 
 
 def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Setting:
     """All that the run will read; kept in a folder, so that it need not fit into memory."""
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.data.sequences import PassageSamples
+    from demask.models.context import load_context
+    from demask.training.stream import make_stream
 
     progress.begin("Reading documents", 1)
     knowledge = read_knowledge(config, folder)
     progress.begin("Splitting documents", len(knowledge.documents))
-    tokenizer = load_tokenizer(config.model)
-    architecture = load_architecture(config.model)
-    cut = split_documents(config, knowledge.documents, tokenizer, architecture, progress)
+    context = load_context(config.model, config.objective)
+    cut = split_documents(config, knowledge.documents, context, progress)
     folder.write_rows(file_names.PASSAGES, advancing(cut, progress))
     passages = folder.open_records(file_names.PASSAGES, Passage)
-    trained = add_paraphrases(config, passages, knowledge.paraphrases or (), tokenizer, architecture)
-    stream = make_stream(config, tokenizer, architecture, trained)
+    trained = add_paraphrases(config, passages, knowledge.paraphrases or (), context)
+    samples = PassageSamples(trained, context.tokenizer)
     coverage = measure_coverage(knowledge, passages)
-    return Setting(knowledge, coverage, tokenizer, architecture, stream)
-
-
-def preview_example(tokenizer: "PreTrainedTokenizerBase", example: Example, mask_id: int | None) -> Preview:
-    """An example in pieces that each have one role."""
-    runs: list[tuple[str, list[int]]] = []
-    for token, label, masked in zip(example.token_ids, example.labels, example.masked, strict=True):
-        role = "masked" if masked else "copied"
-        if label == IGNORE_INDEX:
-            role = "mask" if token == mask_id else "prompt"
-        if not runs or runs[-1][0] != role:
-            runs.append((role, []))
-        # In diffusion a token is masked where it stands: what is to be written there tells more.
-        runs[-1][1].append(label if masked and token == mask_id else token)
-    return Preview(
-        id=example.id,
-        tokens=len(example.token_ids),
-        scored=sum(label != IGNORE_INDEX for label in example.labels),
-        pieces=tuple(Piece(str(tokenizer.decode(ids)), role) for role, ids in runs),  # type: ignore[arg-type]
-    )
+    tokens = int(samples.answer_lengths.sum())
+    return Setting(knowledge, coverage, tokens, context, make_stream(config, context, samples))

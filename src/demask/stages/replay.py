@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from demask.generation.conversations import Conversation
     from demask.models.load import LoadedModel
     from demask.records import Example
-    from demask.training.mixed_stream import MixedStream
-    from demask.training.sampler import ExposureStream
+    from demask.training.stream import ExposureStream, MixedStream
 
 # Of the draws; part of the pool, not of a run. A change of what is drawn needs another one.
 POOL_SEED = 11
@@ -117,8 +116,7 @@ def add_replay(
     from demask.generation.conversations import as_example, top_targets
     from demask.losses.kl_to_base import TopTargets, kl_to_base
     from demask.losses.terms import Term
-    from demask.training.mixed_stream import MixedStream
-    from demask.training.sampler import ExposureStream
+    from demask.training.stream import ExposureStream, MixedStream
 
     talks = read_pool(run.file(file_names.REPLAY))
     # The targets of all stand one after another.

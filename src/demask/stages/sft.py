@@ -10,23 +10,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from demask.data.sequences import ChosenSamples
+from demask.objectives.cpt import Cpt
+from demask.objectives.sft import Sft
 from demask.progress import Progress, Silent
-from demask.recipe.fine_tuning import Cpt, MaskedCpt, Sft, SftConfig
+from demask.recipe.fine_tuning import SftConfig
 from demask.recipe.launch import Launch
 from demask.records import Example
 from demask.stages.callbacks import is_asked_at
 from demask.stages.inputs import write_environment
 from demask.stages.samples import (
-    Chosen,
-    Samples,
+    PreparedSamples,
     check_block,
-    choose_mask,
     describe_samples,
     longest_example,
-    make_sample_stream,
     open_sample_stream,
     prepare,
-    with_length,
 )
 from demask.stages.training import train_or_load, train_stream
 from demask.storage import file_names
@@ -42,28 +41,26 @@ def check_sft(config: SftConfig) -> None:
     Raises:
         ConfigError, ModelError: it cannot.
     """
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.models.context import load_context
 
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
-    choose_mask(config, tokenizer, architecture)
-    longest_example(config, architecture)
+    context = load_context(config.model, config.objective)
+    longest_example(config, context)
     if config.is_text:
-        check_block(config, tokenizer, architecture)
+        check_block(config, context)
 
 
-def prepare_stage(config: SftConfig, run: RunFolder, progress: Progress) -> Samples | None:
+def prepare_stage(config: SftConfig, run: RunFolder, progress: Progress) -> PreparedSamples | None:
     """Tokenise the data and write down what there is; None where they are read while training.
 
     Raises:
         DataError, ConfigError, ModelError: see `samples.prepare`.
     """
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.models.context import load_context
 
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
     if config.stream:
         run.write_json(file_names.DATA, {"stream": True, "held_out": 0})
         return None
-    samples = prepare(config, tokenizer, architecture, progress)
+    samples = prepare(config, load_context(config.model, config.objective), progress)
     run.write_json(file_names.DATA, describe_samples(samples))
     return samples
 
@@ -72,7 +69,7 @@ def sft_stage(
     config: SftConfig,
     run: RunFolder,
     load: Callable[[], "LoadedModel"],
-    samples: Samples | None,
+    samples: PreparedSamples | None,
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
@@ -90,23 +87,25 @@ def train_samples(
     config: SftConfig,
     run: RunFolder,
     loaded: "LoadedModel",
-    samples: Samples | None,
+    samples: PreparedSamples | None,
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
     """Train in this process; see `sft_stage`."""
+    from demask.models.context import make_context
     from demask.training.ranks import is_first
+    from demask.training.stream import make_stream
 
     if is_first():
         write_environment(run, config, loaded)
-    tokenizer, architecture = loaded.tokenizer, loaded.model.config
+    context = make_context(loaded, config.objective)
     stream: Any = (
-        make_sample_stream(config, samples.trained, tokenizer, architecture)
+        make_stream(config, context, samples.trained)
         if samples
-        else open_sample_stream(config, tokenizer, architecture, progress)
+        else open_sample_stream(config, context, progress)
     )
     return train_stream(
-        with_length(config).train,
+        config,
         run,
         loaded,
         stream,
@@ -133,7 +132,7 @@ class HeldOut:
     config: SftConfig
     run: RunFolder
     loaded: "LoadedModel"
-    samples: Chosen
+    samples: ChosenSamples
 
     def on_step_end(self, step: int) -> None:
         """Measure, where it is time."""
@@ -164,12 +163,10 @@ class HeldOut:
 
     @cached_property
     def _examples(self) -> list[Example]:
-        from demask.objectives.samples import sample_maker
+        from demask.models.context import make_context
 
-        text = isinstance(self.config.objective, Cpt | MaskedCpt)
-        objective = Cpt() if text else Sft()
-        loaded = self.loaded
-        make = sample_maker(objective, tokenizer=loaded.tokenizer, chat=loaded.chat, mask_id=None, seed=0)
+        objective = Cpt() if self.config.is_text else Sft()
+        make = objective.example_maker(make_context(self.loaded, objective), seed=0)
         return [make(sample, 0, 0) for sample in self.samples]
 
 

@@ -8,28 +8,24 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from demask.objectives.prompts import load_chat_format
-from demask.objectives.samples import count_example
+import numpy as np
+
+from demask.data.sequences import ChosenSamples, count_examples
+from demask.objectives.objective import Preview
+from demask.objectives.sft import MaskedObjective
 from demask.progress import Progress, Silent
-from demask.recipe.fine_tuning import Cpt, MaskedCpt, Sft, SftConfig
+from demask.recipe.fine_tuning import SftConfig
 from demask.recipe.launch import Launch
 from demask.stages.measuring import measure_cost
-from demask.stages.planning import Preview, preview_example
 from demask.stages.samples import (
-    Chosen,
-    Samples,
-    choose_mask,
-    count_examples,
-    make_sample_stream,
+    PreparedSamples,
     open_sample_stream,
     prepare,
-    with_length,
 )
 from demask.training.savings import find_savings
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
+    from demask.objectives.objective import Context
     from demask.stages.training import Stream
 
 
@@ -80,18 +76,15 @@ def make_sft_plan(config: SftConfig, launch: Launch, *, progress: Progress) -> S
     Raises:
         DemaskError: what would stop the run stops the plan, too.
     """
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.models.context import load_context
 
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
-    samples = None if config.stream else prepare(config, tokenizer, architecture, progress)
-    stream = _open(config, samples, tokenizer, architecture, progress)
-    train = with_length(config).train
-    cost = measure_cost(
-        train, config.model, device=config.device, stream=stream, launch=launch, progress=progress
-    )
+    context = load_context(config.model, config.objective)
+    samples = None if config.stream else prepare(config, context, progress)
+    stream = _open(config, samples, context, progress)
+    cost = measure_cost(config, stream, launch=launch, progress=progress)
     per_step = cost.tokens_per_step
     if samples:
-        per_step = stream.batch_size * mean_tokens(config, samples.trained, tokenizer)
+        per_step = stream.batch_size * mean_tokens(config, samples.trained, context)
     tokens = round(per_step * stream.steps)
     return SftPlan(
         model=config.model,
@@ -114,43 +107,44 @@ def make_sft_plan(config: SftConfig, launch: Launch, *, progress: Progress) -> S
         seconds=cost.seconds_of(tokens),
         memory_bytes=cost.memory_bytes,
         problem=cost.problem,
-        savings=find_savings(train, cost.seconds_of(tokens), device=cost.device, what="samples"),
+        savings=find_savings(
+            config.train,
+            cost.seconds_of(tokens),
+            device=cost.device,
+            what="samples",
+            exposures=len(stream) / len(samples.trained) if samples else None,
+        ),
     )
 
 
 def _open(
-    config: SftConfig,
-    samples: Samples | None,
-    tokenizer: "PreTrainedTokenizerBase",
-    architecture: "PretrainedConfig",
-    progress: Progress,
+    config: SftConfig, samples: PreparedSamples | None, context: "Context", progress: Progress
 ) -> "Stream":
-    if samples:
-        return make_sample_stream(config, samples.trained, tokenizer, architecture)
-    return open_sample_stream(config, tokenizer, architecture, progress)
+    from demask.training.stream import make_stream
+
+    return (
+        make_stream(config, context, samples.trained)
+        if samples
+        else open_sample_stream(config, context, progress)
+    )
 
 
-def mean_tokens(config: SftConfig, samples: Chosen, tokenizer: "PreTrainedTokenizerBase") -> float:
+def mean_tokens(config: SftConfig, samples: ChosenSamples, context: "Context") -> float:
     """Tokens of an example, over all samples and, where masked and plain ones are mixed, both kinds."""
-    longer = float(count_examples(config, samples, tokenizer).mean())
     objective = config.objective
-    if isinstance(objective, Sft | Cpt) or objective.share == 1:
+    longer = float(np.mean(count_examples(objective.example_length(context), samples)))
+    if not isinstance(objective, MaskedObjective) or objective.share == 1:
         return longer
-    plain = Cpt() if isinstance(objective, MaskedCpt) else Sft()
-    count = count_example(plain, tokenizer=tokenizer, chat=load_chat_format(tokenizer))
-    around = count(1, 0) - 1
-    shorter = float((samples.prompt_lengths + samples.answer_lengths).mean()) + around
+    shorter = float(np.mean(count_examples(objective.plain.example_length(context), samples)))
     return objective.share * longer + (1 - objective.share) * shorter
 
 
 def preview_samples(config: SftConfig, *, count: int, progress: Progress | None = None) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
-    from demask.models.load import load_architecture, load_tokenizer
+    from demask.models.context import load_context
 
-    tokenizer, architecture = load_tokenizer(config.model), load_architecture(config.model)
-    told = progress or Silent()
-    samples = None if config.stream else prepare(config, tokenizer, architecture, told)
-    stream = _open(config, samples, tokenizer, architecture, told)
-    mask_id = choose_mask(config, tokenizer, architecture)
+    context, told = load_context(config.model, config.objective), progress or Silent()
+    samples = None if config.stream else prepare(config, context, told)
+    stream = _open(config, samples, context, told)
     first = (stream[place] for place in range(len(stream)))
-    return [preview_example(tokenizer, example, mask_id) for example in islice(first, count)]
+    return [config.objective.preview(context, example) for example in islice(first, count)]

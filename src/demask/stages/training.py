@@ -12,28 +12,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from demask.launching.nodes import find_node, open_meeting, wait_for_first_node
 from demask.launching.processes import run_workers
 from demask.launching.strategies import check_launch
 from demask.progress import Progress
+from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
 from demask.recipe.sections import RunConfig, Train
 from demask.stages.callbacks import EvaluationCallback
 from demask.stages.inputs import add_paraphrases
 from demask.stages.replay import add_replay
-from demask.stages.training_data import TrainingData, make_stream
+from demask.stages.training_data import TrainingData
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from demask.data.sequences import Samples
     from demask.data.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.training.callbacks import Callback
-    from demask.training.mixed_stream import MixedStream
-    from demask.training.sampler import ExposureStream
     from demask.training.settings import TrainSettings
+    from demask.training.stream import ExposureStream, MixedStream
     from demask.training.trainer import StepMetrics
 
     Stream: TypeAlias = ExposureStream[Any] | StreamedSamples | MixedStream
@@ -92,17 +93,22 @@ def train_on_documents(
     launch: Launch,
 ) -> "LoadedModel":
     """Train in this process; see `train_stage`."""
+    from demask.data.sequences import PassageSamples
+    from demask.models.context import make_context
+    from demask.training.stream import make_stream
+
     passages, paraphrases, pairs = data
-    texts = add_paraphrases(config, passages, paraphrases, loaded.tokenizer, loaded.model.config)
-    documents = make_stream(config, loaded.tokenizer, loaded.model.config, texts)
+    context = make_context(loaded, config.objective)
+    samples = PassageSamples(add_paraphrases(config, passages, paraphrases, context), context.tokenizer)
+    documents = make_stream(config, context, samples)
     stream = add_replay(config, run, documents, loaded.device)
     return train_stream(
-        config.train.with_rate_share(config.objective.rate_share),
+        config,
         run,
         loaded,
         stream,
         make_callback=lambda trained: EvaluationCallback(
-            config, run, trained, texts, pairs, documents.batch_size
+            config, run, trained, context, samples, pairs, documents.batch_size
         ),
         progress=progress,
         launch=launch,
@@ -153,7 +159,7 @@ def load_trained(run: RunFolder, *, device: str) -> "LoadedModel":
 
 
 def train_stream(
-    train: Train,
+    config: TaskConfig,
     run: RunFolder,
     loaded: "LoadedModel",
     stream: "Stream",
@@ -165,7 +171,7 @@ def train_stream(
     """Train on a stream, in this process alone or as one of several, and store the model.
 
     Args:
-        train: the recipe's section.
+        config: of the run.
         run: gets `metrics.jsonl`, checkpoints, `adapter/` (LoRA), `model/` and, last, `training.json`.
         loaded: is trained in place.
         stream: every exposure of the run, and the seed of dropout and adapter.
@@ -180,7 +186,7 @@ def train_stream(
     from demask.training.export import round_weights, save_adapter, save_model
     from demask.training.ranks import is_first, wait_for_all
 
-    settings = make_settings(train, loaded, stream, launch)
+    train, settings = config.train, make_settings(config, loaded, stream, launch)
     parameters, trained = loaded.parameters, add_adapter_if_any(train, loaded, seed=stream.seed)
     totals = _train(
         run, trained, stream, settings, make_callback(trained) if make_callback else NoCallback(), progress
@@ -219,26 +225,30 @@ def _remove_checkpoints(run: RunFolder) -> None:
 
 
 def make_settings(
-    train: Train, loaded: "LoadedModel", stream: "Stream", launch: Launch, *, ranks: int | None = None
+    config: TaskConfig, loaded: "LoadedModel", stream: "Stream", launch: Launch, *, ranks: int | None = None
 ) -> "TrainSettings":
     """The numbers of the trainer; nothing is left to choose.
 
     Args:
-        train: the recipe's section.
+        config: of the run.
         loaded: what is trained.
         stream: every exposure of the run.
         launch: the recipe's section.
         ranks: processes that train together; None: those that are there.
     """
     from demask.models.precision import choose_bf16
-    from demask.training.mixed_stream import MixedStream, learned_part
     from demask.training.plan import choose_accumulation, choose_learning_rate
     from demask.training.ranks import count_ranks
     from demask.training.settings import TrainSettings
+    from demask.training.stream import MixedStream, learned_part
 
+    train = config.train
     return TrainSettings(
         learning_rate=choose_learning_rate(
-            train, parameters=loaded.parameters, batch_size=learned_part(stream).batch_size
+            train,
+            parameters=loaded.parameters,
+            batch_size=learned_part(stream).batch_size,
+            rate_share=config.objective.rate_share,
         ),
         accumulation=choose_accumulation(
             train,
@@ -269,9 +279,9 @@ def _train(
 ) -> dict[str, Any]:
     """Train, and what `training.json` says of it; of several processes the first alone has it."""
     from demask.training.checkpoints import checkpoint_step
-    from demask.training.mixed_stream import learned_part
     from demask.training.peak_memory import PeakMemory
     from demask.training.ranks import ask_largest, count_ranks, is_first, wait_for_all
+    from demask.training.stream import learned_part
     from demask.training.trainer import train_model
 
     folder = run.file(file_names.CHECKPOINTS)
@@ -325,13 +335,14 @@ def _train(
 
 def _describe(stream: "Stream", step: int) -> dict[str, Any]:
     """Of a stream whose end nobody has seen, neither is known."""
-    from demask.training.mixed_stream import learned_part
-    from demask.training.sampler import ExposureStream
+    from demask.training.stream import ExposureStream, learned_part
 
     learned = learned_part(stream)
     if not isinstance(learned, ExposureStream):
         return {}
-    return {"exposures": learned.exposures * step / learned.steps, "document_tokens": sum(learned.lengths)}
+    samples = cast("Samples", learned.passages)
+    tokens = int((samples.prompt_lengths + samples.answer_lengths).sum())
+    return {"exposures": learned.exposures * step / learned.steps, "document_tokens": tokens}
 
 
 class _Log(NamedTuple):

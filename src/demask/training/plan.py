@@ -11,12 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from demask.errors import ConfigError
-from demask.recipe.sections import DEFAULT_EPOCHS, Train
+from demask.recipe.sections import Train
 
-# Few documents make short epochs, and the backward direction, which comes last, was not learned on the
-# embedded model before 40 to 60 updates, however few the documents (docs/benchmarks.md). 56 are 28 exposures
-# of ten documents in batches of five, the fewest for which preset `fast` was confirmed.
-LEAST_STEPS = 56
 # Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
 # geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
 LEARNING_RATES = ((500e6, 5e-4), (2.5e9, 5e-5), (math.inf, 5e-6))
@@ -50,7 +46,7 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
     """Resolve steps or epochs, alike for all objectives, so that arms see as many examples.
 
     A batch never holds more than one epoch, so that few documents get many small steps rather
-    than few large ones; where the recipe does not say how long, there are at least `LEAST_STEPS`.
+    than few large ones; where the recipe does not say how long, there are at least `Train.least_steps`.
     An epoch is as many exposures as there are passages: where each stands in a step in two copies,
     60 epochs show it 60 times, in 30 steps.
 
@@ -60,13 +56,15 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
         copies: of a passage in one step; a batch holds all of them or none.
     """
     batch_size = min(train.batch_size, passages * copies)
-    steps = train.steps or math.ceil((train.epochs or DEFAULT_EPOCHS) * passages / batch_size)
+    steps = train.steps or math.ceil((train.epochs or train.default_epochs) * passages / batch_size)
     if train.steps is None and train.epochs is None:
-        steps = max(steps, LEAST_STEPS)
+        steps = max(steps, train.least_steps)
     return Schedule(steps, batch_size, steps * batch_size / passages)
 
 
-def choose_learning_rate(train: Train, *, parameters: float, batch_size: int) -> float:
+def choose_learning_rate(
+    train: Train, *, parameters: float, batch_size: int, rate_share: float = 1.0
+) -> float:
     """The recipe's rate, or the default for models of this size and batches of this size.
 
     Args:
@@ -74,12 +72,13 @@ def choose_learning_rate(train: Train, *, parameters: float, batch_size: int) ->
         parameters: weights of the model.
         batch_size: examples that a step really has; `train.batch_size` may ask for more than there are, see
             `make_schedule`.
+        rate_share: of the default, that an objective takes.
     """
     if train.learning_rate is not None:
         return train.learning_rate
     full = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
     small = math.cbrt(min(1.0, batch_size / _FULL_RATE_BATCH))
-    return full * small * train.rate_share * (LORA_FACTOR if train.method == "lora" else 1.0)
+    return full * small * rate_share * (LORA_FACTOR if train.method == "lora" else 1.0)
 
 
 def choose_accumulation(

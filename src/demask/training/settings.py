@@ -11,8 +11,8 @@ import torch
 from transformers import TrainingArguments
 
 from demask.losses.terms import Term
-from demask.training.sampler import ExampleStream
 from demask.training.sharding import allow_on_cpu
+from demask.training.stream import ExampleStream
 
 # Pan et al. 2025, section 5 of our notes: betas, decay (not on norms and biases), warm-up, clipping.
 BETAS = (0.9, 0.95)

@@ -48,7 +48,6 @@ from demask.training.checkpoints import (
 )
 from demask.training.interruption import noting_signals
 from demask.training.ranks import ask_first, is_first
-from demask.training.sampler import ExampleStream, cut_micro_batches
 from demask.training.settings import WARMUP_SHARE, TrainSettings, make_arguments
 from demask.training.sharding import (
     compute_as_whole,
@@ -56,6 +55,7 @@ from demask.training.sharding import (
     make_whole,
     refuse_other_strategy,
 )
+from demask.training.stream import ExampleStream, cut_micro_batches
 from demask.training.tally import Tally, add_up, count
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from demask.records import Example, Passage
-from demask.training import sampler
-from demask.training.sampler import Exposure, ExposureStream, cut_micro_batches
+from demask.training.stream import Exposure, ExposureStream, cut_micro_batches
+from demask.training.stream import order_exposures as order_numbers
 
 
 def name_exposure(passage, epoch, variant):
@@ -29,7 +29,7 @@ def make_stream(*, passages=7, variants=1, batch_size=3, steps=20, seed=0, copie
 
 
 def order_exposures(lengths, *, variants, epoch, **rest):
-    order = sampler.order_exposures(lengths, variants=variants, epoch=epoch, **rest)
+    order = order_numbers(lengths, variants=variants, epoch=epoch, **rest)
     return [Exposure(number // variants, epoch, number % variants) for number in order]
 
 

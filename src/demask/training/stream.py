@@ -1,6 +1,7 @@
 """What is seen at each step: a pure function of the seed, so that resuming is exact.
 
-    stream = ExposureStream(passages, lengths, make_example, variants=1, batch_size=10, steps=120, seed=0)
+    stream = make_stream(config, context, samples)
+    stream = MixedStream((stream, replay), more_terms=(Term("kl-to-base", kl, on="replay"),))
     micro_batches = cut_micro_batches(stream, accumulation=2)
 
 An exposure is one passage, or one sample, seen once; each of several copies of it in one step is an exposure.
@@ -13,13 +14,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from demask.data.sequences import Samples, count_examples
+from demask.data.streaming import batch_by_length
+from demask.losses.terms import Term
 from demask.objectives.masking import keyed_rng
-from demask.objectives.order import batch_by_length
-from demask.records import Example
+from demask.objectives.objective import Context
+from demask.recipe.fine_tuning import TaskConfig
+from demask.records import Example, Sample
+from demask.training.plan import make_schedule
 
+T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")  # what is trained on: passages, or samples
+
+
+class Indexed(Protocol[T_co]):
+    """What is trained on, in an order that does not change."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, place: int, /) -> T_co:
+        """One of them."""
 
 
 class ExampleStream(Protocol):
@@ -67,7 +84,7 @@ class ExposureStream(Generic[T]):
         copies: how many variants of a passage stand side by side in one step; divides `variants`.
     """
 
-    passages: Sequence[T]
+    passages: Indexed[T]
     lengths: Sequence[int]
     make_example: Callable[[T, int, int], Example]
     _: KW_ONLY
@@ -115,6 +132,88 @@ class ExposureStream(Generic[T]):
                 copies=self.copies,
             )
         )
+
+
+@dataclass(frozen=True, eq=False)
+class MixedStream:
+    """Every step has the examples of the first part's step, then those of the second's, and so on.
+
+    Attributes:
+        parts: of equally many steps; what is learned comes first.
+        more_terms: of the loss, beside the cross-entropy on what is learned.
+    """
+
+    parts: Sequence[ExposureStream[Any]]
+    more_terms: tuple[Term, ...] = ()
+
+    def __post_init__(self) -> None:
+        steps = {part.steps for part in self.parts}
+        if len(steps) != 1:
+            raise ValueError(f"parts of {sorted(steps)} steps, expected as many of each")
+
+    @property
+    def learned(self) -> ExposureStream[Any]:
+        """The part that is learned."""
+        return self.parts[0]
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per step, of all parts."""
+        return sum(part.batch_size for part in self.parts)
+
+    @property
+    def steps(self) -> int:
+        """Updates of the run."""
+        return self.learned.steps
+
+    @property
+    def seed(self) -> int:
+        """Of what is learned."""
+        return self.learned.seed
+
+    def __len__(self) -> int:
+        """Examples of the whole run."""
+        return self.steps * self.batch_size
+
+    def __getitem__(self, place: int) -> Example:
+        """The example at one place."""
+        step, slot = divmod(range(len(self))[place], self.batch_size)
+        for part in self.parts:
+            if slot < part.batch_size:
+                return part[step * part.batch_size + slot]
+            slot -= part.batch_size
+        raise IndexError(place)
+
+    def longest_example(self) -> int:
+        """Tokens of the longest one."""
+        return max(part.longest_example() for part in self.parts)
+
+
+def learned_part(stream: Any) -> Any:
+    """Of a stream that mixes, the part that is learned; any other is learned as a whole."""
+    return stream.learned if isinstance(stream, MixedStream) else stream
+
+
+def make_stream(config: TaskConfig, context: Context, samples: Samples) -> ExposureStream[Sample]:
+    """Every exposure of a run, in order.
+
+    Args:
+        config: of the run.
+        context: of the model that is trained.
+        samples: what is trained on.
+    """
+    objective = config.objective
+    schedule = make_schedule(config.train, passages=len(samples), copies=objective.together)
+    return ExposureStream(
+        samples,
+        count_examples(objective.example_length(context), samples),
+        objective.example_maker(context, seed=config.seed),
+        variants=objective.variants,
+        batch_size=schedule.batch_size,
+        steps=schedule.steps,
+        seed=config.seed,
+        copies=objective.together,
+    )
 
 
 def order_exposures(
