@@ -86,14 +86,14 @@ def work(arm: str, file: Path) -> dict[str, float]:
     """One arm, on one core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    from demask.documents.load import read_documents
+    from demask.documents.load import DocumentReader
     from demask.documents.passages import iter_passages
 
     if arm != "loading and splitting":
-        records = iter(read_documents(file) if arm == "loading" else ())
+        records = iter(DocumentReader(file) if arm == "loading" else ())
     else:
         records = iter_passages(
-            read_documents(file),
+            DocumentReader(file),
             count_tokens=make_counter(),
             max_tokens=MAX_TOKENS,
             # A byte-level tokenizer makes at most one token of a byte.

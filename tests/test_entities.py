@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from demask.documents.load import read_documents
+from demask.documents.load import DocumentReader
 from demask.documents.passages import split_document
 from demask.errors import DataError
 from demask.models.context import load_context
@@ -55,7 +55,7 @@ def test_every_kind_of_table_may_say_what_a_document_is_about(tmp_path: Path, su
         from pyarrow import parquet
 
         parquet.write_table(pyarrow.Table.from_pylist([ROW]), path)
-    (document,) = read_documents((str(path),))
+    (document,) = DocumentReader((str(path),))
     (passage,) = split_document(document, count_tokens=len, max_tokens=1000)
     assert passage.entity == "Mara Voss"
 

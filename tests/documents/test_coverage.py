@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from demask.documents.coverage import FileCoverage, NearDuplicate, find_near_duplicates, measure_file_coverage
-from demask.documents.load import read_documents
+from demask.documents.load import DocumentReader
 from demask.documents.parsed import FileReport, LeftOut, count_characters, sum_up
 from demask.documents.passages import iter_passages
 from demask.records import Document, Passage
@@ -29,7 +29,7 @@ def test_the_table_has_one_row_for_each_file_however_many_documents_it_has(
 ) -> None:
     write("a.jsonl", "\n".join(json.dumps({"text": f"One {n}. Two."}) for n in range(20)))
     write("b.html", "<nav>Home</nav><p>Three four. Five.")
-    reader = read_documents([tmp_path])
+    reader = DocumentReader([tmp_path])
     documents, again = tee(reader)
     passages = iter_passages(again, count_tokens=count_words, max_tokens=2)
     rows = measure_file_coverage(documents, passages, reader.reports)
@@ -48,7 +48,7 @@ def test_lost_and_changed_passages_are_not_counted() -> None:
 
 def test_what_a_table_says_more_than_once_counts_in_proportion(write: Write) -> None:
     rows = "".join(f"<tr><td>Orlin{n}<td>{n}" for n in range(4))
-    reader = read_documents([write("a.html", f"<table><tr><th>Name<th>Height{rows}</table>")])
+    reader = DocumentReader([write("a.html", f"<table><tr><th>Name<th>Height{rows}</table>")])
     documents = list(reader)
     passages = iter_passages(documents, count_tokens=count_words, max_tokens=100)
     (row,) = measure_file_coverage(documents, passages, reader.reports)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demask.documents import text_files
-from demask.documents.load import load_documents, read_documents
+from demask.documents.load import DocumentReader, load_documents
 from demask.documents.parsing import ParserProcess
 from demask.errors import DataError, RunError
 
@@ -172,7 +172,7 @@ def test_a_link_to_itself_in_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_grows_while_it_is_read_is_refused(write: Write) -> None:
     path = write("a.jsonl", '{"text": "One."}\n{"text": "Two."}\n')
-    documents = iter(read_documents([path]))
+    documents = iter(DocumentReader([path]))
     next(documents)
     with path.open("a") as file:
         file.write('{"text": "Three."}\n')
@@ -296,7 +296,7 @@ def test_the_parser_is_gone_however_reading_ends(
     monkeypatch.setattr(ParserProcess, "_start", note)
     write("a.html", "<p>One.")
     write("b.html", b"")
-    documents = read_documents([tmp_path]).__iter__()
+    documents = DocumentReader([tmp_path]).__iter__()
     next(documents)
     if how == "close":
         documents.close()  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demask.documents.load import load_documents, read_documents
+from demask.documents.load import DocumentReader, load_documents
 from demask.documents.passages import SeenIds, iter_passages
 from demask.documents.text_files import read_json_lines
 from demask.errors import DataError
@@ -21,7 +21,7 @@ TEXT = "The town of Orlin opened its new bridge on Tuesday. " * 6
 def peak_memory(path: Path) -> int:
     """Bytes that Python held at most while a file was read and split."""
     tracemalloc.start()
-    documents = read_documents([path])
+    documents = DocumentReader([path])
     count = sum(1 for _ in iter_passages(documents, count_tokens=len, max_tokens=1000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -52,13 +52,13 @@ def test_documents_come_before_the_file_is_at_its_end(write: Write) -> None:
     path = write(
         "a.jsonl", json.dumps({"text": TEXT}) + "\n" + f"{json.dumps({'text': TEXT})}\n" * 2000 + "{"
     )
-    documents = read_documents([path])
+    documents = DocumentReader([path])
     assert len(list(itertools.islice(documents, 100))) == 100
     assert documents.reports == []
 
 
 def test_reading_again_begins_anew(write: Write) -> None:
-    documents = read_documents([write("a.txt", "Text.")])
+    documents = DocumentReader([write("a.txt", "Text.")])
     assert list(documents) == list(documents)
     assert len(documents.reports) == 1
 

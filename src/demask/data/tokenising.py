@@ -48,8 +48,8 @@ from demask.data.samples import (
     template_cutter,
 )
 from demask.data.sources import FileWatch, find_tables
-from demask.documents.load import read_documents
-from demask.documents.paths import Source, find_sources
+from demask.documents.load import DocumentReader
+from demask.documents.paths import Source, Sources, find_sources
 from demask.errors import DataError, RunError
 from demask.objectives.prompts import ChatFormat
 from demask.progress import Progress, Silent
@@ -377,28 +377,24 @@ def prepare_samples(
         ModelError: the chat template is not usable.
         RunError: the cache cannot be written, or a library is missing.
     """
-    sources, skipped = find_tables(data.paths)
-    _tell_skipped(skipped, progress)
-    work = _Work(cache, progress, FileWatch(sources), len(tokenizer))
+    found = find_tables(data.paths)
     about = {
         "kind": "samples",
-        "files": work.describe(sources),
         "columns": asdict(data.columns),
         "turns": data.turns,
         "limit": [limit.name, limit.too_long],
-        "tokenizer": describe_tokenizer(tokenizer),
         "template": str(tokenizer.chat_template),
         # Of a template that writes today's date, too.
         "chat": asdict(chat),
     }
 
     def make(left_out: LeftOut, unused: UnusedKeys) -> Iterator[Placed]:
-        conversations = _told(read_conversations(sources, data.columns, unused), progress)
+        conversations = _told(read_conversations(found.sources, data.columns, unused), progress)
         cut = template_cutter(tokenizer, chat)
         samples = make_samples(conversations, turns=data.turns, tokenizer=tokenizer, cut=cut)
         return keep_fitting(samples, limit, left_out)
 
-    return work.find_or_write(about, make)
+    return _find_or_write(found, about, make, tokenizer=tokenizer, cache=cache, progress=progress)
 
 
 def prepare_blocks(
@@ -421,24 +417,19 @@ def prepare_blocks(
         ModelError: the tokenizer has no token that ends a text.
         RunError: the cache cannot be written, or a library is missing.
     """
-    sources, skipped = find_sources(data.paths)
-    _tell_skipped(skipped, progress)
-    end = find_end_of_text(tokenizer)
-    work = _Work(cache, progress, FileWatch(sources), len(tokenizer))
+    found, end = find_sources(data.paths), find_end_of_text(tokenizer)
     about = {
         "kind": "blocks",
-        "files": work.describe(sources),
         "text_column": data.text_column,
         "block_length": data.block_length,
         "end": end,
-        "tokenizer": describe_tokenizer(tokenizer),
     }
 
     def make(left_out: LeftOut, unused: UnusedKeys) -> Iterator[Placed]:
-        documents = _told(read_documents(data.paths, text_column=data.text_column), progress)
+        documents = _told(DocumentReader(data.paths, text_column=data.text_column), progress)
         return make_blocks(documents, tokenizer=tokenizer, end=end, length=data.block_length)
 
-    return work.find_or_write(about, make)
+    return _find_or_write(found, about, make, tokenizer=tokenizer, cache=cache, progress=progress)
 
 
 def sample_reader(
@@ -488,7 +479,7 @@ def block_reader(data: TextData, *, tokenizer: "PreTrainedTokenizerBase") -> Sam
     end = find_end_of_text(tokenizer)
 
     def read(skip: int) -> Iterator[Sample | None]:
-        documents = read_documents(data.paths, text_column=data.text_column)
+        documents = DocumentReader(data.paths, text_column=data.text_column)
         blocks = make_blocks(documents, tokenizer=tokenizer, end=end, length=data.block_length)
         yield from _hide_first(blocks, skip)
 
@@ -539,61 +530,57 @@ def describe_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Where samples are kept, who is told, which files they are made of, and what bounds their ids."""
+def _find_or_write(
+    found: Sources,
+    about: Mapping[str, object],
+    make: Callable[[LeftOut, UnusedKeys], Iterable[Placed]],
+    *,
+    tokenizer: "PreTrainedTokenizerBase",
+    cache: Path,
+    progress: Progress,
+) -> SampleFile:
+    """The samples that were made of these files in this way, made now where they are not there.
 
-    cache: Path
-    progress: Progress
-    watch: FileWatch
-    vocabulary: int
-
-    def describe(self, sources: Sequence[Source]) -> list[list[str]]:
-        """Name and digest of each file; samples, and so their masks, are named by the names."""
-        return [[source.name, digest] for source, digest in zip(sources, self.watch.digests, strict=True)]
-
-    def find_or_write(
-        self, about: Mapping[str, object], make: Callable[[LeftOut, UnusedKeys], Iterable[Placed]]
-    ) -> SampleFile:
-        """The samples that `about` describes; what their rows hold besides is told."""
-        file = self._find_or_write(about, make)
-        if file.unused:
-            self.progress.say(describe_unused(file.unused))
-        return file
-
-    def _find_or_write(
-        self, about: Mapping[str, object], make: Callable[[LeftOut, UnusedKeys], Iterable[Placed]]
-    ) -> SampleFile:
-        key = hashlib.sha256(json.dumps([VERSION, about], sort_keys=True).encode()).hexdigest()
-        folder = self.cache / key[:32]
-        known = open_samples(folder)
-        if known is not None:
-            return known
-        self.progress.begin("Tokenising", self.watch.rows)
+    Args:
+        found: the files.
+        about: all else that decides the ids.
+        make: the samples; fills what it is given.
+        tokenizer: decides them, too.
+        cache: has a folder for each key.
+        progress: told of the rows, and what they hold besides.
+    """
+    _tell_skipped(found.skipped, progress)
+    watch = FileWatch(found.sources)
+    # Samples, and so their masks, are named by the names.
+    files = [[source.name, digest] for source, digest in zip(found.sources, watch.digests, strict=True)]
+    about = {**about, "files": files, "tokenizer": describe_tokenizer(tokenizer)}
+    key = hashlib.sha256(json.dumps([VERSION, about], sort_keys=True).encode()).hexdigest()
+    folder = cache / key[:32]
+    file = open_samples(folder)
+    if file is None:
+        progress.begin("Tokenising", watch.rows)
         left_out, unused = LeftOut(), UnusedKeys()
-        samples = self._check_end(make(left_out, unused), left_out)
-        return write_samples(
-            samples,
-            folder,
-            vocabulary=self.vocabulary,
-            about=about,
-            left_out=left_out,
-            unused=unused,
+        samples = _check_end(make(left_out, unused), left_out, watch)
+        file = write_samples(
+            samples, folder, vocabulary=len(tokenizer), about=about, left_out=left_out, unused=unused
         )
+    if file.unused:
+        progress.say(describe_unused(file.unused))
+    return file
 
-    def _check_end(self, samples: Iterable[Placed], left_out: LeftOut) -> Iterator[Placed]:
-        """The samples; at their end a look whether there was one and whether the files are as they were."""
-        empty = True
-        for placed in samples:
-            empty = False
-            yield placed
-        if empty:
-            first = ", ".join(left_out.first[:1])
-            raise DataError(
-                f"all {left_out.count} samples are too long, such as {first}; "
-                "raise max_tokens or shorten them"
-            )
-        self.watch.refuse_changes()
+
+def _check_end(samples: Iterable[Placed], left_out: LeftOut, watch: FileWatch) -> Iterator[Placed]:
+    """The samples; at their end a look whether there was one and whether the files are as they were."""
+    empty = True
+    for placed in samples:
+        empty = False
+        yield placed
+    if empty:
+        first = ", ".join(left_out.first[:1])
+        raise DataError(
+            f"all {left_out.count} samples are too long, such as {first}; raise max_tokens or shorten them"
+        )
+    watch.refuse_changes()
 
 
 def _told(records: Iterable[R], progress: Progress) -> Iterator[R]:

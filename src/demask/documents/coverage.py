@@ -1,6 +1,6 @@
 """How passages cover the files: what is trained of each, where sentences are cut, what is said twice.
 
-    documents, again = tee(read_documents("facts/"))  # or a list
+    documents, again = tee(DocumentReader("facts/"))  # or a list
     rows = measure_file_coverage(documents, iter_passages(again, ...), reader.reports)
     rows[0].path, rows[0].share, rows[0].left_out
     for found in find_cuts(documents, iter_passages(again, ...)):

@@ -6,7 +6,7 @@
 
 A .txt, .md, .pdf, .html or .docx file is one document; .jsonl, .csv, .parquet and data sets hold one a line
 or row. Plain text is kept as it is, but for white space at both ends and for Windows line ends.
-`read_documents` gives one document after another without holding them.
+`DocumentReader` gives one document after another without holding them.
 
 A document whose file gives no id is named by its file: `facts/orlin` for facts/orlin.txt and .md,
 `facts/orlin.pdf` for what is parsed, `facts-12` for line 12 of facts.jsonl.
@@ -29,7 +29,7 @@ from demask.documents.text_files import read_text, shown
 from demask.errors import DataError
 from demask.records import Document
 
-__all__ = ["SUFFIXES", "DocumentReader", "LoadedDocuments", "load_documents", "page_of", "read_documents"]
+__all__ = ["SUFFIXES", "DocumentReader", "LoadedDocuments", "load_documents", "page_of"]
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?P<title>.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
@@ -45,16 +45,14 @@ class LoadedDocuments(NamedTuple):
 def load_documents(
     paths: str | Path | Sequence[str | Path], *, text_column: str = "text", keep_going: bool = False
 ) -> LoadedDocuments:
-    """Load all documents of some files and folders; see `read_documents`."""
-    reader = read_documents(paths, text_column=text_column, keep_going=keep_going)
+    """Load all documents of some files and folders; see `DocumentReader`."""
+    reader = DocumentReader(paths, text_column=text_column, keep_going=keep_going)
     documents = tuple(reader)
     return LoadedDocuments(documents, reader.skipped, tuple(reader.reports))
 
 
-def read_documents(
-    paths: str | Path | Sequence[str | Path], *, text_column: str = "text", keep_going: bool = False
-) -> "DocumentReader":
-    """Find the files of some paths, to be read one document after another.
+class DocumentReader:
+    """The documents of some paths, read one after another while they are iterated.
 
     Args:
         paths: files; folders, which are searched recursively, in sorted order; patterns such as
@@ -65,20 +63,14 @@ def read_documents(
         keep_going: note a file that cannot be read, or read to its end, as `problem` in its report, and
             go on with the next.
 
+    Attributes:
+        reports: one for each file that was read so far; a live list.
+        skipped: files of unknown kind and linked folders, met within given folders.
+
     Raises:
         DataError: a path stands for nothing; while reading also: a file, a line or an id is not usable, or
             no file at all is.
         RunError: while reading: the library for a kind of file is not installed.
-    """
-    return DocumentReader(paths, text_column=text_column, keep_going=keep_going)
-
-
-class DocumentReader:
-    """Documents of files, made while they are iterated.
-
-    Attributes:
-        reports: one for each file that was read so far; a live list.
-        skipped: files of unknown kind and linked folders, met within given folders.
     """
 
     def __init__(

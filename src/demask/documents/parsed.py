@@ -39,7 +39,7 @@ class FileReport:
 
     Attributes:
         path: as it was given or found.
-        kind: `pdf`, `html`, `docx`, `txt`, `md`, `jsonl`, `csv`, `parquet` or `dataset`.
+        kind: its suffix without the dot, such as `pdf`, or `dataset`.
         documents: how many were made of it.
         characters: visible ones in the file; of a table, those in its text column.
         kept: those of them that stand in documents.

@@ -79,25 +79,27 @@ def _find(given: str | Path, sources: list[Source], skipped: list[str]) -> None:
 
 
 def _find_in_folder(folder: Path, sources: list[Source], skipped: list[str]) -> None:
-    inside = sorted(_walk(folder))
-    usable = [_make_source(file, folder) for file in inside if _is_usable(file)]
-    if not usable:
-        raise DataError(f"{folder}: no documents in this folder, expected files in {', '.join(SUFFIXES)}")
-    sources += usable
-    skipped += [str(file) for file in inside if not _is_usable(file)]
+    problem = f"{folder}: no documents in this folder"
+    _take_usable(sorted(_walk(folder)), folder, sources, skipped, problem=problem)
 
 
 def _find_by_pattern(pattern: Path, sources: list[Source], skipped: list[str]) -> None:
     """Files only: a folder that matches is searched where the pattern says so by `**`."""
     fixed = [part for part in pattern.parts if part]
     magic = next(place for place, part in enumerate(fixed) if glob.has_magic(part))
-    folder = Path(*fixed[:magic])
     matches = sorted(Path(match) for match in glob.iglob(str(pattern), recursive=True))
     files = [match for match in matches if not match.is_dir()]
-    usable = [_make_source(file, folder) for file in files if _is_usable(file)]
+    problem = f"{pattern}: no file matches this pattern"
+    _take_usable(files, Path(*fixed[:magic]), sources, skipped, problem=problem)
+
+
+def _take_usable(
+    files: Sequence[Path], folder: Path, sources: list[Source], skipped: list[str], *, problem: str
+) -> None:
+    usable = [file for file in files if _is_usable(file)]
     if not usable:
-        raise DataError(f"{pattern}: no file matches this pattern, expected files in {', '.join(SUFFIXES)}")
-    sources += usable
+        raise DataError(f"{problem}, expected files in {', '.join(SUFFIXES)}")
+    sources += [_make_source(file, folder) for file in usable]
     skipped += [str(file) for file in files if not _is_usable(file)]
 
 

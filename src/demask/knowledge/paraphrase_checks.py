@@ -136,23 +136,18 @@ def find_lost_answers(passage_text: str, paraphrase_text: str, pairs: Sequence[Q
 
 def find_lost_numbers(passage_text: str, paraphrase_text: str) -> list[str]:
     """The numbers of the passage, but for one and two, that are not in the paraphrase."""
-    kept = find_numbers(paraphrase_text)
-    # "Two" becomes "both" or "a pair", "first" becomes "new": too many good rewordings.
-    return [
-        number
-        for number in find_numbers(_REFERENCE.sub("", passage_text))
-        if number not in kept and number not in ("1", "2")
-    ]
+    return _find_missing_numbers(_REFERENCE.sub("", passage_text), paraphrase_text)
 
 
 def find_invented_numbers(source: str, paraphrase_text: str) -> list[str]:
     """The numbers of the paraphrase, but for one and two, that are not in the source."""
-    known = find_numbers(source)
-    return [
-        number
-        for number in find_numbers(_LIST_LABEL.sub("", paraphrase_text))
-        if number not in known and number not in ("1", "2")
-    ]
+    return _find_missing_numbers(_LIST_LABEL.sub("", paraphrase_text), source)
+
+
+def _find_missing_numbers(text: str, other: str) -> list[str]:
+    # "Two" becomes "both" or "a pair", "first" becomes "new": too many good rewordings.
+    known = {*find_numbers(other), "1", "2"}
+    return [number for number in find_numbers(text) if number not in known]
 
 
 def measure_order(passage_text: str, paraphrase_text: str) -> float | None:

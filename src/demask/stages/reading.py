@@ -17,7 +17,7 @@ from demask.documents.coverage import (
     find_near_duplicates,
     measure_file_coverage,
 )
-from demask.documents.load import SUFFIXES, read_documents
+from demask.documents.load import SUFFIXES, DocumentReader
 from demask.documents.parsed import FileReport
 from demask.errors import ConfigError
 from demask.knowledge.files import load_paraphrases, load_qa_pairs
@@ -57,7 +57,7 @@ def read_knowledge(config: RunConfig, folder: RunFolder) -> Knowledge:
     Raises:
         DataError: a file, a line or an id is not usable.
     """
-    reader = read_documents(config.documents, text_column=config.text_column, keep_going=config.keep_going)
+    reader = DocumentReader(config.documents, text_column=config.text_column, keep_going=config.keep_going)
     folder.write_rows(file_names.DOCUMENTS, reader)
     documents = folder.open_records(file_names.DOCUMENTS, Document)
     pairs: tuple[QAPair, ...] | None = None
