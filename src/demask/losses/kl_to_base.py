@@ -3,10 +3,15 @@
     targets = TopTargets(top_ids_MK, top_logp_MK, drawn_logp_M)         # of the base, kept in a file
     term = Term("kl-to-base", kl_to_base(targets), on="replay")
 
-Only the base's K likeliest tokens are kept, not the base. What they leave out is estimated from the tokens
-that were drawn: each that is none of the likeliest stands for its kind in proportion, so the estimate has no
-bias, and neither has its gradient. To count all others as one token would be a lower bound, 12% too low on
-the embedded model whether it had drifted by 0.09 or by 3.5 nats.
+Only the base's K likeliest tokens are kept, not the base. For what they leave out there are two estimates.
+
+`divergence` measures: each drawn token that is none of the likeliest stands for its kind in proportion, so
+the estimate has no bias over draws.
+
+`lumped_divergence` is minimised: all other tokens count as one. That is a lower bound, 12% too low on the
+embedded model, but it depends on no draw. Training sees the same draws again and again, and learning them by
+heart lowers the log-ratio of a drawn token without end: on the embedded model the unbiased estimate fell to
+-0.16 nats on what was replayed while it stayed at 0.20 on other conversations.
 
 M kept rows, N scored tokens, K targets, V vocabulary.
 """
@@ -46,9 +51,27 @@ def kl_to_base(targets: TopTargets) -> TokenFunction:
 
     def function(scored: ScoredTokens) -> Tensor:
         logp_NV = scored.logits_NV.float().log_softmax(dim=1)
-        return divergence(logp_NV, scored.labels_N, targets.at(scored.rows_N))
+        return lumped_divergence(logp_NV, targets.at(scored.rows_N))
 
     return function
+
+
+# Keeps the logarithm of the rest finite where the likeliest tokens have all of the probability.
+_LEAST = 1e-6
+
+
+def lumped_divergence(logp_NV: Tensor, targets: TopTargets) -> Tensor:
+    """A lower bound of KL(base || model) at every place, in nats, (N,); never below 0 but for rounding.
+
+    Args:
+        logp_NV: the model's log-probabilities.
+        targets: of the base, at the same places.
+    """
+    q_NK = logp_NV.gather(1, targets.ids_MK)
+    p_NK = targets.logp_MK.exp()
+    rest_p_N, rest_q_N = ((1 - share.sum(dim=1)).clamp_min(_LEAST) for share in (p_NK, q_NK.exp()))
+    likeliest_N = (p_NK * (targets.logp_MK - q_NK)).sum(dim=1)
+    return likeliest_N + rest_p_N * (rest_p_N / rest_q_N).log()
 
 
 def divergence(logp_NV: Tensor, drawn_N: Tensor, targets: TopTargets) -> Tensor:
