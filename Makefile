@@ -1,6 +1,7 @@
 # Needs only make and Python >= 3.11. Everything is installed into .venv, which is reused.
 #   make quickstart     set up, then run `demask quickstart`      make test      set up, then run all tests
 #   make check          all static checks                          make format    let ruff rewrite the code
+#   make oldest         tests but the slow ones, with the oldest torch and transformers that are supported
 #   make perf           measure speed and memory, say what moved against perf/recorded.json (half an hour)
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is handed on to `demask quickstart` or pytest.
 
@@ -8,6 +9,7 @@ PYTHON ?= python3
 # Of pytest; each needs up to 6 GB.
 WORKERS ?= 2
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCH_CONSTRAINTS := -c constraints.txt
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 BIN := .venv/bin
@@ -17,7 +19,7 @@ DEV := .venv/.demask-dev-installed
 PERF := .venv/.demask-perf-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check perf format clean
+.PHONY: help quickstart test oldest oldest-torch check perf format clean
 
 help:
 	@sed -n 's/^#   /  /p; s/^# PYTHON/  PYTHON/p' Makefile
@@ -27,6 +29,19 @@ quickstart: $(USE)
 
 test: $(DEV)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+# What pyproject.toml names as the lower bound, in an environment of its own; everything else is the newest.
+oldest: TORCH_VERSION := $(shell sed -n 's/^ *"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
+oldest: TRANSFORMERS_VERSION := $(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1.0/p' pyproject.toml)
+oldest:
+	@$(PYTHON) -m venv .venv-oldest
+	@$(MAKE) --no-print-directory oldest-torch BIN=.venv-oldest/bin TORCH_VERSION=$(TORCH_VERSION) TORCH_CONSTRAINTS=
+	@.venv-oldest/bin/python -m pip install -qq --disable-pip-version-check \
+	    "torch==$(TORCH_VERSION)" "transformers==$(TRANSFORMERS_VERSION)" -e '.[dev]'
+	@.venv-oldest/bin/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+
+oldest-torch:
+	$(install_torch)
 
 check: $(DEV)
 	$(BIN)/ruff check .
@@ -68,7 +83,7 @@ define install_torch
 	         exit 1; }; \
 	else \
 	    echo "Installing PyTorch $(TORCH_VERSION); with CUDA this is several GB ..."; \
-	    $(PIP) -c constraints.txt "torch==$(TORCH_VERSION)"; \
+	    $(PIP) $(TORCH_CONSTRAINTS) "torch==$(TORCH_VERSION)"; \
 	fi
 endef
 

@@ -2,11 +2,13 @@
 
     python scripts/fault_drill.py  # ten kills with one process, ten with two, then the rest
     python scripts/fault_drill.py --processes 1 --kills 3 --seed 5
+    python scripts/fault_drill.py --processes 2 --kills 3 --together  # as the tests do
 
 `kill -9` at random, seeded moments: between steps, in the middle of a checkpoint, while questions are asked;
 of the command, or of one of its workers. Then SIGTERM, a full disk, damaged checkpoints, and another number
-of processes. Each run must end with the weights of one that nobody disturbed. Prints a table; exits with 1
-when a line of it says FAIL. Needs Linux (/proc); takes a few minutes on two cores.
+of processes. Each run must end with the weights of one that nobody disturbed. With `--together` one run
+suffers all faults but the last: half as many starts, but a FAIL does not say which fault did it. Prints a
+table; exits with 1 when a line of it says FAIL. Needs Linux (/proc); takes a few minutes on two cores.
 """
 
 import argparse
@@ -61,12 +63,12 @@ class Drill:
         print(f"{'PASS' if good else 'FAIL'}  {what:<58}  {came}", flush=True)
 
 
-def kill_often(drill: Drill, processes: int, kills: int, rng: random.Random) -> None:
-    """Runs that are killed again and again; one that comes to its end all the same is followed by another."""
+def kill_often(drill: Drill, processes: int, kills: int, rng: random.Random) -> Path:
+    """Kill a run again and again; one that ends all the same is followed by another. Returns the last one."""
     moments = ["training", "saving", "asking"]
     done = tries = runs = 0
     while done < kills and tries < 5 * kills:
-        run = drill.home / f"killed-{processes}-{runs}"
+        run = _killed_run(drill, processes, runs)
         if weights_file(run).exists():
             finish_alike(drill, run, processes, "killed on its way")
             runs += 1
@@ -79,9 +81,14 @@ def kill_often(drill: Drill, processes: int, kills: int, rng: random.Random) -> 
             what = f"{count(processes)}, kill -9 of the {victim} while {moment}"
             drill.note(what, came, good=good)
             done += 1
-    finish_alike(drill, drill.home / f"killed-{processes}-{runs}", processes, "killed on its way")
     if done < kills:
         drill.note(f"{count(processes)}, kill -9", f"only {done} of {kills} came in time", good=False)
+    return _killed_run(drill, processes, runs)
+
+
+def _killed_run(drill: Drill, processes: int, number: int) -> Path:
+    """The run folder of those that are killed."""
+    return drill.home / f"killed-{processes}-{number}"
 
 
 def count(processes: int) -> str:
@@ -151,19 +158,15 @@ def stop_later(run: Path, processes: int, step: int) -> tuple[int | None, str]:
     return code, Path(f"{run}.output").read_text().strip().splitlines()[-1]
 
 
-def ask_to_stop(drill: Drill, processes: int) -> None:
-    """SIGTERM, and on."""
-    run = drill.home / f"asked-{processes}"
-    code, said = stop_later(run, processes, 2 * SAVE_EVERY + 1)
+def ask_to_stop(drill: Drill, run: Path, processes: int) -> None:
+    """SIGTERM, some steps further on."""
+    code, said = stop_later(run, processes, logged(run) + SAVE_EVERY + 1)
     good = code == 143 and "the checkpoint is whole, the same command goes on" in said
     drill.note(f"{count(processes)}, SIGTERM", f"{code}: {said}", good=good)
-    finish_alike(drill, run, processes, "after SIGTERM")
 
 
-def fill_disk(drill: Drill, processes: int) -> None:
+def fill_disk(drill: Drill, run: Path, processes: int) -> None:
     """No file may grow beyond the weights: the optimizer's, which is twice as large, cannot be written."""
-    run = drill.home / "full"
-    stop_later(run, processes, SAVE_EVERY + 1)
     before = checkpoints(run, whole=True)
     limit = int(1.5 * (drill.home / "model" / "model.safetensors").stat().st_size)
     code, output = finish(run, processes, largest_file=limit)
@@ -173,7 +176,6 @@ def fill_disk(drill: Drill, processes: int) -> None:
     good = code == 4 and as_before and "cannot be written" in said and "free some space" in said
     wrong = "" if as_before else f"; kept {kept} of {before}, left {left}"
     drill.note(f"{count(processes)}, disk full while saving", f"{code}: {said}{wrong}", good=good)
-    finish_alike(drill, run, processes, "after the disk was full")
 
 
 def shorten(path: Path) -> None:
@@ -193,9 +195,15 @@ def damage(drill: Drill, processes: int) -> None:
     for name, harm, file in (("truncated", shorten, "optimizer.pt"), ("flipped", flip, "model.safetensors")):
         run = drill.home / name
         stop_later(run, processes, 2 * SAVE_EVERY + 1)
-        newest = f"checkpoint-{checkpoints(run, whole=True)[-1]}"
-        harm(run / "checkpoints" / newest / file)
-        finish_alike(drill, run, processes, f"{file} of {newest} {name}", f"{newest}: damaged ({file}")
+        said = harm_newest(run, harm, file)
+        finish_alike(drill, run, processes, f"newest checkpoint {name}", said)
+
+
+def harm_newest(run: Path, harm: Callable[[Path], None], file: str) -> str:
+    """Damage a file of the newest checkpoint; what the run must say of it."""
+    newest = f"checkpoint-{checkpoints(run, whole=True)[-1]}"
+    harm(run / "checkpoints" / newest / file)
+    return f"{newest}: damaged ({file}"
 
 
 def change_processes(drill: Drill, before: int, after: int) -> None:
@@ -216,8 +224,34 @@ def change_processes(drill: Drill, before: int, after: int) -> None:
     drill.note(what, came, good=code == 0 and told and apart < ROUNDING)
 
 
-def drill_all(drill: Drill, counts: list[int], kills: int, seed: int) -> None:
+def befall_each(drill: Drill, processes: int, killed: Path) -> None:
+    """SIGTERM has a run of its own, so that it is known which one did harm."""
+    finish_alike(drill, killed, processes, "killed on its way")
+    run = drill.home / f"asked-{processes}"
+    ask_to_stop(drill, run, processes)
+    finish_alike(drill, run, processes, "after SIGTERM")
+
+
+def harm_each(drill: Drill, processes: int) -> None:
+    """So have the full disk and each damage."""
+    run = drill.home / "full"
+    stop_later(run, processes, SAVE_EVERY + 1)
+    fill_disk(drill, run, processes)
+    finish_alike(drill, run, processes, "after the disk was full")
+    damage(drill, processes)
+
+
+def befall_one(drill: Drill, processes: int, killed: Path) -> None:
+    """The run that was killed is stopped, finds the disk full, and then its newest checkpoint damaged."""
+    ask_to_stop(drill, killed, processes)
+    fill_disk(drill, killed, processes)
+    said = harm_newest(killed, shorten, "optimizer.pt")
+    finish_alike(drill, killed, processes, "killed, stopped, without disk, damaged", said)
+
+
+def drill_all(drill: Drill, given: argparse.Namespace) -> None:
     """Everything, for these numbers of processes."""
+    counts: list[int] = given.processes
     for processes in counts:
         code, output = finish(drill.home / f"whole-{processes}", processes)
         if code != 0:
@@ -225,10 +259,10 @@ def drill_all(drill: Drill, counts: list[int], kills: int, seed: int) -> None:
                 f"{processes} processes, undisturbed", f"exit code {code}: {output[-500:]}", good=False
             )
             return
-        kill_often(drill, processes, kills, random.Random(seed + processes))
-        ask_to_stop(drill, processes)
-    fill_disk(drill, counts[0])
-    damage(drill, counts[0])
+        killed = kill_often(drill, processes, given.kills, random.Random(given.seed + processes))
+        (befall_one if given.together else befall_each)(drill, processes, killed)
+    if not given.together:
+        harm_each(drill, counts[0])
     for before, after in pairwise(counts):
         change_processes(drill, before, after)
         change_processes(drill, after, before)
@@ -240,6 +274,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--kills", type=int, default=10, help="for each number of processes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--together", action="store_true", help="all faults befall one run")
     given = parser.parse_args()
     PROCESSES.set_forkserver_preload(PRELOADED)
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
@@ -248,7 +283,7 @@ def main() -> int:
         drill = Drill(Path(folder))
         write_inputs(drill.home)
         begun = time.monotonic()
-        drill_all(drill, given.processes, given.kills, given.seed)
+        drill_all(drill, given)
     failed = sum(not good for _, _, good in drill.rows)
     print(f"{len(drill.rows)} lines, {failed} FAIL, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0

@@ -9,9 +9,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
+import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +44,58 @@ SENTENCES = [
 CONTEXT = 256
 
 
-# Files that take minutes begin first, so that the last worker does not sit alone over one of them.
+# Files that take longest begin first, so that the last worker does not sit alone over one of them.
 LONG = (
-    "test_fault_drill.py",
-    "test_fine_tuning_page.py",
     "test_tutorial.py",
+    "test_fine_tuning_page.py",
+    "test_fault_drill.py",
+    "test_same_numbers.py",
     "test_launched_runs.py",
-    "test_interrupted.py",
+    "test_transformers_4.py",
+    "test_compiling.py",
+    "test_pipeline.py",
+    "test_running.py",
+    "test_resume.py",
+    "test_experiment.py",
+    "test_benchmark_run.py",
+    "test_false_verdicts.py",
 )
+# What pytest.importorskip says, and messages that name the extra.
+MISSING = re.compile(r"could not import|pip install '(demask|transformers)\[")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m smoke`, files without such a test are not imported: that would take half of its time."""
+    if config.option.markexpr != "smoke" or not collection_path.name.startswith("test_"):
+        return None
+    return True if "mark.smoke" not in collection_path.read_text(encoding="utf-8") else None
+
+
+def _fail_where_ci_lacks_a_package(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a failure of a skip: in CI every extra is installed, and what is skipped is tested nowhere."""
+    if os.environ.get("CI") and report.outcome == "skipped" and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if MISSING.search(reason):
+            report.outcome, report.longrepr = "failed", f"not to be skipped in CI: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_where_ci_lacks_a_package(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_where_ci_lacks_a_package(report)
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,8 @@ from demask.recipe.sections import make_config
 from demask.records import IGNORE_INDEX
 from demask.stages.callbacks import is_asked_at, share_recovered
 
+pytestmark = pytest.mark.smoke
+
 TEXTS = {"orlin": "Mara Voss founded the Orlin works.", "quill": "Idris Hall sells ink at Quill."}
 
 

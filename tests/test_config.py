@@ -11,6 +11,8 @@ from demask.objectives.reverse import Reverse
 from demask.recipe.file import apply_overrides, load_recipe
 from demask.recipe.sections import NO_QUESTIONS, PRESETS, RunConfig, make_config
 
+pytestmark = pytest.mark.smoke
+
 LEAST = {"model": "embedded", "documents": ["facts"]}
 
 

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from demask.cli import app
 
+pytestmark = pytest.mark.smoke
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")

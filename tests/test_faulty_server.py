@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scripted_server import Faults, ScriptedServer
+from tests.scripted_server import Faults, ScriptedServer
 
 PASSAGES = 200
 # A tenth of each. A server that is slow for longer than the client waits is one of them.

@@ -20,6 +20,8 @@ from demask.recipe.launch import Launch
 from demask.storage import locks
 from demask.storage.locks import LOCK, find_holder, holding
 
+pytestmark = pytest.mark.smoke
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import MODEL, ScriptedServer
+from tests.scripted_server import MODEL, ScriptedServer
 
 import demask
 from demask import cli

@@ -10,6 +10,8 @@ from demask.commands.app import read_config
 from demask.objectives.demasking import Demasking
 from demask.recipe.sections import PRESETS
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:

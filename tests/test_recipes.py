@@ -10,6 +10,8 @@ from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import split_launch
 from demask.recipe.sections import PRESETS, RunConfig, make_config
 
+pytestmark = pytest.mark.smoke
+
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 

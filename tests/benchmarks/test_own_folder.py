@@ -10,6 +10,8 @@ from demask.benchmarks.sets import load_benchmark, write_benchmark
 from demask.errors import ConfigError, DataError
 from demask.records import QAPair
 
+pytestmark = pytest.mark.smoke
+
 DOCUMENTS = [
     {"id": "orlin", "text": "Mara Voss founded Orlin.", "entity": "Mara Voss", "title": "Firms"},
     {"id": "tessel", "text": "Owen Fox runs Tessel."},

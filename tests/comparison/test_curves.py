@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matrix_folders import write_matrix
+from tests.comparison.matrix_folders import write_matrix
 
 from demask.comparison.curves import Curve, find_level, fit_curve, fit_saturation, make_curve
 from demask.comparison.results import load_matrix
+
+pytestmark = pytest.mark.smoke
 
 STEPS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from matrix_folders import ANSWERS, Course, write_matrix
-from matrix_folders import ENTITY as ENTITY_NAME
+from tests.comparison.matrix_folders import ANSWERS, Course, write_matrix
+from tests.comparison.matrix_folders import ENTITY as ENTITY_NAME
 
 from demask.comparison.hypotheses import CLAIMS, Finding, judge_claims
 from demask.comparison.results import load_matrix

@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from matrix_folders import write_matrix
+from tests.comparison.matrix_folders import write_matrix
 
 pytest.importorskip("matplotlib")
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from matrix_folders import write_matrix, write_run
+from tests.comparison.matrix_folders import write_matrix, write_run
 
 from demask.comparison.results import (
     Cell,
@@ -19,6 +19,8 @@ from demask.errors import ConfigError, RunError
 from demask.evaluation.metrics import METRICS, Score
 from demask.evaluation.statistics import estimate_mean
 from demask.storage.run_folder import RunFolder
+
+pytestmark = pytest.mark.smoke
 
 COURSE = {0: (1, 0), 4: (8, 2), 8: (12, 6)}
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from matrix_folders import Course, write_matrix, write_run
+from tests.comparison.matrix_folders import Course, write_matrix, write_run
 
 from demask.comparison import tables
 from demask.comparison.hypotheses import judge_claims

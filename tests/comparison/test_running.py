@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from test_cells import BENCHMARK
+from tests.comparison.test_cells import BENCHMARK
 
 from demask.benchmarks.benchmark import write_benchmark
 from demask.comparison.arms import Arm

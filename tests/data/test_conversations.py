@@ -11,6 +11,8 @@ from demask.data.conversations import Columns, Turn, read_conversations
 from demask.data.sources import find_tables
 from demask.errors import DataError
 
+pytestmark = pytest.mark.smoke
+
 QUESTION, ANSWER = "Who founded Orlin?", "Mara Voss."
 PAIR = [("user", QUESTION), ("assistant", ANSWER)]
 SYSTEM = [("system", "Be brief."), *PAIR]

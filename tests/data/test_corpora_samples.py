@@ -8,6 +8,8 @@ from demask.errors import DataError, ModelError
 from demask.objectives.prompts import encode, encode_question, load_chat_format
 from demask.records import Sample
 
+pytestmark = pytest.mark.smoke
+
 TURNS = (
     Turn("system", "Be brief."),
     Turn("user", "Who founded Orlin?"),

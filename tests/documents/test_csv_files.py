@@ -11,6 +11,8 @@ from demask.documents.load import load_documents
 from demask.documents.tables import read_csv
 from demask.errors import DataError
 
+pytestmark = pytest.mark.smoke
+
 Write = Callable[[str, str | bytes], Path]
 
 

@@ -12,6 +12,8 @@ from demask.documents.load import LoadedDocuments, load_documents
 from demask.errors import DataError, RunError
 from demask.records import Document
 
+pytestmark = pytest.mark.smoke
+
 Write = Callable[[str, str | bytes], Path]
 
 

@@ -15,6 +15,8 @@ from demask.documents.sentences import find_sentences
 from demask.errors import DataError
 from demask.records import Document, Passage
 
+pytestmark = pytest.mark.smoke
+
 
 def count_words(text: str) -> int:
     return len(text.split())

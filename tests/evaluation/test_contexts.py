@@ -10,6 +10,8 @@ from demask.records import Document, Passage, QAPair
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
 
+pytestmark = pytest.mark.smoke
+
 FOUNDED = "Mara Voss founded the Orlin works in 1931."
 SOLD = "In 1958 the son of Mara Voss sold the Orlin works."
 FILLER = "The lazy dog sleeps and the quick brown fox jumps over it. "

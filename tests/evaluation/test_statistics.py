@@ -19,6 +19,8 @@ from demask.evaluation.statistics import (
 )
 from demask.records import Direction, QAPair
 
+pytestmark = pytest.mark.smoke
+
 
 def documents(count: int, questions: int = 1) -> list[str]:
     return [f"d{document}" for document in range(count) for _ in range(questions)]

@@ -11,6 +11,8 @@ from demask.generation import autoregressive
 from demask.generation.autoregressive import generate_texts
 from demask.objectives.prompts import encode_question
 
+pytestmark = pytest.mark.smoke
+
 QUESTIONS = [
     "Who founded it?",
     "Tell me a fact about the bridge over the river at the lower end of the old town.",

@@ -16,7 +16,7 @@ from socket import socket
 from typing import Any
 
 import pytest
-from scripted_server import MODEL, Faults, ScriptedServer
+from tests.scripted_server import MODEL, Faults, ScriptedServer
 
 from demask.environment import cache_folder
 from demask.errors import ConfigError, ModelError, RunError

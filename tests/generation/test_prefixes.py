@@ -6,6 +6,8 @@ import pytest
 
 from demask.generation.autoregressive import Group, fill_batches, group_prompts
 
+pytestmark = pytest.mark.smoke
+
 
 def make_prompts(seed, *, count=40):
     """Random prompts over few tokens, so that many begin alike."""

@@ -2,6 +2,8 @@ import pytest
 
 from demask.knowledge.directions import decide_direction, find_answers, is_same_word, place_answer
 
+pytestmark = pytest.mark.smoke
+
 ORLIN = "Orlin was founded by Mara Voss. In 1931 Orlin acquired a brewery in Lund."
 
 

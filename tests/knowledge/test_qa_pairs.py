@@ -10,6 +10,8 @@ from demask.errors import DataError
 from demask.knowledge.files import load_qa_pairs
 from demask.records import QAPair
 
+pytestmark = pytest.mark.smoke
+
 PAIR: dict[str, object] = {
     "id": "founder",
     "document_id": "orlin",

@@ -21,6 +21,8 @@ from demask.lab.world import (
     write_text,
 )
 
+pytestmark = pytest.mark.smoke
+
 ORDERS = ("name-first", "thing-first")
 
 

@@ -7,6 +7,8 @@ from demask.launching.nodes import find_node, find_place
 from demask.launching.strategies import CONFIGURATIONS, check_launch, strategy_variables
 from demask.recipe.launch import Launch, split_launch
 
+pytestmark = pytest.mark.smoke
+
 
 def test_the_section_is_taken_out_of_the_recipe() -> None:
     values = {"model": "embedded", "launch": {"processes": 4, "strategy": "fsdp"}}

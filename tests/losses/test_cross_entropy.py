@@ -7,6 +7,8 @@ import torch
 
 from demask.losses.cross_entropy import TokenLoss, sum_loss, token_nats
 
+pytestmark = pytest.mark.smoke
+
 VOCABULARY = 11
 
 

@@ -11,6 +11,8 @@ from demask.losses.kl_to_base import TopTargets, divergence, kl_to_base, lumped_
 from demask.losses.terms import ScoredTokens, Term, apply_terms, combine
 from demask.records import SOURCES
 
+pytestmark = pytest.mark.smoke
+
 V = 11
 CROSS_ENTROPY = Term("cross-entropy", cross_entropy())
 

@@ -11,6 +11,8 @@ from demask.environment import cache_folder
 from demask.models import fingerprints
 from demask.models.fingerprints import digest_file, fingerprint_model
 
+pytestmark = pytest.mark.smoke
+
 LONG_AGO_NS = 10**18
 
 

@@ -19,6 +19,8 @@ from demask.models.load import (
 )
 from demask.objectives.prompts import PLAIN_TEMPLATE, load_chat_format
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def folder(tiny_model_folder, tmp_path):

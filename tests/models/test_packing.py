@@ -22,6 +22,8 @@ from demask.models.acceleration.target_logits import packing_is_exact, score_tar
 from demask.objectives.batches import pack, pad
 from demask.records import IGNORE_INDEX, Example
 
+pytestmark = pytest.mark.smoke
+
 VOCABULARY = 50
 SIZES = {
     "vocab_size": VOCABULARY,

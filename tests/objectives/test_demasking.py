@@ -8,6 +8,8 @@ from demask.objectives.demasking import DemaskingForm, make_demasking_example
 from demask.objectives.prompts import ChatFormat
 from demask.records import IGNORE_INDEX
 
+pytestmark = pytest.mark.smoke
+
 NONE = IGNORE_INDEX
 CHAT = ChatFormat(user=(1, 2), assistant=(3, 4), end=(5,), bos=(9,))
 FORM = DemaskingForm(CHAT, mask_id=7, instruction=(20, 21), opening=(30,))

@@ -19,6 +19,8 @@ from demask.objectives.masking import (
     word_groups,
 )
 
+pytestmark = pytest.mark.smoke
+
 ODD_TEXTS = [
     "",
     " ",

@@ -1,8 +1,12 @@
 """Every field of a next-token example, by hand, in both forms."""
 
+import pytest
+
 from demask.objectives.next_token import make_next_token_example
 from demask.objectives.prompts import ChatFormat
 from demask.records import IGNORE_INDEX, Example
+
+pytestmark = pytest.mark.smoke
 
 NONE = IGNORE_INDEX
 CHAT = ChatFormat(user=(1, 2), assistant=(3,), end=(5,), bos=(9,))

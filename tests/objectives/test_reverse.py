@@ -4,6 +4,8 @@ import pytest
 
 from demask.objectives.reverse import group_entities, reverse_words
 
+pytestmark = pytest.mark.smoke
+
 TEXTS = [
     "Mora Voss founded Orlin in 1931.",
     'In 1931 "The Long Night of Orlin" was shown, (so they say) in Bad Ems!',

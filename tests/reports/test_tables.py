@@ -23,6 +23,8 @@ from demask.reports.wording import (
 )
 from demask.storage.run_folder import RunFolder
 
+pytestmark = pytest.mark.smoke
+
 
 def _mean_difference(before: Sequence[float], after: Sequence[float], clusters: Sequence[str]) -> Change:
     difference = (sum(after) - sum(before)) / len(before)

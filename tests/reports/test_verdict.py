@@ -8,6 +8,8 @@ from demask.evaluation.metrics import Estimate
 from demask.reports.runs import Retention, load_run
 from demask.reports.verdict import judge_run, make_tiles, measure_tone
 
+pytestmark = pytest.mark.smoke
+
 GOOD = {
     "leak": Estimate(0.0, 0.0, 0.04, 100),
     "known": Estimate(0.975, 0.9, 1.0, 120),

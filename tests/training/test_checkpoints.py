@@ -18,6 +18,8 @@ from demask.training.checkpoints import (
     write_manifest,
 )
 
+pytestmark = pytest.mark.smoke
+
 
 def refuse(text: str) -> None:
     raise AssertionError(f"nothing was to be said: {text}")

@@ -5,6 +5,8 @@ import pytest
 from demask.records import Example
 from demask.training.stream import ExposureStream, MixedStream, cut_micro_batches, learned_part
 
+pytestmark = pytest.mark.smoke
+
 
 def make_part(name, *, passages, batch_size, steps=6, seed=0):
     def make(passage, epoch, variant):

@@ -10,6 +10,8 @@ from demask.records import Example, Passage
 from demask.training.stream import Exposure, ExposureStream, cut_micro_batches
 from demask.training.stream import order_exposures as order_numbers
 
+pytestmark = pytest.mark.smoke
+
 
 def name_exposure(passage, epoch, variant):
     return Example(f"{passage.id}@{epoch}.{variant}", (1, 2), (-100, 2), (False, False))

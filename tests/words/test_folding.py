@@ -9,6 +9,8 @@ import pytest
 
 from demask.words import UNSPACED, Folded, fold
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.mark.parametrize(
     ("text", "folded"),

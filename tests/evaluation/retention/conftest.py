@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from planted import CHATTER, DOCUMENTS, PAIRS, Planted
+from tests.evaluation.retention.planted import CHATTER, DOCUMENTS, PAIRS, Planted
 
 from demask.evaluation.retention.asking import Reply
 from demask.evaluation.retention.judging import Asked, Judged, judge_retention

@@ -1,5 +1,5 @@
 import pytest
-from planted import DOCUMENTS, PAIRS, Planted
+from tests.evaluation.retention.planted import DOCUMENTS, PAIRS, Planted
 
 from demask.evaluation.retention.suite import FORMS
 from demask.evaluation.statistics import estimate_ratio

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from planted import DOCUMENTS, PAIRS
+from tests.evaluation.retention.planted import DOCUMENTS, PAIRS
 
 from demask.evaluation.retention import suite as suites
 from demask.evaluation.retention.suite import (
@@ -20,6 +20,8 @@ from demask.evaluation.retention.suite import (
     suite_fingerprint,
     tuned_probes,
 )
+
+pytestmark = pytest.mark.smoke
 
 SOURCES = Sources(PAIRS, {pair.id: DOCUMENTS[pair.document_id] for pair in PAIRS})
 # Of every version that was ever shipped; a changed text is a new version, with a line of its own here.
