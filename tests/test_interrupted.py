@@ -15,9 +15,9 @@ from demask.errors import InterruptionError
 from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_example
 from demask.objectives.masking import keyed_rng
 from demask.records import Passage
+from demask.signals import Noted, ending_on_sigterm, noting_signals
 from demask.training.callbacks import StepEndCallback
 from demask.training.checkpoints import find_checkpoint, read_manifest
-from demask.training.interruption import Noted, ending_on_sigterm, noting_signals
 from demask.training.settings import TrainSettings
 from demask.training.stream import ExposureStream
 from demask.training.trainer import train_model

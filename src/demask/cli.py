@@ -19,7 +19,7 @@ from demask.commands import evaluating, knowledge, models, reproducing
 from demask.commands.app import BEGIN_ANEW, app, describe_error, print_json
 from demask.errors import DemaskError, StoppedError, ThresholdError
 from demask.openmp import share_cores
-from demask.training.interruption import ending_on_sigterm
+from demask.signals import ending_on_sigterm
 
 # Importing them makes them known.
 _COMMANDS = (training, evaluating, reproducing, knowledge, models)

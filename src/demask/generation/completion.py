@@ -15,7 +15,6 @@ its upper half, or as long as the server says. Nothing is tried more than `TRIES
 """
 
 import random
-import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +48,7 @@ from demask.generation.server import (
     hide_key,
     open_client,
 )
+from demask.signals import sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -428,7 +428,7 @@ def _complete_missing(
         threading.Thread(target=_work, args=(completion, run, queues), daemon=True) for _ in range(count)
     ]
     errors: list[DemaskError] = []
-    with _sigterm_as_ctrl_c(), _finished(run, workers):
+    with sigterm_as_ctrl_c(), _finished(run, workers):
         for outcome in _listen(queues, workers):
             if isinstance(outcome, DemaskError):
                 errors.append(outcome)
@@ -475,20 +475,6 @@ def _finished(run: Run, workers: Sequence[threading.Thread]) -> Iterator[None]:
                 worker.join(max(0.0, deadline - monotonic()))
         if not any(worker.is_alive() for worker in workers):
             run.client.close()
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, if it has no other meaning yet and this is the main thread."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _work(completion: Completion, run: Run, queues: _Queues) -> None:

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from demask.models.acceleration.layers import plain_layers
 from demask.models.acceleration.packing import using_attention
 from demask.models.precision import going_by, own_forward
-from demask.training.interruption import Noted
+from demask.signals import Noted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

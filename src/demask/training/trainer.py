@@ -38,6 +38,7 @@ from demask.models.diffusion import diffusion_form
 from demask.models.precision import going_by, own_forward
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.records import Example
+from demask.signals import noting_signals
 from demask.training.callbacks import StepEndCallback
 from demask.training.checkpoints import (
     find_checkpoint,
@@ -46,7 +47,6 @@ from demask.training.checkpoints import (
     whole_or_removed,
     write_manifest,
 )
-from demask.training.interruption import noting_signals
 from demask.training.ranks import ask_first, is_first
 from demask.training.settings import WARMUP_SHARE, TrainSettings, make_arguments
 from demask.training.sharding import (

@@ -51,10 +51,20 @@ def ending_on_sigterm() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise SystemExit(128 + number)
 
-    # One who calls this program from a program of his own may have other plans with SIGTERM.
-    usual = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    with _handling({signal.SIGTERM: end} if usual else {}):
+    with _handling({signal.SIGTERM: end} if _has_no_other_meaning() else {}):
         yield
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt."""
+    with _handling({signal.SIGTERM: signal.default_int_handler} if _has_no_other_meaning() else {}):
+        yield
+
+
+def _has_no_other_meaning() -> bool:
+    """One who calls this program from a program of his own may have other plans with SIGTERM."""
+    return signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @contextmanager
