@@ -163,8 +163,7 @@ def test_fine_tuning_is_refused_where_another_run_works(tmp_path: Path, tiny_mod
 
 
 def test_a_lab_is_refused_where_another_one_works(tmp_path: Path) -> None:
-    from demask.lab.experiment import run_lab
-    from demask.lab.settings import read_sizes
+    from demask.lab.experiment import read_sizes, run_lab
 
     with another_process(tmp_path / "lab"), pytest.raises(RunError, match="another run works in this folder"):
         run_lab(tmp_path / "lab", seeds=[0], sizes=read_sizes({}), progress=Silent())

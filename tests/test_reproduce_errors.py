@@ -91,11 +91,11 @@ def test_an_entity_ablation_needs_entities(refused: Run, capsys: pytest.CaptureF
 
 
 def test_compare_does_not_replace_the_report_of_a_comparison(refused: Run) -> None:
-    matrix = Path("out/own-all-0")
-    matrix.mkdir(parents=True)
+    grid = Path("out/own-all-0")
+    grid.mkdir(parents=True)
     cells = [{"model": "m", "arm": "demasking", "seed": 0, "folder": "../cells/x"}]
     plan = {"benchmark": "own", "facts": 1, "ablation": None, "budget": "steps", "cells": cells}
-    (matrix / "matrix.json").write_text(json.dumps(plan))
+    (grid / "matrix.json").write_text(json.dumps(plan))
     Path("tables").mkdir()
     assert "tables: stands there already" in refused("compare", "out", "--out", "tables.html")
     assert "expected one of fixed" in refused("compare", "out", "--rule", "best")

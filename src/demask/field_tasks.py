@@ -23,8 +23,8 @@ def ask_field_tasks(config: RunConfig, run: RunFolder, progress: Progress) -> No
     """Ask the base model and the trained one, those tasks that can be asked here."""
     if config.measure != "full" or run.has(file_names.RETENTION_TASKS):
         return
-    from demask.harness.asking import Asking
     from demask.harness.benchmark import run_benchmark
+    from demask.harness.tasks import Asking
 
     rows, missing = [], []
     for task in TASKS:

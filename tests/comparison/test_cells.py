@@ -11,8 +11,7 @@ import pytest
 
 from demask.benchmarks.benchmark import Benchmark, write_benchmark
 from demask.comparison.arms import ABLATIONS, ARMS, choose_arms
-from demask.comparison.grid import make_comparisons
-from demask.comparison.matrix import Order, PlannedCell, make_cells, tokens_per_step
+from demask.comparison.grid import Cell, Order, make_cells, plan_grids, tokens_per_step
 from demask.errors import ConfigError
 from demask.objectives.demasking import Demasking
 from demask.records import Document, Paraphrase, QAPair
@@ -36,9 +35,9 @@ def order(tiny_model_folder: Path) -> Order:
 
 def plan(
     order: Order, folder: Path, arms: object = AUTOREGRESSIVE, benchmark: Benchmark = BENCHMARK
-) -> list[PlannedCell]:
+) -> list[Cell]:
     write_benchmark(benchmark, folder)
-    return list(make_cells(order, arms, benchmark, folder))
+    return list(make_cells(order, dict.fromkeys(order.models, arms), benchmark, folder))
 
 
 def test_every_arm_has_as_many_steps_of_as_many_examples(order: Order, tmp_path: Path) -> None:
@@ -200,8 +199,8 @@ def test_arms_for_the_other_kind_of_model_are_refused() -> None:
 def test_arms_or_ablations_but_not_both(order: Order, tmp_path: Path) -> None:
     write_benchmark(BENCHMARK, tmp_path / "data")
     with pytest.raises(ConfigError, match="both given"):
-        make_comparisons(order, BENCHMARK, tmp_path / "data", tmp_path, arms=["reverse"], ablations=["ratio"])
+        plan_grids(order, BENCHMARK, tmp_path / "data", tmp_path, arms=["reverse"], ablations=["ratio"])
     with pytest.raises(ConfigError, match="'ratios' is unknown"):
-        make_comparisons(order, BENCHMARK, tmp_path / "data", tmp_path, arms=None, ablations=["ratios"])
-    made = make_comparisons(order, BENCHMARK, tmp_path / "data", tmp_path, arms=None, ablations=["all"])
-    assert [comparison.folder.name for comparison in made] == [f"data-{name}" for name in ABLATIONS]
+        plan_grids(order, BENCHMARK, tmp_path / "data", tmp_path, arms=None, ablations=["ratios"])
+    made = plan_grids(order, BENCHMARK, tmp_path / "data", tmp_path, arms=None, ablations=["all"])
+    assert [grid.folder.name for grid in made] == [f"data-{name}" for name in ABLATIONS]

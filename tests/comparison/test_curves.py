@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.comparison.matrix_folders import write_matrix
+from tests.comparison.grid_folders import write_grid
 
 from demask.comparison.curves import Curve, find_level, fit_curve, fit_saturation, make_curve
-from demask.comparison.results import load_matrix
+from demask.comparison.results import load_grid
 
 pytestmark = pytest.mark.smoke
 
@@ -16,7 +16,7 @@ STEPS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
 def _curve(folder: Path, course: dict[int, tuple[int, int]], **settings: object) -> Curve | None:
-    return make_curve(load_matrix(write_matrix(folder, {"a": course}, **settings)).cells, "forward")
+    return make_curve(load_grid(write_grid(folder, {"a": course}, **settings)).cells, "forward")
 
 
 @pytest.mark.parametrize(("level", "rate"), [(0.9, 0.0068), (0.3, 0.2), (1.0, 0.001), (0.05, 0.03)])
@@ -70,10 +70,10 @@ def test_fit_leaves_out_the_untouched_model(tmp_path: Path) -> None:
 
 
 def test_only_steps_that_every_seed_was_asked_at_are_in_the_curve(tmp_path: Path) -> None:
-    folder = write_matrix(tmp_path, {"a": {0: (0, 0), 4: (5, 0), 8: (9, 0)}}, seeds=(0, 1))
+    folder = write_grid(tmp_path, {"a": {0: (0, 0), 4: (5, 0), 8: (9, 0)}}, seeds=(0, 1))
     file = folder / "embedded/a/seed-1/steps.jsonl"
     file.write_text("".join(line for line in file.read_text().splitlines(True) if '"step": 4' not in line))
-    curve = make_curve(load_matrix(folder).cells, "forward")
+    curve = make_curve(load_grid(folder).cells, "forward")
     assert [point.step for point in curve.points] == [0, 8]
 
 

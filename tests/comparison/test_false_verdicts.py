@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demask.comparison.hypotheses import CLAIMS, Claim, Contrast, Evidence, weigh_claim
+from demask.comparison.claims import CLAIMS, Claim, Contrast, Evidence, weigh_claim
 from demask.evaluation import statistics
 from demask.evaluation.statistics import compare_paired
 

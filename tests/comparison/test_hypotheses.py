@@ -1,13 +1,13 @@
-"""Claims of the paper tested on made matrices whose truth is known."""
+"""Claims of the paper tested on made grids whose truth is known."""
 
 from pathlib import Path
 
 import pytest
-from tests.comparison.matrix_folders import ANSWERS, Course, write_matrix
-from tests.comparison.matrix_folders import ENTITY as ENTITY_NAME
+from tests.comparison.grid_folders import ANSWERS, Course, write_grid
+from tests.comparison.grid_folders import ENTITY as ENTITY_NAME
 
-from demask.comparison.hypotheses import CLAIMS, Finding, judge_claims
-from demask.comparison.results import load_matrix
+from demask.comparison.claims import CLAIMS, Finding, judge_claims
+from demask.comparison.results import load_grid
 from demask.evaluation.statistics import bounded_p_value
 from demask.storage.run_folder import RunFolder
 
@@ -16,8 +16,8 @@ RATIO_ZERO, RANDOM = CLAIMS[3], CLAIMS[5]
 
 
 def _judge(folder: Path, arms: dict[str, Course | str | None], **settings: object) -> dict[object, Finding]:
-    matrix = load_matrix(write_matrix(folder, arms, **settings))
-    return {finding.claim: finding for finding in judge_claims([matrix], "fixed")}
+    grid = load_grid(write_grid(folder, arms, **settings))
+    return {finding.claim: finding for finding in judge_claims([grid], "fixed")}
 
 
 def _end(forward: int, backward: int) -> Course:
@@ -104,9 +104,9 @@ def test_ten_documents_are_enough_for_a_whole_failure(tmp_path: Path) -> None:
 
 
 def test_a_seed_that_points_the_other_way_leaves_a_claim_undecided(tmp_path: Path) -> None:
-    folder = write_matrix(tmp_path, {"next-token": _end(8, 0)}, seeds=(0, 1, 2), documents=40)
-    write_matrix(tmp_path, {"next-token-paraphrases": _end(40, 0)}, seeds=(0, 1), documents=40)
-    write_matrix(tmp_path, {"next-token-paraphrases": _end(5, 0)}, seeds=(2,), documents=40)
+    folder = write_grid(tmp_path, {"next-token": _end(8, 0)}, seeds=(0, 1, 2), documents=40)
+    write_grid(tmp_path, {"next-token-paraphrases": _end(40, 0)}, seeds=(0, 1), documents=40)
+    write_grid(tmp_path, {"next-token-paraphrases": _end(5, 0)}, seeds=(2,), documents=40)
     plan = RunFolder(folder).read_json("matrix.json")
     places = {"next-token": (0, 1, 2), "next-token-paraphrases": (0, 1, 2)}
     plan["cells"] = [
@@ -115,7 +115,7 @@ def test_a_seed_that_points_the_other_way_leaves_a_claim_undecided(tmp_path: Pat
         for seed in seeds
     ]
     RunFolder(folder).write_json("matrix.json", plan)
-    finding = judge_claims([load_matrix(folder)], "fixed")[0]
+    finding = judge_claims([load_grid(folder)], "fixed")[0]
     assert finding.p_holm < 0.001
     assert (finding.agreeing, finding.contrary) == (2, 1)
     assert finding.verdict == "undecided"
@@ -125,7 +125,7 @@ def test_correction_counts_only_what_was_measured(tmp_path: Path) -> None:
     found = _judge(tmp_path, {"next-token": _end(2, 0), "next-token-paraphrases": _end(19, 0)})
     assert found[LIFT].p_holm == pytest.approx(2 * found[LIFT].p_value)
     assert found[DEMASKING].verdict == "not measured"
-    assert found[DEMASKING].reason == "no matrix has both 'demasking' and 'next-token-paraphrases'"
+    assert found[DEMASKING].reason == "no grid has both 'demasking' and 'next-token-paraphrases'"
 
 
 def test_failed_arm_is_named_with_its_reason(tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def test_failed_arm_is_named_with_its_reason(tmp_path: Path) -> None:
 
 def test_only_seeds_that_both_arms_have_are_compared(tmp_path: Path) -> None:
     arms = {"next-token": _end(2, 0), "next-token-paraphrases": _end(19, 0)}
-    folder = write_matrix(tmp_path, arms, seeds=(0, 1))
+    folder = write_grid(tmp_path, arms, seeds=(0, 1))
     (folder / "embedded/next-token/seed-0/summary.json").unlink()
-    finding = judge_claims([load_matrix(folder)], "fixed")[0]
+    finding = judge_claims([load_grid(folder)], "fixed")[0]
     assert finding.seeds == (1,)
     assert {cell.seed for cell in finding.cells} == {1}
 
@@ -148,9 +148,9 @@ def test_random_tokens_are_compared_with_the_masks_beside_them(tmp_path: Path) -
 
 
 def test_other_number_of_facts_is_another_setting(tmp_path: Path) -> None:
-    few = write_matrix(tmp_path / "few", {"next-token": _end(2, 0)}, documents=10)
-    many = write_matrix(tmp_path / "many", {"next-token-paraphrases": _end(19, 0)}, documents=20)
-    findings = judge_claims([load_matrix(few), load_matrix(many)], "fixed")
+    few = write_grid(tmp_path / "few", {"next-token": _end(2, 0)}, documents=10)
+    many = write_grid(tmp_path / "many", {"next-token-paraphrases": _end(19, 0)}, documents=20)
+    findings = judge_claims([load_grid(few), load_grid(many)], "fixed")
     assert {finding.setting for finding in findings} == {
         "name-description, 10 facts",
         "name-description, 20 facts",
@@ -159,10 +159,10 @@ def test_other_number_of_facts_is_another_setting(tmp_path: Path) -> None:
 
 
 def test_claims_about_masks_are_tested_within_their_ablation(tmp_path: Path) -> None:
-    arms = write_matrix(tmp_path / "arms", {"demasking": _end(19, 19)})
+    arms = write_grid(tmp_path / "arms", {"demasking": _end(19, 19)})
     variants = {"entity never": _end(19, 0), "entity as others": _end(19, 17)}
-    ablation = write_matrix(tmp_path / "entity", variants, ablation="entity")
-    found = {f.claim: f for f in judge_claims([load_matrix(arms), load_matrix(ablation)], "fixed")}
+    ablation = write_grid(tmp_path / "entity", variants, ablation="entity")
+    found = {f.claim: f for f in judge_claims([load_grid(arms), load_grid(ablation)], "fixed")}
     assert found[ENTITY].verdict == "as in the paper"
     assert found[ENTITY].change.difference == pytest.approx(0.85)
     assert {cell.arm for cell in found[ENTITY].cells} == {"entity never", "entity as others"}
@@ -172,10 +172,10 @@ def test_claims_about_masks_are_tested_within_their_ablation(tmp_path: Path) -> 
 def test_the_entity_is_asked_for_in_whichever_direction(tmp_path: Path) -> None:
     """Where half of the texts name it last, forward questions ask for it, too."""
     variants = {"entity never": _end(0, 19), "entity as others": _end(19, 19)}
-    folder = write_matrix(tmp_path, variants, ablation="entity")
+    folder = write_grid(tmp_path, variants, ablation="entity")
     for name in ("entity-never", "entity-as-others"):  # now forward asks for the entity, backward does not
         file = folder / f"embedded/{name}/seed-0/qa_pairs.jsonl"
         swapped = file.read_text().replace(ENTITY_NAME, "@").replace(ANSWERS["forward"], ENTITY_NAME)
         file.write_text(swapped.replace("@", ANSWERS["forward"]))
-    found = {f.claim: f for f in judge_claims([load_matrix(folder)], "fixed")}
+    found = {f.claim: f for f in judge_claims([load_grid(folder)], "fixed")}
     assert found[ENTITY].change.difference == pytest.approx(0.95)

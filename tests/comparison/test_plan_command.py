@@ -16,12 +16,12 @@ def test_a_plan_times_each_model_once_and_runs_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from demask.comparison import planning
+    from demask.comparison import grid
 
     timed: list[str] = []
-    real = planning.time_steps
+    real = grid.time_steps
     monkeypatch.setattr(
-        planning, "time_steps", lambda config, progress: timed.append(config.model) or real(config, progress)
+        grid, "time_steps", lambda config, progress: timed.append(config.model) or real(config, progress)
     )
     words = ["reproduce", "name-description", "--facts", "3", "--plan", "--exposures", "2"]
     words += ["--arm", "demasking", "--arm", "next-token", "--seed", "0", "--out", str(tmp_path / "out")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from demask.comparison.planning import PlannedArm, seconds_left
+from demask.comparison.grid import PlannedArm, seconds_left
 
 ARMS = (
     PlannedArm("m", "a", cells=3, done=1, steps=1, tokens=1, seconds=100.0),

@@ -15,9 +15,8 @@ from tests.comparison.test_cells import BENCHMARK
 
 from demask.benchmarks.benchmark import write_benchmark
 from demask.comparison.arms import Arm
-from demask.comparison.matrix import Order, PlannedCell, make_cells
-from demask.comparison.running import Outcome, distinct_cells, run_cells
-from demask.comparison.work import Told, name_gpu
+from demask.comparison.grid import Cell, Order, distinct_cells, make_cells
+from demask.comparison.running import Outcome, name_gpu, run_cells
 
 QUICK = {
     "train": {"save_every": 10, "evaluate_every": 10},
@@ -34,30 +33,37 @@ class Watch:
         self.lines: list[str] = []
         self._kill = kill
 
-    def started(self, cell: PlannedCell, *, untouched: bool) -> None:
-        self.lines.append(f"started {'untouched' if untouched else cell.arm}")
+    def started(self, name: str) -> "Watch":
+        self.lines.append(f"started {name}")
+        return self
 
-    def told(self, cell: PlannedCell, told: Told, *, untouched: bool) -> None:
-        if self._kill and told.stage == "Training" and told.done:
+    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
+        self._stage = stage
+
+    def advance(self, parts: int = 1, note: str = "") -> None:
+        if self._kill and self._stage == "Training":
             self._kill = False
             os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
 
-    def ended(self, cell: PlannedCell, reason: str, *, untouched: bool) -> None:
-        self.lines.append(f"ended {'untouched' if untouched else cell.arm}: {reason or 'done'}")
+    def say(self, text: str) -> None:
+        raise AssertionError("stands in the log")
+
+    def ended(self, name: str, reason: str, *, is_cell: bool) -> None:
+        self.lines.append(f"ended {name}: {reason or 'done'}")
 
 
 @pytest.fixture
-def cells(tiny_model_folder: Path, tmp_path: Path) -> list[PlannedCell]:
+def cells(tiny_model_folder: Path, tmp_path: Path) -> list[Cell]:
     write_benchmark(BENCHMARK, tmp_path / "data")
     order = Order(models=(str(tiny_model_folder),), seeds=(0,), exposures=20, settings=QUICK)
-    return list(make_cells(order, [*ARMS, BROKEN], BENCHMARK, tmp_path / "data"))
+    return list(make_cells(order, {order.models[0]: [*ARMS, BROKEN]}, BENCHMARK, tmp_path / "data"))
 
 
-def run(cells: list[PlannedCell], folder: Path, watch: Watch) -> Outcome:
+def run(cells: list[Cell], folder: Path, watch: Watch) -> Outcome:
     return run_cells(cells, folder, slots=[None], watch=watch)
 
 
-def test_a_shared_run_goes_by_the_name_of_the_first_comparison_that_has_it(cells: list[PlannedCell]) -> None:
+def test_a_shared_run_goes_by_the_name_of_the_first_comparison_that_has_it(cells: list[Cell]) -> None:
     other = replace(cells[0], arm="loss on all")
     assert distinct_cells([cells[0], cells[1], other]) == cells[:2]
 
@@ -67,9 +73,7 @@ def test_gpus_are_numbered_among_those_that_are_visible() -> None:
     assert [name_gpu(number, "2, GPU-4b1") for number in (0, 1)] == ["2", "GPU-4b1"]
 
 
-def test_a_cell_that_fails_stops_no_other_and_leaves_its_reason(
-    cells: list[PlannedCell], tmp_path: Path
-) -> None:
+def test_a_cell_that_fails_stops_no_other_and_leaves_its_reason(cells: list[Cell], tmp_path: Path) -> None:
     watch = Watch()
     outcome = run([cells[2], *cells[:2]], tmp_path / "cells", watch)
     assert outcome.done == 2
@@ -82,10 +86,10 @@ def test_a_cell_that_fails_stops_no_other_and_leaves_its_reason(
         summary = json.loads((tmp_path / "cells" / cell.folder / "summary.json").read_text())
         assert {"before", "after", "few-shot"} <= summary["metrics"].keys()
         assert not (tmp_path / "cells" / cell.folder / "model").exists()
-    assert watch.lines[0] == "started untouched"
+    assert watch.lines[0].endswith(", base model")
 
 
-def test_what_is_done_is_not_done_again(cells: list[PlannedCell], tmp_path: Path) -> None:
+def test_what_is_done_is_not_done_again(cells: list[Cell], tmp_path: Path) -> None:
     run(cells[:1], tmp_path / "cells", Watch())
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
     watch = Watch()
@@ -94,7 +98,7 @@ def test_what_is_done_is_not_done_again(cells: list[PlannedCell], tmp_path: Path
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
 
 
-def test_a_cell_that_is_killed_says_so_and_is_tried_again(cells: list[PlannedCell], tmp_path: Path) -> None:
+def test_a_cell_that_is_killed_says_so_and_is_tried_again(cells: list[Cell], tmp_path: Path) -> None:
     failed = run(cells[:1], tmp_path / "cells", Watch(kill=True))
     assert failed == Outcome(0, {cells[0].folder: "killed by signal 9; was there enough memory?"})
     assert run(cells[:1], tmp_path / "cells", Watch()) == Outcome(1, {})

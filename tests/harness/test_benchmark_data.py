@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from demask.errors import ConfigError, DataError, DemaskError, RunError
-from demask.harness.asking import Asking
 from demask.harness.benchmark import run_benchmark
-from demask.harness.local_data import LOCAL, parse_data, write_questions
 from demask.harness.results import AskedQuestion, TaskResult, collect_results, compare_results
-from demask.harness.tasks import PlannedTask, plan_task
+from demask.harness.tasks import LOCAL, Asking, PlannedTask, parse_data, plan_task, write_questions
 
 
 def converted(task: str, row: dict[str, Any], tmp_path: Path) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from demask.errors import ConfigError, RunError
-from demask.harness.asking import Asking, hushed
-from demask.harness.benchmark import Benchmarked, run_benchmark
-from demask.harness.local_data import parse_data
-from demask.harness.tables import benchmark_tables
+from demask.harness.benchmark import hushed, run_benchmark
+from demask.harness.results import Benchmarked, benchmark_tables
+from demask.harness.tasks import Asking, parse_data
 from demask.progress import Silent
 
 SHORT = Asking(limit=4, max_new_tokens=4)

@@ -6,11 +6,9 @@ import pytest
 
 from demask.errors import ConfigError
 from demask.lab import pretraining
-from demask.lab.experiment import ARMS, RESULTS, run_lab
-from demask.lab.pretraining import make_lesson_maker
-from demask.lab.results import lab_table
-from demask.lab.settings import read_sizes
-from demask.lab.tokenizer import make_tokenizer as make_lab_tokenizer
+from demask.lab.experiment import ARMS, RESULTS, WORDINGS, lab_table, read_sizes, run_lab
+from demask.lab.pretraining import make_example_maker
+from demask.lab.pretraining import make_tokenizer as make_lab_tokenizer
 from demask.lab.world import make_world
 from demask.models.load import load_model
 from demask.progress import Silent
@@ -35,9 +33,9 @@ def test_every_arm_is_run_with_every_seed(lab):
     for result in results:
         config = json.loads((result.run / "config.json").read_text())
         documents = (result.run / "documents.jsonl").read_text().splitlines()
-        assert config["objective"]["name"] == ARMS[result.arm].objective["name"]
+        assert config["objective"]["name"] == ARMS[result.arm].recipe["objective"]["name"]
         assert config["train"]["steps"] == 2
-        assert len(documents) == 4 * (ARMS[result.arm].paraphrases + 1)
+        assert len(documents) == 4 * (WORDINGS if ARMS[result.arm].paraphrases else 1)
         assert len((result.run / "predictions-after.jsonl").read_text().splitlines()) == 4 * 10
 
 
@@ -99,7 +97,7 @@ def test_a_size_that_cannot_be_is_refused(values, message):
 def test_nothing_in_pre_training_links_a_new_name_with_its_thing(kind):
     world = make_world(known=6, new=4, seed=0)
     tokenizer = make_lab_tokenizer(world)
-    make = make_lesson_maker(kind, world, tokenizer, seed=0)
+    make = make_example_maker(kind, world, tokenizer, seed=0)
     for person in world.new:
         name, thing = (tokenizer.convert_tokens_to_ids(word) for word in (person.name, person.thing))
         met = set()

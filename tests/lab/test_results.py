@@ -2,7 +2,7 @@
 
 import pytest
 
-from demask.lab.results import ArmResult, lab_table, summarise_lab
+from demask.lab.experiment import LabResult, lab_table, summarise_lab
 from demask.records import QAPair
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -30,7 +30,7 @@ def make_result(tmp_path):
                 for hit in [pair.direction == "forward" and int(pair.document_id[1:]) < right]
             ],
         )
-        return ArmResult(
+        return LabResult(
             arm, seed, run.path, known_before=1.0, known_after=0.5 + seed / 2, seconds=10.0 * seed
         )
 

@@ -5,7 +5,7 @@ from transformers import AutoTokenizer, LlamaConfig
 
 from demask.evaluation.metrics import score_predictions
 from demask.evaluation.qa import CEILING_PROMPT
-from demask.lab.tokenizer import make_tokenizer as make_lab_tokenizer
+from demask.lab.pretraining import make_tokenizer as make_lab_tokenizer
 from demask.lab.world import (
     MENTION_TEMPLATES,
     TEXT_TEMPLATES,

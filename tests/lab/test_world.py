@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from demask.errors import ConfigError
-from demask.lab import words
+from demask.lab import world as words
 from demask.lab.world import (
     MENTION_TEMPLATES,
     TEXT_TEMPLATES,

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from demask.reports.drawing import Scale, fit_scale, smooth, thin, ticks
 from demask.reports.figures import accuracy_bars, accuracy_curve, learning_curves
 from demask.reports.runs import LossPoint, load_run, load_runs
-from demask.reports.scales import Scale, fit_scale, smooth, thin, ticks
 from demask.storage.run_folder import RunFolder
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -116,17 +116,18 @@ def compare(
     Differences are taken on the questions that two runs share. Folders of `demask reproduce` give the
     paper's tables and figures again, from their runs alone.
     """
-    from demask.comparison.grid import check_rule, find_matrices
-    from demask.comparison.page import compare_matrices
+    from demask.comparison.grid import find_grids
+    from demask.comparison.page import report_grids
+    from demask.comparison.results import check_rule
     from demask.comparison.side_by_side import compare_runs
 
     chosen_rule = check_rule(rule)
-    matrices = find_matrices(runs)
-    if matrices:
+    grids = find_grids(runs)
+    if grids:
         folder = out.with_suffix("")
         if folder.exists() and not overwrite:
             raise ConfigError(f"{folder}: stands there already; choose another --out, or add --overwrite")
-        page = compare_matrices(matrices, folder, chosen_rule).html
+        page = report_grids(grids, folder, chosen_rule).html
         print_json({"report": str(page)}) if as_json else print(f"Report: {page}")
         return
     for file in (out, out.with_suffix(".md")):
@@ -212,10 +213,9 @@ def benchmark(
     Prompts, filters and metrics are those of lm-evaluation-harness. Several models are asked the same
     questions and compared with the first.
     """
-    from demask.harness.asking import Asking
     from demask.harness.benchmark import run_benchmark
-    from demask.harness.local_data import parse_data
-    from demask.harness.tables import benchmark_tables
+    from demask.harness.results import benchmark_tables
+    from demask.harness.tasks import Asking, parse_data
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     asking = Asking(limit, seed, batch_size, max_new_tokens, raw, shots)

@@ -66,9 +66,7 @@ def lab(
     Pre-trains a small transformer from scratch on an invented world, as an autoregressive and as a
     diffusion model, then injects new people in five ways. The same command continues it.
     """
-    from demask.lab.experiment import run_lab
-    from demask.lab.results import lab_table, summarise_lab
-    from demask.lab.settings import read_sizes
+    from demask.lab.experiment import lab_table, read_sizes, run_lab, summarise_lab
     from demask.recipe.file import apply_overrides
 
     with going_on(out), show_progress() as progress:

@@ -17,9 +17,7 @@ from demask.errors import ConfigError
 
 if TYPE_CHECKING:
     from demask.benchmarks.benchmark import Benchmark
-    from demask.comparison.matrix import Order, PlannedCell
-    from demask.comparison.planning import PlannedArm
-    from demask.comparison.work import Told
+    from demask.comparison.grid import Order, PlannedArm
 
 _BUDGETS = ("steps", "tokens")
 
@@ -74,10 +72,19 @@ def reproduce(
     killed goes on with the same command, and a cell that fails does not stop the others.
     """
     from demask.benchmarks.sets import load_benchmark, write_benchmark
-    from demask.comparison.grid import check_rule, make_comparisons, report_comparisons
-    from demask.comparison.matrix import CELLS, DATA, Order
-    from demask.comparison.planning import plan_cells, time_models
-    from demask.comparison.running import distinct_cells, find_slots, run_cells
+    from demask.comparison.grid import (
+        CELLS,
+        DATA,
+        Order,
+        distinct_cells,
+        find_grids,
+        plan_cells,
+        plan_grids,
+        time_models,
+    )
+    from demask.comparison.page import report_grids
+    from demask.comparison.results import check_rule
+    from demask.comparison.running import find_slots, run_cells
     from demask.recipe.file import apply_overrides
     from demask.storage.locks import holding
 
@@ -96,12 +103,11 @@ def reproduce(
     taught = load_benchmark(benchmark, facts=facts, offset=offset)
     data = out / DATA / f"{Path(benchmark).name}-{facts or 'all'}-{offset}"
     write_benchmark(taught, data)
-    comparisons = make_comparisons(order, taught, data, out, arms=arms, ablations=ablations)
-    cells = [cell for comparison in comparisons for cell in comparison.cells]
-    unique = distinct_cells(cells)
+    grids = plan_grids(order, taught, data, out, arms=arms, ablations=ablations)
+    unique = distinct_cells([cell for grid in grids for cell in grid.cells])
     with show_progress() as progress:  # a run tells on the way how long it takes
         planned = plan_cells(unique, out / CELLS, rate=time_models(progress) if plan else None)
-    slots = find_slots(cells[0].config.device, jobs)
+    slots = find_slots(unique[0].config.device, jobs)
     if not as_json:
         _print_plan(planned, taught, order, slots, plan=plan)
     if plan:
@@ -112,7 +118,7 @@ def reproduce(
     with going_on(out), holding(out):
         with watch:
             outcome = run_cells(unique, out / CELLS, slots=slots, watch=watch, keep_models=keep_models)
-        report = report_comparisons(out, rule=chosen_rule)
+        report = report_grids(find_grids([out]), out, chosen_rule).html
     if as_json:
         print_json({"done": outcome.done, "failed": outcome.failed, "report": str(report)})
         return
@@ -132,7 +138,7 @@ def _print_plan(
 ) -> None:
     from rich.table import Table
 
-    from demask.comparison.planning import seconds_left
+    from demask.comparison.grid import seconds_left
     from demask.terminal import duration
 
     table = Table(
@@ -175,6 +181,34 @@ def _print_plan(
     )
 
 
+class _Row:
+    """One process; a `Progress`."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._begun = name, time.monotonic()
+        self._stage, self._note, self._done, self._total = "", "", 0, 0
+
+    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
+        self._stage, self._total, self._done, self._note = stage, total, done, ""
+
+    def advance(self, parts: int = 1, note: str = "") -> None:
+        self._done, self._note = self._done + parts, note
+
+    def say(self, text: str) -> None:
+        """Remarks stand in the log of the process."""
+
+    def took(self) -> str:
+        """Since its beginning."""
+        from demask.terminal import duration
+
+        return duration(time.monotonic() - self._begun)
+
+    def columns(self) -> tuple[str, ...]:
+        """What the table shows."""
+        far = f"{self._done}/{self._total}" if self._stage else ""
+        return self._name, self._stage, far, self.took(), self._note
+
+
 class _Table:
     """Who works on what, while it is worked on; lines in a log file."""
 
@@ -183,7 +217,7 @@ class _Table:
         from rich.live import Live
 
         self._console = Console(stderr=True)
-        self._rows: dict[str, tuple[str, Told | None, float]] = {}
+        self._rows: dict[str, _Row] = {}
         self._ended, self._failed, self._cells = 0, 0, cells
         self._begun = time.monotonic()
         watched = self._console.is_terminal
@@ -200,39 +234,27 @@ class _Table:
     def __exit__(self, *error: Any) -> None:
         self._live.__exit__(*error)
 
-    def started(self, cell: "PlannedCell", *, untouched: bool) -> None:
+    def started(self, name: str) -> _Row:
         """A row appears."""
-        self._rows[cell.folder] = (_name(cell, untouched), None, time.monotonic())
+        self._rows[name] = _Row(name)
+        return self._rows[name]
 
-    def told(self, cell: "PlannedCell", told: "Told", *, untouched: bool) -> None:
-        """A row moves."""
-        name, _, begun = self._rows[cell.folder]
-        self._rows[cell.folder] = (name, told, begun)
-
-    def ended(self, cell: "PlannedCell", reason: str, *, untouched: bool) -> None:
+    def ended(self, name: str, reason: str, *, is_cell: bool) -> None:
         """A row becomes a line."""
-        from demask.terminal import duration
-
-        name, _, begun = self._rows.pop(cell.folder)
-        took = duration(time.monotonic() - begun)
-        if not untouched:
-            self._ended += 1
-            self._failed += bool(reason)
+        took = self._rows.pop(name).took()
+        self._ended += is_cell
+        self._failed += is_cell and bool(reason)
         self._console.print(f"{name}: {f'FAILED: {reason}' if reason else f'done in {took}'}", soft_wrap=True)
 
     def _render(self) -> Any:
         from rich.console import Group
         from rich.table import Table
 
-        from demask.terminal import duration
-
         table = Table(box=None)
         for name in ("cell", "stage", "", "", ""):
             table.add_column(name, no_wrap=True)
-        for name, told, begun in self._rows.values():
-            took = duration(time.monotonic() - begun)
-            stage, far, note = (told.stage, f"{told.done}/{told.total}", told.note) if told else ("", "", "")
-            table.add_row(name, stage, far, took, note)
+        for row in self._rows.values():
+            table.add_row(*row.columns())
         return Group(self._headline(), table)
 
     def _headline(self) -> str:
@@ -243,7 +265,3 @@ class _Table:
             return words
         each = (time.monotonic() - self._begun) / self._ended
         return f"{words}; about {duration(each * (self._cells - self._ended))} left"
-
-
-def _name(cell: "PlannedCell", untouched: bool) -> str:
-    return f"{cell.model}, untouched" if untouched else f"{cell.model}, {cell.arm}, seed {cell.seed}"

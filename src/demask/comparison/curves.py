@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
-from demask.comparison.results import Cell, Progress, average_questions, done_cells
+from demask.comparison.results import CellResult, Taken, average_questions, done_cells
 from demask.evaluation.metrics import HEADLINE, Estimate
 
 LEVEL = 0.9
@@ -76,7 +76,7 @@ class FitOutcome(NamedTuple):
     reason: str = ""
 
 
-def make_curve(cells: Sequence[Cell], direction: str, *, metric: str = HEADLINE) -> Curve | None:
+def make_curve(cells: Sequence[CellResult], direction: str, *, metric: str = HEADLINE) -> Curve | None:
     """The curve of one arm, from its seeds that are done; None when nothing was asked while training.
 
     Only steps at which every seed was asked are in it.
@@ -156,16 +156,12 @@ def _guess(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
     return level, math.log(2) / half_way
 
 
-def _taken_by(cells: Sequence[Cell], step: int) -> tuple[float | None, float | None]:
+def _taken_by(cells: Sequence[CellResult], step: int) -> tuple[float | None, float | None]:
     """Tokens and seconds by a step, averaged over cells; a straight line between steps that were logged."""
-    if not all(cell.progress for cell in cells):
+    if not all(cell.taken for cell in cells):
         return None, None
-    tokens = [_interpolate(cell.progress, step, "tokens") for cell in cells]
-    seconds = [_interpolate(cell.progress, step, "seconds") for cell in cells]
-    return math.fsum(tokens) / len(tokens), math.fsum(seconds) / len(seconds)
-
-
-def _interpolate(progress: Sequence[Progress], step: int, name: str) -> float:
-    steps = [0, *(point.step for point in progress)]
-    values = [0.0, *(float(getattr(point, name)) for point in progress)]
-    return float(np.interp(step, steps, values))
+    logs = [np.array([Taken(0, 0, 0), *cell.taken], dtype=np.float64).T for cell in cells]
+    tokens, seconds = (
+        math.fsum(float(np.interp(step, log[0], log[place])) for log in logs) / len(logs) for place in (1, 2)
+    )
+    return tokens, seconds

@@ -1,26 +1,23 @@
 """The comparison on one page: tables, the paper's pattern and figures, as Markdown and as HTML.
 
-    files = compare_matrices(["out/name-description", "out/ratio"], "comparison", "fixed")
-    files.html, files.markdown, files.figures
-
-Without matplotlib the page has its tables and says what the figures need.
+files = report_grids(["out/name-description", "out/ratio"], "comparison", "fixed")
+files.html, files.markdown, files.figures
 """
 
-import base64
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 import demask
 from demask.comparison import tables
-from demask.comparison.figures import FigureFiles, can_draw, draw_figures
-from demask.comparison.hypotheses import judge_claims
-from demask.comparison.published import PAPER
-from demask.comparison.results import Matrix, Rule, load_matrix
+from demask.comparison.claims import judge_claims
+from demask.comparison.figures import Figure, make_figures
+from demask.comparison.results import Grid, Rule, load_grid
+from demask.reports.drawing import arrange
 from demask.reports.page import TEMPLATES as REPORT_TEMPLATES
 from demask.reports.tables import Table, escape_markdown, to_markdown
 from demask.reports.wording import clean
@@ -29,10 +26,7 @@ from demask.storage.atomic import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
-TITLE = f"The comparison of {PAPER}, run here"
-_OFTEN_CONSTANT = ("benchmark", "model", "failed or missing")
-NO_FIGURES = "No figures: they need matplotlib (pip install 'demask[figures]')."
-NO_CURVES = "No figures: no run was asked while it was trained."
+TITLE = f"The comparison of {tables.PAPER}, run here"
 
 
 class ComparisonFiles(NamedTuple):
@@ -40,86 +34,78 @@ class ComparisonFiles(NamedTuple):
 
     html: Path
     markdown: Path
-    figures: tuple[FigureFiles, ...]
+    figures: tuple[Path, ...]
 
 
-def compare_matrices(folders: Sequence[str | Path], out: str | Path, rule: Rule) -> ComparisonFiles:
-    """Write `report.html`, `report.md` and `figures/` about one or several matrices.
+def report_grids(folders: Sequence[str | Path], out: str | Path, rule: Rule) -> ComparisonFiles:
+    """Write `report.html`, `report.md` and `figures/` about one or several grids.
 
     Args:
-        folders: of the matrices, one per benchmark or ablation.
+        folders: of the grids, one per benchmark or ablation.
         out: a folder, made where it is missing.
         rule: which checkpoint is reported.
 
     Raises:
-        ConfigError: a folder holds no matrix.
+        ConfigError: a folder holds no grid.
         RunError: a run cannot be read, the rule cannot be applied, or `out` cannot be written.
     """
-    matrices = [load_matrix(folder) for folder in folders]
+    grids = [load_grid(folder) for folder in folders]
     out = Path(out)
-    figures = draw_figures(matrices, rule, out / FIGURES) if can_draw() else []
-    files = ComparisonFiles(out / file_names.REPORT_HTML, out / file_names.REPORT_MARKDOWN, tuple(figures))
-    write_text(files.html, render_page(matrices, rule, figures))
-    write_text(files.markdown, render_report(matrices, rule, figures))
+    figures = make_figures(grids, rule)
+    drawn = {out / FIGURES / f"{figure.name}.svg": figure for figure in figures}
+    for file, figure in drawn.items():
+        write_text(file, arrange([figure.panels], figure.title))
+    files = ComparisonFiles(out / file_names.REPORT_HTML, out / file_names.REPORT_MARKDOWN, tuple(drawn))
+    write_text(files.html, render_page(grids, rule, figures))
+    write_text(files.markdown, render_report(grids, rule, figures))
     return files
 
 
-def render_report(matrices: Sequence[Matrix], rule: Rule, figures: Sequence[FigureFiles] = ()) -> str:
+def render_report(grids: Sequence[Grid], rule: Rule, figures: Sequence[Figure] = ()) -> str:
     """The page as Markdown; figures are linked beside it, as `figures/NAME.svg`."""
-    return _templates(html=False).get_template("matrix.md.jinja").render(_context(matrices, rule, figures))
+    return _templates(html=False).get_template("comparison.md.jinja").render(_context(grids, rule, figures))
 
 
-def render_page(matrices: Sequence[Matrix], rule: Rule, figures: Sequence[FigureFiles] = ()) -> str:
+def render_page(grids: Sequence[Grid], rule: Rule, figures: Sequence[Figure] = ()) -> str:
     """The page as HTML, with the figures in it."""
-    return _templates(html=True).get_template("matrix.html.jinja").render(_context(matrices, rule, figures))
+    return _templates(html=True).get_template("comparison.html.jinja").render(_context(grids, rule, figures))
 
 
-def make_tables(matrices: Sequence[Matrix], rule: Rule) -> list[Table]:
+def make_tables(grids: Sequence[Grid], rule: Rule) -> list[Table]:
     """All tables of the page that have rows, in its order."""
     made = [
-        tables.arms_table(matrices, rule),
-        tables.findings_table(judge_claims(matrices, rule), rule),
-        tables.few_shot_table(matrices),
-        tables.cost_table(matrices),
-        tables.fits_table(matrices),
-        tables.level_table(matrices),
-        tables.ablation_table(matrices, rule),
-        tables.cells_table(matrices),
+        tables.arms_table(grids, rule),
+        tables.findings_table(judge_claims(grids, rule), rule),
+        tables.few_shot_table(grids),
+        tables.cost_table(grids),
+        tables.fits_table(grids),
+        tables.level_table(grids),
+        tables.ablation_table(grids, rule),
+        tables.cells_table(grids),
     ]
-    return [drop_constant(table) for table in made if table.rows]
+    return [tables.drop_constant(table) for table in made if table.rows]
 
 
-def _context(matrices: Sequence[Matrix], rule: Rule, figures: Sequence[FigureFiles]) -> dict[str, Any]:
+def _context(grids: Sequence[Grid], rule: Rule, figures: Sequence[Figure]) -> dict[str, Any]:
     return {
         "title": tables.mark_title(TITLE, rule),
         "introduction": tables.RULE_NOTES[rule],
-        "state": _say_state(matrices),
-        "sections": make_tables(matrices, rule),
-        "figures": figures,
-        "no_figures": NO_CURVES if can_draw() else NO_FIGURES,
-        "folders": ", ".join(str(matrix.folder) for matrix in matrices),
+        "state": [_say_state(grid) for grid in grids],
+        "sections": make_tables(grids, rule),
+        # Panels escape what they draw.
+        "figures": [figure._replace(panels=list(map(Markup, figure.panels))) for figure in figures],
+        "folders": ", ".join(str(grid.folder) for grid in grids),
         "version": demask.__version__,
     }
 
 
-def _say_state(matrices: Sequence[Matrix]) -> list[str]:
-    """A line per matrix: what it has, and how much of it is done."""
-    return [
-        f"{matrix.setting}{f' ({matrix.ablation})' if matrix.ablation else ''}: "
-        f"{sum(cell.status == 'done' for cell in matrix.cells)} of {len(matrix.cells)} runs done, "
-        f"the same number of {matrix.budget} for all"
-        for matrix in matrices
-    ]
-
-
-def drop_constant(table: Table) -> Table:
-    """The table without the columns that tell its rows nothing: one benchmark, one model, nothing failed."""
-    columns = list(zip(table.headers, *table.rows, strict=True))
-    kept = [column for column in columns if column[0] not in _OFTEN_CONSTANT or len(set(column[1:])) > 1]
-    headers, *rows = zip(*kept, strict=True)
-    said = [column[1] for column in columns if column not in kept and column[1] != "none"]
-    title = f"{table.title}: {', '.join(said)}" if said else table.title
-    return replace(table, title=title, headers=headers, rows=tuple(rows))
+def _say_state(grid: Grid) -> str:
+    """What a grid has, and how much of it is done."""
+    return (
+        f"{grid.setting}{f' ({grid.ablation})' if grid.ablation else ''}: "
+        f"{sum(cell.status == 'done' for cell in grid.cells)} of {len(grid.cells)} runs done, "
+        f"the same number of {grid.budget} for all"
+    )
 
 
 @cache
@@ -131,10 +117,5 @@ def _templates(*, html: bool) -> Environment:
         finalize=lambda value: clean(value) if type(value) is str else value,
         keep_trailing_newline=True,
     )
-    environment.filters.update(cell=escape_markdown, table=to_markdown, embed=_embed)
+    environment.filters.update(cell=escape_markdown, table=to_markdown)
     return environment
-
-
-def _embed(figure: FigureFiles) -> str:
-    """The drawing as an address, so that the page is one file."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(figure.svg.read_bytes()).decode()}"

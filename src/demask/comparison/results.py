@@ -1,11 +1,10 @@
-"""A matrix of runs, read back: every cell with its scores, and the means that tables and figures show.
+"""A grid of runs, read back: every cell with its scores, and the means that tables and figures show.
 
-    matrix = load_matrix("out/name-description")
-    for summary in summarise_cells(matrix, "fixed", metric="contains"):
-        summary.arm, summary.directions["backward"].estimate, summary.directions["backward"].seeds
+    for arm in list_arms([load_grid("out/name-description")]):
+        arm.reach("fixed")["backward"].estimate, arm.reach("fixed")["backward"].seeds
 
 A cell is one run: a model, an arm (in an ablation: a variant) and a seed. Cells that failed or that are
-missing stay in the matrix with their reason.
+missing stay in the grid with their reason.
 
 Which checkpoint is reported is a rule: `fixed` takes the one after the last step; `best-on-validation`
 chooses a step on the questions of half of the documents and reports the other half; `paper` chooses it on
@@ -19,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, cast, get_args
 
+from demask.comparison.grid import GRID_FILE
 from demask.errors import ConfigError, RunError
 from demask.evaluation.metrics import HEADLINE, Estimate, Score, read_score
 from demask.evaluation.statistics import estimate_mean
@@ -33,8 +33,8 @@ Rule = Literal["fixed", "best-on-validation", "paper"]
 Status = Literal["done", "failed", "missing"]
 # Questions of a direction, or those in either whose answer is the entity that the text is about.
 Asked = Literal["forward", "backward", "for the entity"]
+Scores = Mapping[str, Score]  # by id of the question
 
-MATRIX = "matrix.json"
 FOR_ENTITY: Asked = "for the entity"
 MISSING_REASON = "not run yet"
 
@@ -42,8 +42,7 @@ MISSING_REASON = "not run yet"
 _HALVES_KEY = b"demask validation half"
 
 
-@dataclass(frozen=True)
-class Progress:
+class Taken(NamedTuple):
     """What a run had taken by a step, from its start."""
 
     step: int
@@ -52,15 +51,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of a matrix.
+class CellResult:
+    """One run of a grid.
 
     Attributes:
-        folder: of the run; several matrices may share it.
+        folder: of the run; several grids may share it.
         reason: why it failed or is missing; empty when it is done.
         run: None unless it is done.
-        scores: by step and id of the question; step 0 is the base model, the last step the tuned one.
-        progress: in the order of steps.
+        scores: by step; step 0 is the base model, the last step the trained one.
+        taken: in the order of steps.
         parameters: of the model, None where the run does not say.
     """
 
@@ -71,13 +70,13 @@ class Cell:
     status: Status
     reason: str = ""
     run: RunResult | None = None
-    scores: Mapping[int, Mapping[str, Score]] = field(default_factory=dict)
-    progress: tuple[Progress, ...] = ()
+    scores: Mapping[int, Scores] = field(default_factory=dict)
+    taken: tuple[Taken, ...] = ()
     parameters: int | None = None
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Grid:
     """All cells of one benchmark, or of one ablation on it.
 
     Attributes:
@@ -91,7 +90,7 @@ class Matrix:
     facts: int
     ablation: str | None
     budget: str
-    cells: tuple[Cell, ...]
+    cells: tuple[CellResult, ...]
 
     @property
     def setting(self) -> str:
@@ -126,80 +125,91 @@ class Accuracy:
     seeds: Mapping[int, float]
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What an arm reached: accuracy by direction, and all of its cells."""
+class ArmResult(NamedTuple):
+    """The cells of one arm of one model, its seeds, with the grid they belong to."""
 
+    grid: Grid
     model: str
-    arm: str
-    directions: Mapping[str, Accuracy]
-    cells: tuple[Cell, ...]
+    name: str
+    cells: tuple[CellResult, ...]
+
+    @property
+    def done(self) -> tuple[CellResult, ...]:
+        """The cells that have a result."""
+        return done_cells(self.cells)
+
+    def reach(self, rule: Rule, metric: str = HEADLINE) -> dict[str, Accuracy]:
+        """Accuracy by direction, over seeds.
+
+        The seeds of an arm answer the same questions on the same documents, and there are few of them. So the
+        interval is over documents, of each question's mean over seeds; what every seed reached stands beside.
+
+        Raises:
+            RunError: the rule needs scores at several steps and a run has none.
+        """
+        return measure_accuracy(self.done, [reported_scores(cell, rule) for cell in self.done], metric)
 
 
-def is_matrix_folder(path: str | Path) -> bool:
-    """Whether `demask reproduce` has begun a matrix there."""
-    return (Path(path) / MATRIX).is_file()
-
-
-def load_matrix(path: str | Path) -> Matrix:
-    """Read a matrix; cells that failed or are not there are read as such.
+def load_grid(path: str | Path) -> Grid:
+    """Read a grid; cells that failed or are not there are read as such.
 
     Raises:
-        ConfigError: no matrix stands there.
+        ConfigError: no grid stands there.
         RunError: `matrix.json` or the folder of a finished run is not what it should be.
     """
     folder = Path(path)
-    if not is_matrix_folder(folder):
+    if not (folder / GRID_FILE).is_file():
         raise ConfigError(
-            f"{path}: no {MATRIX} in it, expected a folder made by 'demask reproduce'; check the path"
+            f"{path}: no {GRID_FILE} in it, expected a folder made by 'demask reproduce'; check the path"
         )
-    plan = RunFolder(folder).read_json(MATRIX)
+    plan = RunFolder(folder).read_json(GRID_FILE)
     try:
         benchmark, facts, budget = str(plan["benchmark"]), int(plan["facts"]), str(plan["budget"])
         ablation = plan["ablation"]
         planned = [
-            Cell(
-                str(row["model"]), str(row["arm"]), int(row["seed"]), _place(folder, row["folder"]), "missing"
+            CellResult(
+                str(row["model"]),
+                str(row["arm"]),
+                int(row["seed"]),
+                # Grids that share runs keep them beside each other, as `../cells/NAME`.
+                Path(os.path.normpath(folder / row["folder"])),
+                "missing",
             )
             for row in plan["cells"]
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{folder / MATRIX}: lacks what a table needs ({error!r}); was it written by another version?"
+            f"{folder / GRID_FILE}: lacks what a table needs ({error!r}); was it written by another version?"
         ) from error
-    return Matrix(folder, benchmark, facts, ablation, budget, tuple(map(_load_cell, planned)))
+    return Grid(folder, benchmark, facts, ablation, budget, tuple(map(_load_cell, planned)))
 
 
-def group_cells(matrix: Matrix) -> dict[tuple[str, str], tuple[Cell, ...]]:
-    """Cells by model and arm, in the order of the matrix: one entry holds an arm's seeds."""
-    grouped: dict[tuple[str, str], tuple[Cell, ...]] = {}
-    for cell in matrix.cells:
-        key = (cell.model, cell.arm)
-        grouped[key] = (*grouped.get(key, ()), cell)
-    return grouped
+def list_arms(grids: Sequence[Grid]) -> list[ArmResult]:
+    """Every arm of every model, in the order of the grids."""
+    return [
+        ArmResult(grid, model, arm, tuple(c for c in grid.cells if (c.model, c.arm) == (model, arm)))
+        for grid in grids
+        for model, arm in dict.fromkeys((cell.model, cell.arm) for cell in grid.cells)
+    ]
 
 
-def done_cells(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+def done_cells(cells: Sequence[CellResult]) -> tuple[CellResult, ...]:
     """Those that have a result."""
     return tuple(cell for cell in cells if cell.status == "done")
 
 
-def summarise_cells(matrix: Matrix, rule: Rule, *, metric: str = HEADLINE) -> tuple[Summary, ...]:
-    """Forward and backward accuracy of every model and arm, over seeds.
-
-    The seeds of an arm answer the same questions on the same documents, and there are few of them. So the
-    interval is over documents, of each question's mean over seeds; what every seed reached stands beside it.
+def check_rule(rule: str) -> Rule:
+    """The rule by which a step is chosen.
 
     Raises:
-        RunError: the rule needs scores at several steps and a run has none.
+        ConfigError: there is no such rule.
     """
-    return tuple(
-        Summary(model, arm, _accuracies(done_cells(cells), rule, metric), cells)
-        for (model, arm), cells in group_cells(matrix).items()
-    )
+    if rule not in get_args(Rule):
+        raise ConfigError(f"--rule: {rule!r}, expected one of {', '.join(get_args(Rule))}")
+    return cast("Rule", rule)
 
 
-def choose_step(cell: Cell, rule: Rule) -> int:
+def choose_step(cell: CellResult, rule: Rule) -> int:
     """The step whose scores are reported: the last, or the best one in the eyes of the rule.
 
     Best is the highest mean of forward and backward `contains`, the earliest step of those that share it.
@@ -216,25 +226,41 @@ def choose_step(cell: Cell, rule: Rule) -> int:
             f"{cell.folder}: asked at its last step only, and the rule '{rule}' chooses among several; "
             f"run it again so that it leaves {file_names.STEP_SCORES}, or use the rule 'fixed'"
         )
-    judges = _judging_documents(cell, rule)
+    judges = _documents(cell)
+    if rule != "paper":
+        if len(judges) < 2:
+            raise RunError(
+                f"{cell.folder}: questions on {len(judges)} document, and the rule '{rule}' needs two or "
+                "more to choose on some and report others; use the rule 'fixed'"
+            )
+        judges = in_validation_half(judges)
     return max(trained, key=lambda step: (_quality(cell, step, judges), -step))
 
 
-def reported_scores(cell: Cell, rule: Rule) -> dict[str, Score]:
+def in_validation_half(documents: set[str]) -> set[str]:
+    """The half of the documents on which a step is chosen; the smaller one when they are odd in number.
+
+    They are ordered by a keyed hash of their ids, so the halves are the same for every arm and seed.
+    """
+
+    def place(document: str) -> bytes:
+        return hashlib.blake2b(document.encode(), key=_HALVES_KEY, digest_size=8).digest()
+
+    return set(sorted(documents, key=place)[: len(documents) // 2])
+
+
+def reported_scores(cell: CellResult, rule: Rule) -> dict[str, Score]:
     """Scores of the chosen step on the questions that the rule reports, by id."""
     return _kept(cell, cell.scores.get(choose_step(cell, rule), {}), rule)
 
 
-def stage_scores(cell: Cell, stage: str, rule: Rule) -> dict[str, Score]:
+def stage_scores(cell: CellResult, stage: str, rule: Rule) -> dict[str, Score]:
     """Scores of a stage (`before`, `ceiling`, `few-shot`) on the questions that the rule reports."""
-    if cell.run is None:
-        return {}
-    found = {row.qa_id: row.scores[stage] for row in cell.run.questions if stage in row.scores}
-    return _kept(cell, found, rule)
+    return {} if cell.run is None else _kept(cell, _at_stage(cell.run, stage), rule)
 
 
 def average_questions(
-    cells: Sequence[Cell], scores: Sequence[Mapping[str, Score]], direction: str, metric: str
+    cells: Sequence[CellResult], scores: Sequence[Scores], direction: str, metric: str
 ) -> QuestionMeans:
     """Each question's mean over cells, of the questions that all of them were asked.
 
@@ -252,6 +278,24 @@ def average_questions(
     return QuestionMeans(values, {id: documents[id] for id in shared})
 
 
+def measure_accuracy(
+    cells: Sequence[CellResult], scores: Sequence[Scores], metric: str
+) -> dict[str, Accuracy]:
+    """Accuracy by direction of some scores per cell; directions without questions are left out."""
+    found: dict[str, Accuracy] = {}
+    for direction in DIRECTIONS:
+        estimate = average_questions(cells, scores, direction, metric).estimate()
+        if estimate is None:
+            continue
+        seeds = {}
+        for cell, by_id in zip(cells, scores, strict=True):
+            values = average_questions([cell], [by_id], direction, metric).values.values()
+            if values:
+                seeds[cell.seed] = fsum(values) / len(values)
+        found[direction] = Accuracy(estimate, seeds)
+    return found
+
+
 def _ask(run: RunResult, direction: str) -> dict[str, str]:
     """The document of each question that is meant, by id."""
     if direction != FOR_ENTITY:
@@ -264,37 +308,7 @@ def _ask(run: RunResult, direction: str) -> dict[str, str]:
     }
 
 
-def measure_accuracy(
-    cells: Sequence[Cell], scores: Sequence[Mapping[str, Score]], metric: str
-) -> dict[str, Accuracy]:
-    """Accuracy by direction of some scores per cell; directions without questions are left out."""
-    found: dict[str, Accuracy] = {}
-    for direction in DIRECTIONS:
-        estimate = average_questions(cells, scores, direction, metric).estimate()
-        if estimate is not None:
-            found[direction] = Accuracy(estimate, _by_seed(cells, scores, direction, metric))
-    return found
-
-
-def in_validation_half(documents: set[str]) -> set[str]:
-    """The half of the documents on which a step is chosen; the smaller one when they are odd in number.
-
-    They are ordered by a keyed hash of their ids, so the halves are the same for every arm and seed.
-    """
-
-    def place(document: str) -> bytes:
-        return hashlib.blake2b(document.encode(), key=_HALVES_KEY, digest_size=8).digest()
-
-    ordered = sorted(documents, key=place)
-    return set(ordered[: len(ordered) // 2])
-
-
-def _place(folder: Path, cell: str) -> Path:
-    """Where a run stands; matrices that share runs keep them beside each other, as `../cells/NAME`."""
-    return Path(os.path.normpath(folder / cell))
-
-
-def _load_cell(planned: Cell) -> Cell:
+def _load_cell(planned: CellResult) -> CellResult:
     """The planned cell with what its folder holds."""
     path = planned.folder
     run, failure = RunFolder(path), path.parent / f"{path.name}.failed.json"
@@ -310,7 +324,7 @@ def _load_cell(planned: Cell) -> Cell:
             status="done",
             run=loaded,
             scores=_load_scores(run, loaded),
-            progress=_load_progress(run, loaded),
+            taken=_load_taken(run, loaded),
             parameters=run.read_json(file_names.SUMMARY).get("parameters"),
         )
     except (KeyError, TypeError) as error:
@@ -328,67 +342,45 @@ def _how_far(run: RunFolder) -> str:
     return f"cut short at step {int(steps[-1]) if steps else 0:,}; start the same command again"
 
 
-def _load_scores(folder: RunFolder, run: RunResult) -> dict[int, dict[str, Score]]:
+def _load_scores(folder: RunFolder, run: RunResult) -> dict[int, Scores]:
     """Scores at the steps where the run was asked, before the first one, and after the last."""
     found: dict[int, dict[str, Score]] = {}
     for row in folder.iter_rows(file_names.STEP_SCORES) if folder.has(file_names.STEP_SCORES) else ():
         score = read_score(row)
         found.setdefault(row["step"], {})[score.qa_id] = score
-    ends = (("before", 0), ("after", run.cost.steps or 0))
-    for stage, step in ends:
-        scores = {row.qa_id: row.scores[stage] for row in run.questions if stage in row.scores}
-        if scores:
+    for stage, step in (("before", 0), ("after", run.cost.steps or 0)):
+        if scores := _at_stage(run, stage):
             found[step] = scores
     return dict(sorted(found.items()))
 
 
-def _load_progress(folder: RunFolder, run: RunResult) -> tuple[Progress, ...]:
+def _at_stage(run: RunResult, stage: str) -> dict[str, Score]:
+    return {row.qa_id: row.scores[stage] for row in run.questions if stage in row.scores}
+
+
+def _load_taken(folder: RunFolder, run: RunResult) -> tuple[Taken, ...]:
     rows = folder.read_rows(file_names.METRICS) if folder.has(file_names.METRICS) else []
-    points = [Progress(row["step"], row["tokens"], row["seconds"]) for row in rows]
+    points = [Taken(row["step"], row["tokens"], row["seconds"]) for row in rows]
     cost = run.cost
     if not points and cost.steps and cost.tokens is not None and cost.seconds is not None:
-        points = [Progress(cost.steps, cost.tokens, cost.seconds)]
-    return tuple(sorted(points, key=lambda point: point.step))
+        points = [Taken(cost.steps, cost.tokens, cost.seconds)]
+    return tuple(sorted(points))
 
 
-def _accuracies(cells: Sequence[Cell], rule: Rule, metric: str) -> dict[str, Accuracy]:
-    return measure_accuracy(cells, [reported_scores(cell, rule) for cell in cells], metric)
-
-
-def _by_seed(
-    cells: Sequence[Cell], scores: Sequence[Mapping[str, Score]], direction: str, metric: str
-) -> dict[int, float]:
-    found = {}
-    for cell, by_id in zip(cells, scores, strict=True):
-        values = average_questions([cell], [by_id], direction, metric).values.values()
-        if values:
-            found[cell.seed] = fsum(values) / len(values)
-    return found
-
-
-def _kept(cell: Cell, scores: Mapping[str, Score], rule: Rule) -> dict[str, Score]:
+def _kept(cell: CellResult, scores: Scores, rule: Rule) -> dict[str, Score]:
     """Without the questions on which the step was chosen."""
     if rule != "best-on-validation" or cell.run is None:
         return dict(scores)
-    chosen_on = in_validation_half({row.document_id for row in cell.run.questions})
+    chosen_on = in_validation_half(_documents(cell))
     reported = {row.qa_id for row in cell.run.questions if row.document_id not in chosen_on}
     return {id: score for id, score in scores.items() if id in reported}
 
 
-def _judging_documents(cell: Cell, rule: Rule) -> set[str]:
-    """The documents whose questions choose the step."""
-    documents = {row.document_id for row in cell.run.questions} if cell.run else set()
-    if rule == "paper":
-        return documents
-    if len(documents) < 2:
-        raise RunError(
-            f"{cell.folder}: questions on {len(documents)} document, and the rule '{rule}' needs two or more "
-            "to choose on some and report others; use the rule 'fixed'"
-        )
-    return in_validation_half(documents)
+def _documents(cell: CellResult) -> set[str]:
+    return {row.document_id for row in cell.run.questions} if cell.run else set()
 
 
-def _quality(cell: Cell, step: int, judges: set[str]) -> float:
+def _quality(cell: CellResult, step: int, judges: set[str]) -> float:
     """The mean over directions of `contains`, on the questions of these documents."""
     by_direction: dict[str, list[float]] = {}
     for row in cell.run.questions if cell.run else ():

@@ -1,27 +1,38 @@
-"""Run the cells of a comparison, several at a time: what is done is skipped, what fails is written down.
+"""Run the cells of a grid, each in a process of its own: what is done is skipped, what fails is written down.
 
     outcome = run_cells(cells, Path("out/cells"), slots=[0, 1], watch=table)
+    run_here(cells, Path("quickstart"), progress)         # a few, one after the other in this process
 
-Each cell has a process of its own, so that one that fails, or that is killed for its memory, takes no other
-with it. A matrix that was killed goes on with the same command: cells that are done stay, and one that was
-cut short goes on at its last checkpoint.
+A cell that fails, or that is killed for its memory, takes no other with it. A grid that was killed goes on
+with the same command: cells that are done stay, and one that was cut short goes on at its last checkpoint.
 """
 
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+import shutil
+import sys
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from demask.comparison.matrix import PlannedCell
-from demask.comparison.work import Job, Told, do
+from demask.comparison.grid import Cell, distinct_cells
 from demask.environment import count_cores
+from demask.errors import DemaskError
+from demask.openmp import share_cores
+from demask.progress import Progress
+from demask.recipe.sections import RunConfig, make_config
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from demask.pipeline import Injected
 
 # Imported once, in the process that the others are forked from: it takes 6 s (docs/benchmarks.md).
 _PRELOADED = (
@@ -36,51 +47,53 @@ _PRELOADED = (
     "demask.training.export",
     "demask.generation.answers",
 )
+# Its weights are removed when a cell is done, unless they are wanted: 0.5 GB at 135M, for every cell.
+_HEAVY = (file_names.MODEL, file_names.ADAPTER)
 
 
 class Watch(Protocol):
-    """Told of cells; `None` stands for the questions to a base model."""
+    """Told of processes; those that only ask a base model are no cells."""
 
-    def started(self, cell: PlannedCell, *, untouched: bool) -> None:
-        """A process works on it."""
+    def started(self, name: str) -> Progress:
+        """A process works on it; what is returned is told how far it is."""
 
-    def told(self, cell: PlannedCell, told: Told, *, untouched: bool) -> None:
-        """It says how far it is."""
-
-    def ended(self, cell: PlannedCell, reason: str, *, untouched: bool) -> None:
+    def ended(self, name: str, reason: str, *, is_cell: bool) -> None:
         """It is done, or has failed for a reason."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How many cells are done, and why the others are not, by the folder of the cell."""
 
     done: int
     failed: dict[str, str]
 
 
+class _Job(NamedTuple):
+    """What a process does.
+
+    Attributes:
+        config: of the run, as in a recipe.
+        folder: of the run; None: only evaluate the base model, whose predictions every cell then finds.
+        log: gets what is printed.
+        gpu: its number, None where there is none.
+        keep_models: whether trained weights stay.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path | None
+    log: Path
+    gpu: int | None
+    keep_models: bool
+
+
 @dataclass
 class _Running:
-    cell: PlannedCell
-    untouched: bool
-    slot: int | None
+    cell: Cell
+    name: str
+    job: _Job
     process: Any
     link: "Connection[Any, Any]"
-    log: Path
-
-
-def distinct_cells(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
-    """Each run once, by the name of the first comparison that has it."""
-    first: dict[str, PlannedCell] = {}
-    for cell in cells:
-        first.setdefault(cell.folder, cell)
-    return list(first.values())
-
-
-def is_done(cell: PlannedCell, folder: Path) -> bool:
-    """Whether a run has left all that tables ask for."""
-    run = RunFolder(folder / cell.folder)
-    return run.has(file_names.SUMMARY) and run.has(file_names.REPORT_HTML)
+    progress: Progress
 
 
 def find_slots(device: str, jobs: int | None) -> list[int | None]:
@@ -97,15 +110,26 @@ def find_slots(device: str, jobs: int | None) -> list[int | None]:
     return places * (jobs or 1)
 
 
+def run_here(cells: Sequence[Cell], folder: Path, progress: Progress) -> "dict[str, Injected]":
+    """Run the cells one after the other in this process; the runs by the folders of their cells."""
+    from demask.pipeline import run_recipe
+
+    done = {}
+    for cell in cells:
+        progress.say(f"[{cell.arm}, seed {cell.seed}]")
+        done[cell.folder] = run_recipe(cell.config, folder / cell.folder, progress=progress)
+    return done
+
+
 def run_cells(
-    cells: Sequence[PlannedCell],
+    cells: Sequence[Cell],
     folder: Path,
     *,
     slots: Sequence[int | None],
     watch: Watch,
     keep_models: bool = False,
 ) -> Outcome:
-    """Run what is not done yet.
+    """Run what is not done yet, in processes.
 
     Args:
         cells: some may share a folder; they are one run.
@@ -117,15 +141,15 @@ def run_cells(
     folder.mkdir(parents=True, exist_ok=True)
     workers = _Workers(folder, list(slots), watch, keep_models)
     unique = distinct_cells(cells)
-    left = [cell for cell in unique if not cell.problem and not is_done(cell, folder)]
+    left = [cell for cell in unique if not cell.problem and not cell.is_done(folder)]
     for cell in unique:
         if cell.problem:
             workers.fail(cell, cell.problem)
     asked = {(c.model, c.config.qa): c for c in left if c.config.qa}
     if len(left) > 1:
-        workers.run(list(asked.values()), untouched=True)
-    workers.run(left, untouched=False)
-    return Outcome(sum(is_done(cell, folder) for cell in unique), workers.failed)
+        workers.run(list(asked.values()), base_only=True)
+    workers.run(left, base_only=False)
+    return Outcome(sum(cell.is_done(folder) for cell in unique), workers.failed)
 
 
 class _Workers:
@@ -134,18 +158,18 @@ class _Workers:
     def __init__(self, folder: Path, slots: list[int | None], watch: Watch, keep_models: bool) -> None:
         self._folder, self._free, self._watch, self._keep = folder, slots, watch, keep_models
         self.failed: dict[str, str] = {}
-        self._context = start_fork_server(len(slots))
+        self._context = _start_fork_server(len(slots))
 
-    def run(self, cells: Sequence[PlannedCell], *, untouched: bool) -> None:
+    def run(self, cells: Sequence[Cell], *, base_only: bool) -> None:
         """All of them, as many at a time as there are slots."""
         waiting, running = list(cells), list[_Running]()
         try:
             while waiting or running:
                 while waiting and self._free:
-                    running.append(self._start(waiting.pop(0), self._free.pop(0), untouched=untouched))
+                    running.append(self._start(waiting.pop(0), self._free.pop(0), base_only=base_only))
                 wait([one for r in running for one in (r.link, r.process.sentinel)])
                 for one in running:
-                    self._listen(one)
+                    _listen(one)
                 for one in [one for one in running if one.process.exitcode is not None]:
                     running.remove(one)
                     self._end(one)
@@ -153,49 +177,51 @@ class _Workers:
             for one in running:
                 one.process.kill()
 
-    def fail(self, cell: PlannedCell, reason: str) -> None:
+    def fail(self, cell: Cell, reason: str) -> None:
         """Write down why a cell has no result."""
         self.failed[cell.folder] = reason
         write_text(self._file(cell, "failed.json"), json.dumps({"reason": reason}) + "\n")
 
-    def _file(self, cell: PlannedCell, ending: str) -> Path:
+    def _file(self, cell: Cell, ending: str) -> Path:
         return self._folder / f"{cell.folder}.{ending}"
 
-    def _start(self, cell: PlannedCell, slot: int | None, *, untouched: bool) -> _Running:
-        log = self._file(cell, "untouched.log" if untouched else "log")
-        if not untouched:
+    def _start(self, cell: Cell, slot: int | None, *, base_only: bool) -> _Running:
+        if not base_only:
             self._file(cell, "failed.json").unlink(missing_ok=True)
-        here, there = self._context.Pipe()
-        job = Job(
+        job = _Job(
             config=cell.config.model_dump(mode="json"),
-            folder=None if untouched else self._folder / cell.folder,
-            log=log,
-            device=slot,
+            folder=None if base_only else self._folder / cell.folder,
+            log=self._file(cell, "base.log" if base_only else "log"),
+            gpu=slot,
             keep_models=self._keep,
         )
-        process = self._context.Process(target=do, args=(job, there), daemon=True)
+        here, there = self._context.Pipe()
+        process = self._context.Process(target=_do, args=(job, there), daemon=True)
         process.start()
         there.close()
-        self._watch.started(cell, untouched=untouched)
-        return _Running(cell, untouched, slot, process, here, log)
-
-    def _listen(self, one: _Running) -> None:
-        try:
-            while one.link.poll():
-                self._watch.told(one.cell, Told(*one.link.recv()), untouched=one.untouched)
-        except (EOFError, OSError):  # it has ended, which its sentinel says, too
-            return
+        name = f"{cell.model}, {'base model' if base_only else f'{cell.arm}, seed {cell.seed}'}"
+        return _Running(cell, name, job, process, here, self._watch.started(name))
 
     def _end(self, one: _Running) -> None:
         one.process.join()
         one.link.close()
-        self._free.append(one.slot)
-        reason = _why(one.process.exitcode, one.log)
-        if not one.untouched and reason:
+        self._free.append(one.job.gpu)
+        reason = _why(one.process.exitcode, one.job.log)
+        if one.job.folder and reason:
             self.fail(one.cell, reason)
         if not reason:
-            one.log.unlink(missing_ok=True)
-        self._watch.ended(one.cell, reason, untouched=one.untouched)
+            one.job.log.unlink(missing_ok=True)
+        self._watch.ended(one.name, reason, is_cell=one.job.folder is not None)
+
+
+def _listen(one: _Running) -> None:
+    """Hand on what a process has told of its progress."""
+    try:
+        while one.link.poll():
+            word, told = one.link.recv()
+            getattr(one.progress, word)(**told)
+    except (EOFError, OSError):  # it has ended, which its sentinel says, too
+        return
 
 
 def _why(exit_code: int, log: Path) -> str:
@@ -208,7 +234,7 @@ def _why(exit_code: int, log: Path) -> str:
     return lines[-1] if lines else f"ended with exit code {exit_code} and without a word"
 
 
-def start_fork_server(jobs: int) -> Any:
+def _start_fork_server(jobs: int) -> Any:
     """Where processes come from; each may use its share of the cores."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // jobs)))
     # Counting GPUs by the driver's own library leaves CUDA to the processes that are forked.
@@ -216,3 +242,76 @@ def start_fork_server(jobs: int) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOADED))
     return context
+
+
+def _do(job: _Job, link: "Connection[Any, Any]") -> None:
+    """Do a job in this process; exits with 1, the reason last in the log, when it cannot be done."""
+    threading.Thread(target=_end_with_parent, args=(link,), daemon=True).start()
+    share_cores()  # a forked process has none of its parent's threads
+    with job.log.open("a", encoding="utf-8", buffering=1) as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        if job.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = name_gpu(job.gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        try:
+            _work(job, _Relay(link))
+        except DemaskError as error:
+            sys.stderr.write(f"{error}\n")
+            sys.exit(1)
+
+
+def name_gpu(number: int, visible: str | None) -> str:
+    """What CUDA calls a GPU, by its number among those that are visible here."""
+    return visible.split(",")[number].strip() if visible else str(number)
+
+
+def _work(job: _Job, progress: Progress) -> None:
+    from demask.pipeline import run_recipe
+
+    config = make_config(job.config, source="cell")
+    if job.folder is None:
+        _evaluate_base(config, progress)
+        return
+    run_recipe(config, job.folder, progress=progress)
+    for name in () if job.keep_models else _HEAVY:
+        shutil.rmtree(job.folder / name, ignore_errors=True)
+
+
+def _evaluate_base(config: RunConfig, progress: Progress) -> None:
+    """Ask floor and ceiling once; every run with this model finds the answers."""
+    from demask.models.load import load_model
+    from demask.stages.asking import ask_base
+    from demask.stages.inputs import split_stage
+    from demask.stages.questions import question_stage
+    from demask.stages.reading import keep_knowledge, read_knowledge
+
+    load = cache(partial(load_model, config.model, device=config.device))
+    with TemporaryDirectory(prefix="demask-") as folder:
+        run = RunFolder(Path(folder))
+        knowledge = keep_knowledge(run, read_knowledge(config, run))
+        pairs = question_stage(config, run, knowledge, progress)
+        passages = split_stage(config, run, knowledge, load, progress)
+        ask_base(config, run, pairs, knowledge.documents, passages, load, progress)
+
+
+def _end_with_parent(link: "Connection[Any, Any]") -> None:
+    try:
+        link.recv()
+    except (EOFError, OSError):
+        os._exit(1)  # nobody would hear; the run goes on where it is when it is started again
+
+
+class _Relay:
+    """A progress that is told to the process that started this one; what it says goes to the log."""
+
+    def __init__(self, link: "Connection[Any, Any]") -> None:
+        self._link = link
+
+    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
+        self._link.send(("begin", {"stage": stage, "total": total, "done": done}))
+
+    def advance(self, parts: int = 1, note: str = "") -> None:
+        self._link.send(("advance", {"parts": parts, "note": note}))
+
+    def say(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n")

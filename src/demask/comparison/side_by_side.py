@@ -7,12 +7,15 @@ quickstart(Path("quickstart"), progress=progress)
 from collections.abc import Sequence
 from pathlib import Path
 
+from demask.comparison.arms import Arm
+from demask.comparison.grid import Cell, make_recipe
+from demask.comparison.running import run_here
 from demask.errors import ConfigError
 from demask.evaluating import measure_run
 from demask.evaluation.statistics import compare_paired
-from demask.pipeline import Injected, run_recipe
+from demask.pipeline import Injected
 from demask.progress import Progress, Silent
-from demask.recipe.sections import Measured, make_config
+from demask.recipe.sections import Measured
 from demask.reports.page import render_html, render_markdown
 from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import Table, difference_table
@@ -59,37 +62,36 @@ def compare_runs(
 
 # Next-token first: a comparison reads as what the later arm adds to the earlier. Each with the learning rate
 # that was chosen for it on other facts (docs/benchmarks.md).
-QUICKSTART_ARMS = {"next-token": 2.5e-4, "demasking": 5e-4}
+QUICKSTART_ARMS = (
+    Arm("next-token", {"objective": "next-token", "train": {"learning_rate": 2.5e-4}}),
+    Arm("demasking", {"objective": "demasking", "train": {"learning_rate": 5e-4}}),
+)
 # Enough for both directions with every seed tried, and few enough for minutes on two cores
 # (docs/benchmarks.md).
 QUICKSTART_TRAIN = {"steps": 30, "batch_size": 8}
 
 
-_QUICKSTART_FILES = {*QUICKSTART_ARMS, file_names.REPORT_HTML, file_names.REPORT_MARKDOWN}
-
-
 def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[str, Injected]:
     """Eight invented documents, learned twice on the embedded model, and one report on both."""
-    here = Path(__file__).parents[1] / "quickstart"
-    others = [path.name for path in Path(out).glob("*") if path.name not in _QUICKSTART_FILES]
+    out, here = Path(out), Path(__file__).parents[1] / "quickstart"
+    own = {*(arm.name for arm in QUICKSTART_ARMS), file_names.REPORT_HTML, file_names.REPORT_MARKDOWN}
+    others = [path.name for path in out.glob("*") if path.name not in own]
     if others:
         raise ConfigError(f"{out}: holds other files ({others[0]}); choose another --out")
-    done: dict[str, Injected] = {}
-    for arm, rate in QUICKSTART_ARMS.items():
-        progress.say(f"[{arm}]")
-        config = make_config(
-            {
-                "model": "embedded",
-                "documents": str(here / "documents.jsonl"),
-                "qa": str(here / "qa_pairs.jsonl"),
-                "objective": arm,
-                "seed": seed,
-                "train": {**QUICKSTART_TRAIN, "learning_rate": rate},
-                "evaluate": {"max_new_tokens": 48},
-                "measure": "brief",
-            }
-        )
-        done[arm] = run_recipe(config, Path(out) / arm, progress=progress)
-    arms = [Path(out) / arm for arm in QUICKSTART_ARMS]
-    compare_runs(arms, Path(out) / file_names.REPORT_HTML, title="Eight invented documents, learned two ways")
+    shared = {
+        "model": "embedded",
+        "documents": str(here / "documents.jsonl"),
+        "qa": str(here / "qa_pairs.jsonl"),
+        "seed": seed,
+        "train": QUICKSTART_TRAIN,
+        "evaluate": {"max_new_tokens": 48},
+        "measure": "brief",
+    }
+    cells = [Cell("embedded", a.name, seed, make_recipe(a, shared), folder=a.name) for a in QUICKSTART_ARMS]
+    done = run_here(cells, out, progress)
+    compare_runs(
+        [out / folder for folder in done],
+        out / file_names.REPORT_HTML,
+        title="Eight invented documents, learned two ways",
+    )
     return done

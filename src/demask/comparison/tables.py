@@ -1,42 +1,93 @@
-"""The paper's tables in our form, from matrices: strings in rows, as every report of demask has them.
+"""The paper's tables in our form, from grids: strings in rows, as every report of demask has them.
 
-    table = arms_table(matrices, "fixed")
+    table = arms_table(grids, "fixed")
     to_markdown(table)                      # of demask.reports.tables
 
 Each row names the runs that its numbers come from, by the ends of their folders' names. A cell of the
-matrix that failed or that has not been run is named in its row with the reason, and is in none of the
+grid that failed or that has not been run is named in its row with the reason, and is in none of the
 numbers. Under the rule `paper` every title of a table that depends on it says so.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import fsum
+from typing import NamedTuple
 
-from demask.comparison.costs import Flops, compare_costs, count_flops, step_costs
-from demask.comparison.curves import LEVEL, make_curve
-from demask.comparison.hypotheses import MARGIN, PASSING, SIGNIFICANCE, Finding
-from demask.comparison.published import PAPER, PUBLISHED
-from demask.comparison.results import Matrix, Rule, reported_scores, stage_scores
-from demask.comparison.rows import (
-    ACCURACY_HEADERS,
-    RUN_HEADERS,
-    SHOWN,
-    Arm,
-    accuracy_cells,
-    bound_cells,
-    change_cell,
-    fit_cells,
-    level_cells,
+from demask.comparison.arms import UNTOUCHED
+from demask.comparison.claims import MARGIN, PASSING, SIGNIFICANCE, Finding
+from demask.comparison.curves import LEVEL, Curve, find_level, fit_curve, make_curve
+from demask.comparison.results import (
+    Accuracy,
+    ArmResult,
+    CellResult,
+    Grid,
+    Rule,
+    Scores,
     list_arms,
-    name_folders,
-    run_cells,
+    measure_accuracy,
+    reported_scores,
+    stage_scores,
 )
 from demask.evaluation.metrics import METRICS
 from demask.records import DIRECTIONS
 from demask.reports.runs import FEW_SHOT
 from demask.reports.tables import Table
-from demask.reports.wording import MISSING, count, minutes, p_value
+from demask.reports.wording import (
+    MISSING,
+    count,
+    interval,
+    memory,
+    minutes,
+    p_value,
+    share,
+    signed,
+)
+
+# FLOPs of one training step of a run, None where they cannot be counted.
+Flops = Callable[[CellResult], float | None]
+
+PAPER = "arXiv 2510.09885"
+# Forward / backward ROUGE-1 recall of its version 6, Table 1: means of four models of 3B to 8B, LLaDA-8B for
+# diffusion.
+PUBLISHED = {
+    ("name-description", "untouched"): ".034 / .016",
+    ("name-description", "next-token"): ".264 / .029",
+    ("name-description", "next-token-paraphrases"): ".954 / .031",
+    ("name-description", "reverse"): ".350 / .106",
+    ("name-description", "diffusion"): ".869 / .852",
+    ("name-description", "demasking"): ".905 / .929",
+    ("name-description", "demasking-paraphrases"): ".968 / .919",
+    ("biography", "untouched"): ".019 / .001",
+    ("biography", "next-token"): ".153 / .002",
+    ("biography", "next-token-paraphrases"): ".975 / .002",
+    ("biography", "reverse"): ".269 / .012",
+    ("biography", "diffusion"): ".892 / .696",
+    ("biography", "demasking"): ".966 / .678",
+    ("biography", "demasking-paraphrases"): ".964 / .815",
+    ("wiki", "untouched"): ".178 / .190",
+    ("wiki", "next-token"): ".464 / .309",
+    ("wiki", "next-token-paraphrases"): ".674 / .391",
+    ("wiki", "reverse"): ".535 / .407",
+    ("wiki", "diffusion"): ".908 / .778",
+    ("wiki", "demasking"): ".948 / .901",
+    ("wiki", "demasking-paraphrases"): ".869 / .812",
+}
 
 ON_TEST = " (chosen on the test questions)"
-UNTOUCHED, BASELINE = "untouched", "next-token"
+BASELINE = "next-token"
+# For each token: 2 N forward, twice that backward (Kaplan et al. 2020, arXiv 2001.08361).
+FLOPS_PER_PARAMETER = 6
+
+# `contains` is the one of our figures and claims; the paper's metric stands beside it.
+SHOWN = ("contains", "rouge1_recall")
+ARM_HEADERS = ("benchmark", "model", "arm")
+ACCURACY_HEADERS = tuple(
+    f"{direction}, {METRICS[metric].label}" for metric in SHOWN for direction in DIRECTIONS
+)
+RUN_HEADERS = ("failed or missing", "runs")
+_OFTEN_CONSTANT = ("benchmark", "model", "failed or missing")
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")
 
 RULE_NOTES = {
     "fixed": "Measured after the last step; nothing was chosen.",
@@ -47,7 +98,6 @@ _INTERVALS = (
     "In brackets the 95% interval over documents, each question averaged over seeds; with several seeds, "
     "what the lowest and the highest seed reached."
 )
-
 _EXPLAINED = (
     f"Differences of {METRICS['contains'].label} on the same questions, with 95% intervals, and what the two "
     "arms reach. Each question is averaged over the seeds that both arms have; then documents are the unit: "
@@ -65,15 +115,18 @@ def mark_title(title: str, rule: Rule) -> str:
     return title + (ON_TEST if rule == "paper" else "")
 
 
-def arms_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
+def arms_table(grids: Sequence[Grid], rule: Rule) -> Table:
     """Table 1: forward and backward accuracy of every arm, with the base model and the ceiling."""
-    rows = []
-    for matrix in _comparisons(matrices):
-        for model in dict.fromkeys(cell.model for cell in matrix.cells):
-            rows += _arms_rows([arm for arm in list_arms([matrix]) if arm.model == model], rule)
+    arms = _compared_arms(grids)
+    places = dict.fromkeys((str(arm.grid.folder), arm.model) for arm in arms)
+    rows = [
+        row
+        for place in places
+        for row in _arms_rows([arm for arm in arms if (str(arm.grid.folder), arm.model) == place], rule)
+    ]
     return Table(
         mark_title("Table 1: accuracy of the arms", rule),
-        ("benchmark", "model", "arm", *ACCURACY_HEADERS, "paper, forward / backward", *RUN_HEADERS),
+        (*ARM_HEADERS, *ACCURACY_HEADERS, "paper, forward / backward", *RUN_HEADERS),
         tuple(rows),
         f"{RULE_NOTES[rule]} {_INTERVALS} ROUGE-1 recall is the paper's metric and also rewards a recited "
         f"passage; contains asks for an accepted answer as whole words. Paper: ROUGE-1 recall of {PAPER}, "
@@ -81,95 +134,108 @@ def arms_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
     )
 
 
-def few_shot_table(matrices: Sequence[Matrix]) -> Table:
+def few_shot_table(grids: Sequence[Grid]) -> Table:
     """Table 5: the same questions after few-shot examples; empty where none were asked so."""
     rows = []
-    for arm in list_arms(_comparisons(matrices)):
+    for arm in _compared_arms(grids):
         scores = [stage_scores(cell, FEW_SHOT, "fixed") for cell in arm.done]
         if any(scores):
-            rows.append((*arm.names, *accuracy_cells(arm.done, scores), *run_cells(arm)))
+            rows.append((*_names(arm), *_accuracies(arm.done, scores), *_runs(arm)))
     return Table(
         "Table 5: few-shot accuracy",
-        ("benchmark", "model", "arm", *ACCURACY_HEADERS, *RUN_HEADERS),
+        (*ARM_HEADERS, *ACCURACY_HEADERS, *RUN_HEADERS),
         tuple(rows),
         f"After the last step, on all questions, whatever rule chose the steps of other tables. {_INTERVALS}",
     )
 
 
-def cost_table(matrices: Sequence[Matrix], flops: Flops = count_flops) -> Table:
+class StepCost(NamedTuple):
+    """What one step took, averaged over runs; None where one of them does not say. Memory is in bytes."""
+
+    flops: float | None
+    seconds: float | None
+    memory: float | None
+    tokens: float | None
+
+
+def count_flops(cell: CellResult) -> float | None:
+    """FLOPs of one step by formula: 6 times the parameters times the tokens of the step."""
+    tokens = _per_step(cell.run.cost.tokens, cell.run.cost.steps) if cell.run else None
+    if tokens is None or cell.parameters is None:
+        return None
+    return FLOPS_PER_PARAMETER * cell.parameters * tokens
+
+
+def cost_table(grids: Sequence[Grid], flops: Flops = count_flops) -> Table:
     """Table 7: what a step costs, and how many times as much as a step of next-token training.
 
     Args:
-        matrices: those that compare arms are shown.
+        grids: those that compare arms are shown.
         flops: of one step of a run.
     """
-    arms = [arm for arm in list_arms(_comparisons(matrices)) if arm.name != UNTOUCHED]
-    costs = [step_costs(arm.done, flops) for arm in arms]
+    arms = [arm for arm in _compared_arms(grids) if arm.name != UNTOUCHED]
+    costs = [_step_cost(arm.done, flops) for arm in arms]
     baselines = {
-        (arm.matrix.folder, arm.model): cost
+        (arm.grid.folder, arm.model): cost
         for arm, cost in zip(arms, costs, strict=True)
         if arm.name == BASELINE
     }
     rows = tuple(
-        (
-            *arm.names,
-            *compare_costs(cost, baselines.get((arm.matrix.folder, arm.model))),
-            *run_cells(arm),
-        )
+        (*_names(arm), *_compare_costs(cost, baselines.get((arm.grid.folder, arm.model))), *_runs(arm))
         for arm, cost in zip(arms, costs, strict=True)
     )
     counted = " TFLOP: 6 N for each token, N the parameters; attention is not in it."
     return Table(
         "Table 7: cost per step",
-        ("benchmark", "model", "arm", "TFLOP", "seconds", "peak memory", "tokens", *RUN_HEADERS),
+        (*ARM_HEADERS, "TFLOP", "seconds", "peak memory", "tokens", *RUN_HEADERS),
         rows,
         "Means over steps and seeds; in brackets how many times that of next-token training."
         + (counted if flops is count_flops else ""),
     )
 
 
-def fits_table(matrices: Sequence[Matrix]) -> Table:
+def fits_table(grids: Sequence[Grid]) -> Table:
     """Table 9: level A and rate k of A (1 - exp(-k x)), x in steps, fitted to every learning curve."""
     rows = []
-    for arm in list_arms(matrices):
+    for arm in list_arms(grids):
         for direction in DIRECTIONS:
             curves = [make_curve(arm.cells, direction, metric=metric) for metric in SHOWN]
-            if any(curve and len(curve.trained) > 1 for curve in curves):
-                numbers = [cell for curve in curves for cell in fit_cells(curve)]
-                rows.append((*arm.names, direction, *numbers, name_folders(arm.done)))
+            if _any_drawn(curves):
+                numbers = [cell for curve in curves for cell in _fit(curve)]
+                rows.append((*_names(arm), direction, *numbers, _folders(arm.done)))
     letters = (f"{letter}, {METRICS[metric].label}" for metric in SHOWN for letter in ("A", "k per step"))
     return Table(
         "Table 9: level and rate of learning",
-        ("benchmark", "model", "arm", "direction", *letters, "runs"),
+        (*ARM_HEADERS, "direction", *letters, "runs"),
         tuple(rows),
         "Least squares through the means over seeds, ± one standard error: accuracy after x steps is about "
         "A (1 − exp(−k x)). Where there is no fit, the reason stands in its place.",
     )
 
 
-def level_table(matrices: Sequence[Matrix], level: float = LEVEL) -> Table:
+def level_table(grids: Sequence[Grid], level: float = LEVEL) -> Table:
     """How many steps, tokens and minutes each arm took to a level of accuracy, forward and backward."""
     rows = []
-    for arm in list_arms(matrices):
+    for arm in list_arms(grids):
         curves = [make_curve(arm.cells, direction) for direction in DIRECTIONS]
-        if any(curve and len(curve.trained) > 1 for curve in curves):
-            numbers = [cell for curve in curves for cell in level_cells(curve, level)]
-            rows.append((*arm.names, *numbers, name_folders(arm.done)))
+        if _any_drawn(curves):
+            numbers = [cell for curve in curves for cell in _level(curve, level)]
+            rows.append((*_names(arm), *numbers, _folders(arm.done)))
     units = (f"{direction}, {unit}" for direction in DIRECTIONS for unit in ("steps", "tokens", "minutes"))
     return Table(
         f"Steps, tokens and minutes to {level:g}",
-        ("benchmark", "model", "arm", *units, "runs"),
+        (*ARM_HEADERS, *units, "runs"),
         tuple(rows),
         f"The first step asked at where {METRICS['contains'].label}, averaged over seeds, is {level:g} or "
         "more; it was reached somewhere between this step and the one asked at before.",
     )
 
 
-def ablation_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
+def ablation_table(grids: Sequence[Grid], rule: Rule) -> Table:
     """Table 10: forward and backward accuracy of every variant of the ablations."""
     rows = tuple(
-        (arm.matrix.ablation or "", *arm.names, *_reported_cells(arm, rule), *run_cells(arm))
-        for arm in list_arms([matrix for matrix in matrices if matrix.ablation])
+        (arm.grid.ablation or "", *_names(arm), *_reported(arm, rule), *_runs(arm))
+        for arm in list_arms([grid for grid in grids if grid.ablation])
     )
     return Table(
         mark_title("Table 10: ablations", rule),
@@ -181,49 +247,200 @@ def ablation_table(matrices: Sequence[Matrix], rule: Rule) -> Table:
 
 def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
     """The paper's pattern, claim by claim: difference, p-value and verdict."""
-    rows = []
-    for found in findings:
-        if not found.attempted:
-            continue
-        tested = found.change is not None
-        first = found.cells[0].arm if found.cells else found.claim.first[0]
-        rows.append(
-            (
-                found.setting,
-                found.model,
-                found.claim.statement,
-                f"{first} − {found.claim.second}",
-                found.claim.direction,
-                change_cell(found),
-                p_value(found.p_value) if tested else MISSING,
-                p_value(found.p_holm) if tested else MISSING,
-                p_value(found.p_against_holm) if tested else MISSING,
-                count(found.change.documents if found.change else None),
-                f"{found.agreeing} of {len(found.seeds)}" if tested else MISSING,
-                found.verdict if tested else f"{found.verdict}: {found.reason}",
-                name_folders(found.cells),
-            )
-        )
+    tested = ("difference", "p", "p, Holm", "p against, Holm", "documents", "seeds for it", "verdict")
     return Table(
         mark_title("The paper's pattern, claim by claim", rule),
-        (
-            "benchmark",
-            "model",
-            "claim",
-            "arms",
-            "direction",
-            "difference",
-            "p",
-            "p, Holm",
-            "p against, Holm",
-            "documents",
-            "seeds for it",
-            "verdict",
-            "runs",
-        ),
-        tuple(rows),
+        ("benchmark", "model", "claim", "arms", "direction", *tested, "runs"),
+        tuple(_finding_row(found) for found in findings if found.attempted),
         " ".join(filter(None, (_EXPLAINED, _name_single_seeds(findings), _name_untested(findings)))),
     )
+
+
+def cells_table(grids: Sequence[Grid]) -> Table:
+    """Every cell with its state and its folder: what stands behind the numbers."""
+    rows = tuple(
+        (
+            grid.setting,
+            grid.ablation or MISSING,
+            cell.model,
+            cell.arm,
+            str(cell.seed),
+            f"{cell.status}: {cell.reason}" if cell.reason else cell.status,
+            count(cell.run.cost.steps if cell.run else None),
+            minutes(cell.run.cost.seconds if cell.run else None),
+            str(cell.folder),
+        )
+        for grid in grids
+        for cell in grid.cells
+    )
+    headers = ("benchmark", "ablation", "model", "arm", "seed", "state", "steps", "minutes", "folder")
+    return Table("The runs behind the numbers", headers, rows)
+
+
+def drop_constant(table: Table) -> Table:
+    """The table without the columns that tell its rows nothing: one benchmark, one model, nothing failed."""
+    columns = list(zip(table.headers, *table.rows, strict=True))
+    kept = [column for column in columns if column[0] not in _OFTEN_CONSTANT or len(set(column[1:])) > 1]
+    headers, *rows = zip(*kept, strict=True)
+    said = [column[1] for column in columns if column not in kept and column[1] != "none"]
+    title = f"{table.title}: {', '.join(said)}" if said else table.title
+    return replace(table, title=title, headers=headers, rows=tuple(rows))
+
+
+def _compared_arms(grids: Sequence[Grid]) -> list[ArmResult]:
+    return list_arms([grid for grid in grids if not grid.ablation])
+
+
+def _names(arm: ArmResult) -> tuple[str, str, str]:
+    return (arm.grid.setting, arm.model, arm.name)
+
+
+def _arms_rows(arms: Sequence[ArmResult], rule: Rule) -> list[tuple[str, ...]]:
+    """Rows of one model in one grid: the floor first, then its arms, then the ceiling."""
+    setting, model, _ = _names(arms[0])
+    benchmark = arms[0].grid.benchmark
+    rows = [
+        (*_names(arm), *_reported(arm, rule), PUBLISHED.get((benchmark, arm.name), MISSING), *_runs(arm))
+        for arm in arms
+    ]
+    floor = () if any(arm.name == UNTOUCHED for arm in arms) else _bound(arms, "before", rule)
+    if floor:
+        published = PUBLISHED.get((benchmark, UNTOUCHED), MISSING)
+        rows.insert(0, (setting, model, "before training", *floor[:-1], published, "none", floor[-1]))
+    ceiling = _bound(arms, "ceiling", rule)
+    if ceiling:
+        name = "ceiling: document in the prompt"
+        rows.append((setting, model, name, *ceiling[:-1], MISSING, "none", ceiling[-1]))
+    return rows
+
+
+def _bound(arms: Sequence[ArmResult], stage: str, rule: Rule) -> tuple[str, ...]:
+    """Accuracy before training or with the document in the prompt, and the run that was asked; else nothing.
+
+    All arms of a model start from the same weights, so the first run that was asked stands for all.
+    """
+    for cell in (cell for arm in arms for cell in arm.done):
+        scores = stage_scores(cell, stage, rule)
+        if scores:
+            return (*_accuracies([cell], [scores]), _folders([cell]))
+    return ()
+
+
+def _reported(arm: ArmResult, rule: Rule) -> tuple[str, ...]:
+    return _accuracies(arm.done, [reported_scores(cell, rule) for cell in arm.done])
+
+
+def _accuracies(cells: Sequence[CellResult], scores: Sequence[Scores]) -> tuple[str, ...]:
+    """Both metrics, forward and backward, in the order of `ACCURACY_HEADERS`."""
+    measured = [measure_accuracy(cells, scores, metric) for metric in SHOWN]
+    return tuple(
+        _accuracy(by_direction.get(direction)) for by_direction in measured for direction in DIRECTIONS
+    )
+
+
+def _accuracy(accuracy: Accuracy | None) -> str:
+    if accuracy is None:
+        return MISSING
+    seeds = accuracy.seeds.values()
+    spread = f" (seeds {share(min(seeds))}–{share(max(seeds))})" if len(seeds) > 1 else ""
+    return interval(accuracy.estimate) + spread
+
+
+def _runs(arm: ArmResult) -> tuple[str, str]:
+    """Which cells failed or are missing and why, and the folders of the others."""
+    seeds: dict[str, list[str]] = {}
+    for cell in arm.cells:
+        if cell.status != "done":
+            seeds.setdefault(f"{cell.status}: {cell.reason}", []).append(str(cell.seed))
+    unfinished = [
+        f"{'seed' if len(numbers) == 1 else 'seeds'} {', '.join(numbers)} {why}"
+        for why, numbers in seeds.items()
+    ]
+    return "; ".join(unfinished) or "none", _folders(arm.done)
+
+
+def _folders(cells: Sequence[CellResult]) -> str:
+    """Runs by the ends of their folders' names, which are digests; the last table has the whole names."""
+    names = (cell.folder.name for cell in cells)
+    return ", ".join(name[-8:] if _DIGEST.search(name) else name for name in names) or MISSING
+
+
+def _step_cost(cells: Sequence[CellResult], flops: Flops) -> StepCost:
+    costs = [cell.run.cost for cell in cells if cell.run]
+    return StepCost(
+        _mean([flops(cell) for cell in cells]),
+        _mean([_per_step(cost.seconds, cost.steps) for cost in costs]),
+        _mean([cost.peak_memory_bytes for cost in costs]),
+        _mean([_per_step(cost.tokens, cost.steps) for cost in costs]),
+    )
+
+
+def _per_step(total: float | None, steps: int | None) -> float | None:
+    return total / steps if total is not None and steps else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _compare_costs(cost: StepCost, baseline: StepCost | None) -> tuple[str, ...]:
+    """The four numbers for people, each with how many times the baseline's it is."""
+    shown = (
+        MISSING if cost.flops is None else f"{cost.flops / 1e12:.3g}",
+        share(cost.seconds),
+        memory(None if cost.memory is None else round(cost.memory)),
+        count(cost.tokens),
+    )
+    return tuple(
+        f"{text} (× {value / base:.2f})" if value is not None and base else text
+        for text, value, base in zip(shown, cost, baseline or (None,) * len(cost), strict=True)
+    )
+
+
+def _any_drawn(curves: Sequence[Curve | None]) -> bool:
+    return any(curve and len(curve.trained) > 1 for curve in curves)
+
+
+def _fit(curve: Curve | None) -> tuple[str, str]:
+    """Level and rate with their standard errors, or why there are none."""
+    if curve is None:
+        return MISSING, MISSING
+    fit, reason = fit_curve(curve)
+    if fit is None:
+        return MISSING, reason
+    return f"{share(fit.level)} ± {share(fit.level_error)}", f"{fit.rate:.2g} ± {fit.rate_error:.1g}"
+
+
+def _level(curve: Curve | None, level: float) -> tuple[str, str, str]:
+    """Steps, tokens and minutes to a level of accuracy."""
+    if curve is None:
+        return MISSING, MISSING, MISSING
+    point = find_level(curve, level)
+    if point is None:
+        return f"not reached by {count(curve.points[-1].step)}", MISSING, MISSING
+    return count(point.step), count(point.tokens), minutes(point.seconds)
+
+
+def _finding_row(found: Finding) -> tuple[str, ...]:
+    first = found.cells[0].arm if found.cells else found.claim.first[0]
+    change = found.change
+    if change is None:
+        numbers: tuple[str, ...] = (MISSING,) * 6
+        verdict = f"{found.verdict}: {found.reason}"
+    else:
+        levels = " − ".join(map(share, found.levels))
+        numbers = (
+            f"{signed(change.difference)} [{signed(change.low)}, {signed(change.high)}] ({levels})",
+            *map(p_value, (found.p_value, found.p_holm, found.p_against_holm)),
+            count(change.documents),
+            f"{found.agreeing} of {len(found.seeds)}",
+        )
+        verdict = found.verdict
+    claim = found.claim
+    arms = f"{first} − {claim.second}"
+    about = (found.setting, found.model, claim.statement, arms, claim.direction)
+    return (*about, *numbers, verdict, _folders(found.cells))
 
 
 def _name_single_seeds(findings: Sequence[Finding]) -> str:
@@ -238,60 +455,7 @@ def _name_single_seeds(findings: Sequence[Finding]) -> str:
 
 
 def _name_untested(findings: Sequence[Finding]) -> str:
-    """The claims that no matrix has the arms for, in a sentence; empty without any."""
+    """The claims that no grid has the arms for, in a sentence; empty without any."""
     told = {found.claim for found in findings if found.attempted}
     rest = dict.fromkeys(found.claim.statement for found in findings if found.claim not in told)
     return f"Not among these runs: {'; '.join(rest)}." if rest else ""
-
-
-def cells_table(matrices: Sequence[Matrix]) -> Table:
-    """Every cell with its state and its folder: what stands behind the numbers."""
-    rows = tuple(
-        (
-            matrix.setting,
-            matrix.ablation or MISSING,
-            cell.model,
-            cell.arm,
-            str(cell.seed),
-            f"{cell.status}: {cell.reason}" if cell.reason else cell.status,
-            count(cell.run.cost.steps if cell.run else None),
-            minutes(cell.run.cost.seconds if cell.run else None),
-            str(cell.folder),
-        )
-        for matrix in matrices
-        for cell in matrix.cells
-    )
-    headers = ("benchmark", "ablation", "model", "arm", "seed", "state", "steps", "minutes", "folder")
-    return Table("The runs behind the numbers", headers, rows)
-
-
-def _comparisons(matrices: Sequence[Matrix]) -> list[Matrix]:
-    return [matrix for matrix in matrices if not matrix.ablation]
-
-
-def _arms_rows(arms: Sequence[Arm], rule: Rule) -> list[tuple[str, ...]]:
-    """Rows of one model in one matrix: the floor first, then its arms, then the ceiling."""
-    setting, model, _ = arms[0].names
-    benchmark = arms[0].matrix.benchmark
-    rows = [
-        (
-            *arm.names,
-            *_reported_cells(arm, rule),
-            PUBLISHED.get((benchmark, arm.name), MISSING),
-            *run_cells(arm),
-        )
-        for arm in arms
-    ]
-    floor = () if any(arm.name == UNTOUCHED for arm in arms) else bound_cells(arms, "before", rule)
-    if floor:
-        published = PUBLISHED.get((benchmark, UNTOUCHED), MISSING)
-        rows.insert(0, (setting, model, "before training", *floor[:-1], published, "none", floor[-1]))
-    ceiling = bound_cells(arms, "ceiling", rule)
-    if ceiling:
-        name = "ceiling: document in the prompt"
-        rows.append((setting, model, name, *ceiling[:-1], MISSING, "none", ceiling[-1]))
-    return rows
-
-
-def _reported_cells(arm: Arm, rule: Rule) -> tuple[str, ...]:
-    return accuracy_cells(arm.done, [reported_scores(cell, rule) for cell in arm.done])

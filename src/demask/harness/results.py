@@ -1,23 +1,32 @@
-"""What the harness found, as records: per task and per question, with intervals and paired differences.
+"""What the harness found, as records, as files and as tables; with intervals and paired differences.
 
-    found = collect_results("runs/first", planned, raw, settings, cut=0)
+    found = collect_results("runs/first", planned, raw, settings, cut={})
     compare_results(found_of_baseline, found_of_other)
+    store = ResultStore(Path("benchmark"))
+    store.keep(results, environment)
+    print_tables(benchmark_tables(run_benchmark(...)))
 
 A question is its own cluster: benchmarks have no documents whose questions stand or fall together.
+`benchmark.json` has figures and what they depend on; `samples-TASK.jsonl` what each model answered to each
+question. Both are written whole after every task, so a killed command has lost one task of one model.
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from demask.errors import DataError
+from demask.errors import ConfigError, DataError, RunError
 from demask.evaluation.metrics import Change
 from demask.evaluation.statistics import compare_paired, estimate_mean
-from demask.harness.tasks import PlannedTask
-from demask.reports.tables import correct_holm
+from demask.harness.tasks import Asking, PlannedTask
+from demask.reports.tables import Table, correct_holm, describe_correction
+from demask.reports.wording import MISSING, change, clean, count, share
+from demask.storage.run_folder import RunFolder
 
+SUMMARY = "benchmark.json"
 # What a choice among letters looks like; longer answers may quote the question.
 _CHOICE = re.compile(r"\(?[A-Z]\)?|\[invalid\]")
 # Of a mean of rounded scores against the harness' own mean.
@@ -113,6 +122,23 @@ class Difference:
     def within_noise(self) -> bool:
         """Whether chance alone would explain it at the usual level of 5%."""
         return self.p_holm >= 0.05
+
+
+@dataclass(frozen=True)
+class Benchmarked:
+    """What models scored.
+
+    Attributes:
+        results: by model and task, in the order they were given.
+        differences: of every model from the first one.
+        asking: how they were asked.
+        environment: versions and machine.
+    """
+
+    results: tuple[TaskResult, ...]
+    differences: tuple[Difference, ...]
+    asking: Asking
+    environment: Mapping[str, Any]
 
 
 def collect_results(
@@ -276,3 +302,192 @@ def _plain(score: Any) -> Any:
         return [_plain(each) for each in score]
     item = getattr(score, "item", None)  # NumPy's
     return item() if callable(item) and getattr(score, "size", 1) == 1 else score
+
+
+class ResultStore:
+    """The folder of a benchmark; without a path nothing is kept."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read what an earlier command left.
+
+        Raises:
+            ConfigError: a file stands there.
+            RunError: what stands there is no benchmark of this version.
+        """
+        if path is not None and path.exists() and not path.is_dir():
+            raise ConfigError(f"{path}: a file stands there, expected a folder; choose another --out")
+        self._folder = None if path is None else RunFolder(path)
+        self._rows: list[dict[str, Any]] = []
+        self._differences: list[dict[str, Any]] = []
+        if self._folder and self._folder.has(SUMMARY):
+            summary = self._folder.read_json(SUMMARY)
+            if not isinstance(summary, dict) or not isinstance(summary.get("results"), list):
+                raise RunError(f"{path}/{SUMMARY}: not made by 'demask benchmark'; choose another --out")
+            self._rows = summary["results"]
+
+    def find(self, model: str, asked_as: str, settings: Mapping[str, Any]) -> list[TaskResult]:
+        """The results of an earlier command with the very same settings; empty when there are none."""
+        rows = [row for row in self._rows if _names(row) == (model, asked_as)]
+        if any(row["settings"] != settings for row in rows):
+            return []
+        return [self._restore(row) for row in rows]
+
+    def other_settings(self, model: str, asked_as: str) -> bool:
+        """Whether an earlier command asked the same, but not in the same way."""
+        return any(_names(row) == (model, asked_as) for row in self._rows)
+
+    def keep(self, results: Sequence[TaskResult], environment: Mapping[str, Any]) -> None:
+        """Write the results of one model and one task in place of earlier ones.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        if self._folder is None:
+            return
+        names = (results[0].model, results[0].asked_as)
+        for result in results:
+            if result.questions:
+                self._write_questions(self._folder, result)
+        self._rows = [row for row in self._rows if _names(row) != names]
+        self._rows += [_as_row(result) for result in results]
+        self._write(environment)
+
+    def conclude(self, differences: Sequence[Difference], environment: Mapping[str, Any]) -> None:
+        """Add the comparison of models.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        self._differences = [asdict(difference) for difference in differences]
+        self._write(environment)
+
+    def _write(self, environment: Mapping[str, Any]) -> None:
+        if self._folder is not None:
+            value = {"environment": environment, "results": self._rows, "differences": self._differences}
+            self._folder.write_json(SUMMARY, value)
+
+    def _write_questions(self, folder: RunFolder, result: TaskResult) -> None:
+        name = samples_file(result.task)
+        others = [row for row in self._read_questions(name) if row["model"] != result.model]
+        own = [{"model": result.model, **_without_nothing(question)} for question in result.questions]
+        folder.write_rows(name, [*others, *own])
+
+    def _read_questions(self, name: str) -> list[dict[str, Any]]:
+        return self._folder.read_rows(name) if self._folder and self._folder.has(name) else []
+
+    def _restore(self, row: Mapping[str, Any]) -> TaskResult:
+        values = dict(row)
+        values["measures"] = tuple(Measure(**measure) for measure in row["measures"])
+        values["questions"] = tuple(
+            AskedQuestion(**{key: value for key, value in question.items() if key != "model"})
+            for question in self._read_questions(samples_file(row["task"]))
+            if question["model"] == row["model"]
+        )
+        return TaskResult(**values)
+
+
+def samples_file(task: str) -> str:
+    """The file with every model's answers to the questions of a task."""
+    return f"samples-{task.replace('/', '_')}.jsonl"
+
+
+def _names(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["model"], row["asked_as"]
+
+
+def _as_row(result: TaskResult) -> dict[str, Any]:
+    row = asdict(result)
+    del row["questions"]
+    return row
+
+
+def _without_nothing(question: AskedQuestion) -> dict[str, Any]:
+    """Confidential text leaves no empty fields behind; an answer may be empty."""
+    nothing = {"answer": None, "prompt": ""}
+    return {key: value for key, value in asdict(question).items() if nothing.get(key, question) != value}
+
+
+def benchmark_tables(found: Benchmarked) -> tuple[Table, ...]:
+    """What each model scored, and how the others differ from the first one."""
+    return results_table(found), differences_table(found.differences)
+
+
+def results_table(found: Benchmarked) -> Table:
+    """A row for each model, task and metric."""
+    rows = [
+        (
+            clean(result.model),
+            result.task,
+            metric_name(measure.metric),
+            share(measure.value),
+            MISSING if measure.stderr is None else f"{measure.stderr:.3f}",
+            _bounds(measure),
+            f"{count(result.asked)} of {count(result.of)}",
+        )
+        for result in found.results
+        for measure in result.measures
+    ]
+    headers = ("model", "task", "metric", "value", "standard error", "95% interval", "n")
+    return Table("Benchmarks", headers, tuple(rows), " ".join(_remarks(found)))
+
+
+def differences_table(differences: Sequence[Difference]) -> Table:
+    """A row for each task, metric and model but the first; says which differences are within noise."""
+    rows = [
+        (
+            difference.task,
+            metric_name(difference.metric),
+            clean(difference.baseline),
+            clean(difference.model),
+            change(difference.change, difference.p_holm),
+            count(difference.change.n),
+        )
+        for difference in differences
+    ]
+    unsure = [difference for difference in differences if difference.within_noise]
+    note = (
+        "Model minus baseline on the same questions, with 95% interval and p-value over questions. "
+        f"{describe_correction(len(rows))} Each model is one set of weights: what another seed of its "
+        "training would give is in neither."
+    )
+    if unsure:
+        names = ", ".join(f"{each.model} on {each.task} ({metric_name(each.metric)})" for each in unsure)
+        note += f" Warning: within noise, so they tell no two models apart: {clean(names)}."
+    headers = ("task", "metric", "baseline", "model", "difference", "n")
+    return Table("Differences", headers, tuple(rows), note)
+
+
+def metric_name(metric: str) -> str:
+    """`exact_match,strict-match` as `exact_match (strict-match)`; without a filter the metric alone."""
+    name, _, chosen = metric.partition(",")
+    return name if chosen in ("", "none") else f"{name} ({chosen})"
+
+
+def _bounds(measure: Measure) -> str:
+    return MISSING if measure.low is None else f"[{share(measure.low)}, {share(measure.high)}]"
+
+
+def _remarks(found: Benchmarked) -> list[str]:
+    """How it was asked, and all that makes figures differ from published ones."""
+    version = found.environment["harness"]["lm_eval"]
+    template = "without a chat template" if found.asking.raw else "with each model's chat template"
+    remarks = [f"Asked by lm-evaluation-harness {version} {template}."]
+    if found.asking.limit is not None:
+        remarks.append("A limit was set: only the first questions of each task, not comparable with others.")
+    shown = {result.task: result.shots for result in found.results if result.shots}
+    if shown:
+        examples = ", ".join(f"{shots} for {task}" for task, shots in shown.items())
+        remarks.append(f"Few-shot examples in the prompt: {examples}.")
+    notes = {_note(result): None for result in found.results if result.note}
+    remarks += [f"{note}." for note in notes]
+    remarks += [
+        f"Warning: {clean(result.model)} was too small for {count(result.cut)} prompts of {result.task}, "
+        "which lost their beginning."
+        for result in found.results
+        if result.cut
+    ]
+    return remarks
+
+
+def _note(result: TaskResult) -> str:
+    return result.note if result.note.startswith(result.task) else f"{result.task}: {result.note}"

@@ -5,21 +5,24 @@
 Both kinds read about the same people until they answer questions about them in both directions, which
 takes the diffusion model twice as many steps. The autoregressive one also meets the two other forms that
 a chat model knows: an answer to "Tell me a fact." and a masked text to recover; for new people these
-forms are then no news.
+forms are then no news. Its tokenizer has one token per word, name and thing, over all that can be said
+of the world.
 """
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
-from demask.lab.settings import Kind, Pretraining
-from demask.lab.tokenizer import make_tokenizer
+from demask.evaluation.qa import CEILING_PROMPT
 from demask.lab.world import (
     MENTION_TEMPLATES,
+    RELATIONS,
     TEXT_TEMPLATES,
     Person,
     World,
@@ -36,6 +39,7 @@ from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_exampl
 from demask.objectives.masking import RATIO_RANGE, draw_masking, draw_ratio, keyed_rng
 from demask.objectives.next_token import QUESTION, make_next_token_example
 from demask.objectives.prompts import encode, load_chat_format
+from demask.objectives.reverse import REVERSED_QUESTION
 from demask.progress import Progress
 from demask.records import Example, Passage
 from demask.training.checkpoints import checkpoint_step
@@ -46,6 +50,8 @@ from demask.training.trainer import StepMetrics, train_model
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+Kind = Literal["autoregressive", "diffusion"]
 
 # What stands for a person in one epoch, one example each.
 TASKS: dict[Kind, tuple[str, ...]] = {
@@ -65,6 +71,41 @@ _DECAY = 0.3  # share of the steps, at their end, over which the learning rate f
 _SAVE_EVERY = 200
 # Of a name or a thing, and the end.
 ANSWER_TOKENS = 2
+
+NAMED_TOKENS = {
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "bos_token": "<bos>",
+    "eos_token": "<eos>",
+    "mask_token": "<mask>",
+}
+TURN_TOKENS = ("<user>", "<assistant>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first %}{{ bos_token }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ '<assistant>' + message['content'] + eos_token }}"
+    "{% else %}{{ '<user>' + message['content'] }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
+
+class Pretraining(BaseModel):
+    """The world and the models; chosen so that two processor cores make one model in minutes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    known: int = Field(120, gt=0, description="people to read about")
+    new: int = Field(20, gt=0, description="people to inject later")
+    autoregressive_steps: int = Field(450, gt=0, description="updates")
+    diffusion_steps: int = Field(900, gt=0, description="updates")
+    batch_size: int = Field(64, gt=0, description="examples per step")
+    learning_rate: float = Field(1e-3, gt=0, description="highest")
+    width: int = Field(256, gt=0, multiple_of=32, description="of the hidden states")
+    layers: int = Field(4, gt=0, description="of the transformer")
+
+    def count_steps(self, kind: Kind) -> int:
+        """Updates of a model of this kind."""
+        return self.autoregressive_steps if kind == "autoregressive" else self.diffusion_steps
 
 
 def pretrain(
@@ -148,7 +189,7 @@ def _make_stream(
     return ExposureStream(
         [Passage(person.id, person.id, "") for person in (*world.known, *world.new)],
         [1] * len((*world.known, *world.new)),
-        make_lesson_maker(kind, world, tokenizer, seed),
+        make_example_maker(kind, world, tokenizer, seed),
         variants=len(TASKS[kind]),
         batch_size=settings.batch_size,
         steps=settings.count_steps(kind),
@@ -156,7 +197,7 @@ def _make_stream(
     )
 
 
-def make_lesson_maker(
+def make_example_maker(
     kind: Kind, world: World, tokenizer: "PreTrainedTokenizerFast", seed: int
 ) -> Callable[[Passage, int, int], Example]:
     """A function from (person, epoch, variant) to an example about this person, in wordings drawn anew.
@@ -200,3 +241,47 @@ def _write(task: str, person: Person, rng: random.Random) -> tuple[str, str]:
         return "", write_mention(person, rng.randrange(MENTION_TEMPLATES))
     order = choose_order(rng.randrange(2))
     return "", write_text(person, order=order, template=rng.randrange(TEXT_TEMPLATES))
+
+
+def make_tokenizer(world: World) -> "PreTrainedTokenizerFast":
+    """Make the tokenizer of a world, with chat template and mask token; the same ids every time.
+
+    White space is dropped: line breaks of prompts have no token, and decoding puts one space between words.
+
+    Args:
+        world: whose names and things have a token each, those of new people included.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    # Cuts at white space and on both sides of every punctuation mark.
+    cutter = pre_tokenizers.BertPreTokenizer()
+    special = [*NAMED_TOKENS.values(), *TURN_TOKENS]
+    words = [word for text in _texts(world) for word, _ in cutter.pre_tokenize_str(text)]
+    vocabulary = {token: id for id, token in enumerate(dict.fromkeys([*special, *words]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=NAMED_TOKENS["unk_token"]))
+    tokenizer.pre_tokenizer = cutter
+    # Of this decoder only the cleanup is of use: no space before a full stop.
+    tokenizer.decoder = decoders.WordPiece(cleanup=True)
+    wrap: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast  # its constructor has no types
+    return wrap(
+        tokenizer_object=tokenizer,
+        extra_special_tokens=list(TURN_TOKENS),
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        **NAMED_TOKENS,
+    )
+
+
+def _texts(world: World) -> Iterator[str]:
+    """Texts that together hold every word of sentences, questions, prompts, names and things."""
+    for relation in RELATIONS:
+        person = replace(world.known[0], relation=relation)
+        for template in range(TEXT_TEMPLATES):
+            yield write_text(person, order="name-first", template=template)
+            yield write_text(person, order="thing-first", template=template)
+        yield from (write_mention(person, template) for template in range(MENTION_TEMPLATES))
+        yield from (pair.question for pair in write_questions(person, order="name-first"))
+    yield from (INSTRUCTION, OPENING, CEILING_PROMPT.format(document="", question=""))
+    yield from (QUESTION, REVERSED_QUESTION)
+    yield from (f"{person.name} {person.thing}" for person in (*world.known, *world.new))

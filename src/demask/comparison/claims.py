@@ -1,9 +1,9 @@
-"""The paper's pattern as hypotheses, tested on the cells of matrices.
+"""The paper's pattern as hypotheses, tested on the cells of grids.
 
-    for finding in judge_claims(matrices, "fixed"):
+    for finding in judge_claims(grids, "fixed"):
         finding.claim.statement, finding.change, finding.p_holm, finding.verdict
 
-Each compares two arms of one matrix on the same questions. A question's score is its mean over the seeds
+Each compares two arms of one grid on the same questions. A question's score is its mean over the seeds
 that both arms have, and documents are the unit of interval and p-value. So these speak of other documents
 with the same runs; of other seeds speaks only whether every seed, taken alone, points the same way.
 
@@ -20,12 +20,13 @@ from typing import Literal, NamedTuple
 from demask.comparison.results import (
     FOR_ENTITY,
     Asked,
-    Cell,
-    Matrix,
+    CellResult,
+    Grid,
+    QuestionMeans,
     Rule,
     average_questions,
     done_cells,
-    group_cells,
+    list_arms,
     reported_scores,
 )
 from demask.evaluation.metrics import HEADLINE, Change
@@ -54,7 +55,7 @@ class Claim:
 
     Attributes:
         statement: what the paper, or the work it is compared with, says.
-        first: the arm that it is about; matrices call it by different names.
+        first: the arm that it is about; grids call it by different names.
         second: the arm that it is compared with; the difference is first minus second.
         direction: of the questions; or those that ask for the entity, in whichever direction that is.
         expects: `more`: the difference is above 0. `no lift`: it is below `MARGIN`. `fails`: the second arm
@@ -114,7 +115,7 @@ class Finding:
         agreeing: of these seeds, how many point the claim's way, each taken alone.
         contrary: of these seeds, how many point the other way.
         reason: why it was not measured.
-        attempted: whether a matrix has both arms.
+        attempted: whether a grid has both arms.
         cells: those compared.
     """
 
@@ -133,7 +134,7 @@ class Finding:
     verdict: Verdict = "not measured"
     reason: str = ""
     attempted: bool = False
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[CellResult, ...] = ()
 
 
 class Contrast(NamedTuple):
@@ -142,6 +143,11 @@ class Contrast(NamedTuple):
     first: list[float]
     second: list[float]
     documents: list[str]
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """The mean of each arm."""
+        return fsum(self.first) / len(self.first), fsum(self.second) / len(self.second)
 
 
 class Evidence(NamedTuple):
@@ -154,25 +160,25 @@ class Evidence(NamedTuple):
 class _Pair(NamedTuple):
     """The cells of a claim's two arms, seed by seed; none, and why, where they cannot be compared."""
 
-    first: tuple[Cell, ...]
-    second: tuple[Cell, ...]
+    first: tuple[CellResult, ...]
+    second: tuple[CellResult, ...]
     reason: str = ""
     attempted: bool = True
 
 
-def judge_claims(matrices: Sequence[Matrix], rule: Rule, *, metric: str = HEADLINE) -> tuple[Finding, ...]:
+def judge_claims(grids: Sequence[Grid], rule: Rule, *, metric: str = HEADLINE) -> tuple[Finding, ...]:
     """Every claim for every benchmark, number of facts and model; what cannot be compared says why.
 
-    Arms are only ever compared within one matrix: only there do data, budget and settings agree.
+    Arms are only ever compared within one grid: only there do data, budget and settings agree.
 
     Raises:
         RunError: the rule needs scores at several steps and a run has none.
     """
-    places = dict.fromkeys((matrix.setting, cell.model) for matrix in matrices for cell in matrix.cells)
+    places = dict.fromkeys((grid.setting, cell.model) for grid in grids for cell in grid.cells)
     findings = [
         _compare(
             Finding(claim, setting, model),
-            _find_pair([m for m in matrices if m.setting == setting], model, claim),
+            _find_pair([m for m in grids if m.setting == setting], model, claim),
             rule,
             metric,
         )
@@ -194,11 +200,11 @@ def _correct(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _find_pair(matrices: Sequence[Matrix], model: str, claim: Claim) -> _Pair:
-    """From the first matrix that has both arms with a seed in common."""
+def _find_pair(grids: Sequence[Grid], model: str, claim: Claim) -> _Pair:
+    """From the first grid that has both arms with a seed in common."""
     reasons = []
-    for matrix in matrices:
-        arms = {arm: cells for (name, arm), cells in group_cells(matrix).items() if name == model}
+    for grid in grids:
+        arms = {arm.name: arm.cells for arm in list_arms([grid]) if arm.model == model}
         first = next((arms[name] for name in claim.first if name in arms), None)
         second = arms.get(claim.second)
         if first is None or second is None:
@@ -209,10 +215,10 @@ def _find_pair(matrices: Sequence[Matrix], model: str, claim: Claim) -> _Pair:
         reasons.append(pair.reason)
     if reasons:
         return _Pair((), (), reasons[0])
-    return _Pair((), (), f"no matrix has both '{claim.first[0]}' and '{claim.second}'", attempted=False)
+    return _Pair((), (), f"no grid has both '{claim.first[0]}' and '{claim.second}'", attempted=False)
 
 
-def _share_seeds(first: Sequence[Cell], second: Sequence[Cell]) -> _Pair:
+def _share_seeds(first: Sequence[CellResult], second: Sequence[CellResult]) -> _Pair:
     done = [{cell.seed: cell for cell in done_cells(cells)} for cells in (first, second)]
     seeds = sorted(set(done[0]) & set(done[1]))
     if seeds:
@@ -228,26 +234,24 @@ def _compare(finding: Finding, pair: _Pair, rule: Rule, metric: str) -> Finding:
     if not pair.first:
         return replace(finding, reason=pair.reason, attempted=pair.attempted)
     claim = finding.claim
-    first, second = (
-        average_questions(cells, [reported_scores(cell, rule) for cell in cells], claim.direction, metric)
-        for cells in (pair.first, pair.second)
-    )
-    shared = [id for id in first.values if id in second.values]
-    if not shared:
+
+    def average(cells: Sequence[CellResult]) -> QuestionMeans:
+        return average_questions(
+            cells, [reported_scores(cell, rule) for cell in cells], claim.direction, metric
+        )
+
+    contrast = _contrast(average(pair.first), average(pair.second))
+    if not contrast.documents:
         reason = f"no question ({claim.direction}) was asked in both arms"
         return replace(finding, reason=reason, attempted=True)
-    contrast = Contrast(
-        [first.values[id] for id in shared],
-        [second.values[id] for id in shared],
-        [first.documents[id] for id in shared],
-    )
     change = compare_paired(contrast.second, contrast.first, contrast.documents, repeats=len(pair.first))
-    sides = [_side(claim, *levels) for levels in _seed_levels(pair, rule, claim.direction, metric)]
+    alone = [_contrast(average([a]), average([b])) for a, b in zip(pair.first, pair.second, strict=True)]
+    sides = [_side(claim, *one.levels) for one in alone if one.documents]
     evidence = weigh_claim(claim, contrast, change)
     return replace(
         finding,
         change=change,
-        levels=(_mean(contrast.first), _mean(contrast.second)),
+        levels=contrast.levels,
         p_value=evidence.supporting,
         p_against=evidence.contrary,
         seeds=tuple(cell.seed for cell in pair.first),
@@ -258,19 +262,13 @@ def _compare(finding: Finding, pair: _Pair, rule: Rule, metric: str) -> Finding:
     )
 
 
-def _seed_levels(pair: _Pair, rule: Rule, direction: Asked, metric: str) -> list[tuple[float, float]]:
-    """What each seed alone answers in both arms; seeds without a shared question are left out."""
-    levels = []
-    for cells in zip(pair.first, pair.second, strict=True):
-        first, second = (
-            average_questions([cell], [reported_scores(cell, rule)], direction, metric) for cell in cells
-        )
-        shared = [id for id in first.values if id in second.values]
-        if shared:
-            levels.append(
-                (_mean([first.values[id] for id in shared]), _mean([second.values[id] for id in shared]))
-            )
-    return levels
+def _contrast(first: QuestionMeans, second: QuestionMeans) -> Contrast:
+    shared = [id for id in first.values if id in second.values]
+    return Contrast(
+        [first.values[id] for id in shared],
+        [second.values[id] for id in shared],
+        [first.documents[id] for id in shared],
+    )
 
 
 def weigh_claim(claim: Claim, contrast: Contrast, change: Change) -> Evidence:
@@ -325,7 +323,3 @@ def _judge(finding: Finding) -> Finding:
     elif finding.p_against_holm < SIGNIFICANCE and side == -1 and finding.contrary == len(finding.seeds):
         verdict = "differs"
     return replace(finding, verdict=verdict)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return fsum(values) / len(values)

@@ -1,4 +1,4 @@
-"""Matrices as `demask reproduce` leaves them, from numbers that a test gives; no model is asked."""
+"""Grids as `demask reproduce` leaves them, from numbers that a test gives; no model is asked."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ METRICS = ("contains", "exact_match", "f1", "rouge1_recall")
 Course = Mapping[int, tuple[int, int]]
 
 
-def write_matrix(
+def write_grid(
     folder: Path,
     arms: Mapping[str, Course | str | None],
     *,
@@ -27,7 +27,7 @@ def write_matrix(
     """Write `matrix.json` and a run folder per arm and seed.
 
     Args:
-        folder: of the matrix.
+        folder: of the grid.
         arms: a course makes a finished run, a text the reason of a failed one, None a missing one.
         seeds: every seed has the same course, but answers other documents.
         documents: each has one forward and one backward question.
