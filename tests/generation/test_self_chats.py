@@ -3,18 +3,18 @@
 import pytest
 
 from demask.generation.conversations import (
+    OPENINGS,
     REPLY_TOKENS,
     SHARES,
     SYSTEMS,
-    TOPICS,
     count_kinds,
     draw_self_chats,
-    read_question,
+    first_sentence,
 )
 from demask.generation.texts import Turn, turn_encoder, turn_writer
 
 
-@pytest.mark.parametrize("size", [8, 16, 37, 256])
+@pytest.mark.parametrize("size", [16, 37, 256])
 def test_kinds_make_up_the_pool(size):
     counts = count_kinds(size)
     assert counts.keys() == SHARES.keys()
@@ -28,7 +28,7 @@ def test_nothing_of_the_suite_that_measures_retention_is_asked():
     suite = load_suite("full")
     systems = {opening.system for opening in suite.openings if opening.system}
     assert not systems & set(SYSTEMS)
-    assert len(set(TOPICS)) == len(TOPICS)
+    assert len(set(OPENINGS)) == len(OPENINGS)
 
 
 def test_prompts_end_where_words_begin(tiny_loaded):
@@ -58,14 +58,22 @@ def test_the_same_seed_draws_the_same_pool_and_another_another(tiny_loaded):
 
 
 @pytest.mark.parametrize(
-    ("text", "question"),
+    ("text", "sentence"),
     [
-        ("What is a river?", "What is a river?"),
-        ('Sure.\n"Which bird sings?" is one.', "Which bird sings?"),
-        ("- How old are trees? And so on?", "How old are trees?"),
-        ("There is none.", ""),
+        ("What is a river? And a lake?", "What is a river?"),
+        ("Write a list.\nOf names", "Write a list."),
+        ("Who won 3.5 points", "Who won 3.5 points"),
+        ("Hello!", "Hello!"),
+        ("Is it?'", "Is it?"),
         ("", ""),
     ],
 )
-def test_the_first_question_of_a_reply_is_read(text, question):
-    assert read_question(text) == question
+def test_the_first_sentence_is_read(text, sentence):
+    assert first_sentence(text) == sentence
+
+
+def test_what_a_user_begins_with_stands_in_the_prompt(tiny_loaded):
+    talks = draw_self_chats(tiny_loaded, size=32, seed=3, batch_size=8)
+    texts = [tiny_loaded.tokenizer.decode(talk.prompt) for talk in talks]
+    assert any("Which country" in text for text in texts)
+    assert len(set(texts)) > len(texts) // 2
