@@ -10,6 +10,7 @@ import demask
 from demask.errors import ConfigError, RunError
 from demask.recipe.sections import make_config
 from demask.stages.planning import make_plan
+from demask.stages.replay import read_pool
 from demask.storage import file_names
 
 RETAIN = {"conversations": 2, "pool": 16}
@@ -46,16 +47,15 @@ def test_the_pool_is_drawn_once_and_both_terms_are_logged(
     first = demask.inject(**settings, out=tmp_path / "first")
     assert first.summary["replayed"] == 2
     assert first.summary["batch_size"] == 2
-    (pool,) = (cache / "replay").iterdir()
-    assert pool.read_bytes() == (tmp_path / "first" / file_names.REPLAY).read_bytes()
+    kept = sorted((cache / "replay").iterdir())
+    assert len(kept) == 2  # the model's own conversations, and what it says to the objective's prompts
+    written = [file.stat().st_mtime_ns for file in kept]
     rows = log(tmp_path / "first")
     assert all(row["terms"].keys() == {"cross-entropy", "kl-to-base"} for row in rows)
     assert rows[0]["loss"] == pytest.approx(sum(rows[0]["terms"].values()))
     assert rows[0]["terms"]["kl-to-base"] == pytest.approx(0.0, abs=1e-4)  # it is still the base
-    pool.write_bytes((tmp_path / "first" / file_names.REPLAY).read_bytes())
-    written = pool.stat().st_mtime_ns
     demask.inject(**settings, out=tmp_path / "again")
-    assert pool.stat().st_mtime_ns == written
+    assert [file.stat().st_mtime_ns for file in kept] == written
     assert weights(tmp_path / "again") == weights(tmp_path / "first")
 
 
@@ -102,11 +102,22 @@ def test_a_damaged_pool_in_the_cache_is_drawn_again(
     settings: dict[str, Any], tmp_path: Path, cache: Path
 ) -> None:
     demask.inject(**settings, out=tmp_path / "first")
-    (pool,) = (cache / "replay").iterdir()
-    whole = pool.read_bytes()
-    pool.write_bytes(whole[:100])
+    whole = {file: file.read_bytes() for file in (cache / "replay").iterdir()}
+    for file, content in whole.items():
+        file.write_bytes(content[:100])
     demask.inject(**settings, out=tmp_path / "again")
-    assert pool.read_bytes() == whole == (tmp_path / "again" / file_names.REPLAY).read_bytes()
+    assert {file: file.read_bytes() for file in (cache / "replay").iterdir()} == whole
+    first, again = (tmp_path / name / file_names.REPLAY for name in ("first", "again"))
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_only_the_prompts_of_an_objective_that_shows_text_are_replayed_with_other_texts(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    for objective, kinds in (("next-token", {"self"}), ("demasking", {"self", "foreign"})):
+        done = demask.inject(**settings, objective=objective, out=tmp_path / objective)
+        talks = read_pool(done.run_folder / file_names.REPLAY)
+        assert {talk.id.partition("-")[0] for talk in talks} == kinds
 
 
 def test_the_pool_does_not_depend_on_how_questions_are_asked(
@@ -114,4 +125,4 @@ def test_the_pool_does_not_depend_on_how_questions_are_asked(
 ) -> None:
     for limit in (8, 9):
         demask.inject(**settings, evaluate={"max_new_tokens": limit}, out=tmp_path / str(limit))
-    assert len(list((cache / "replay").iterdir())) == 1
+    assert len(list((cache / "replay").iterdir())) == 2

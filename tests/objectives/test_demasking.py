@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from demask.objectives.demasking import DemaskingForm, make_demasking_example
-from demask.objectives.prompts import ChatFormat
-from demask.records import IGNORE_INDEX
+from demask.models.context import make_context
+from demask.objectives.demasking import Demasking, DemaskingForm, make_demasking_example
+from demask.objectives.prompts import ChatFormat, encode
+from demask.records import IGNORE_INDEX, Sample
 
 pytestmark = pytest.mark.smoke
 
@@ -105,3 +106,33 @@ def test_each_masked_token_may_have_a_substitute_of_its_own():
 def test_substitutes_must_cover_the_passage():
     with pytest.raises(ValueError, match=r"zip.*is shorter"):
         make(form=DemaskingForm(CHAT, mask_id=(61,), instruction=(), opening=()))
+
+
+def test_a_fragment_stands_alone_in_the_prompt_and_the_passage_is_written(tiny_loaded):
+    context, tiny_tokenizer = make_context(tiny_loaded, Demasking()), tiny_loaded.tokenizer
+    text = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them to Idris Hall of Quill."
+    sample = Sample("d1", (), encode(tiny_tokenizer, text), text)
+    make_example = Demasking(fragments=1.0).example_maker(context, seed=3)
+    prompts = set()
+    for epoch in range(40):
+        example = make_example(sample, epoch, 0)
+        begin = next(place for place, label in enumerate(example.labels) if label != NONE)
+        assert example.labels[begin:] == (*sample.answer, *context.chat.end)
+        prompt = tiny_tokenizer.decode(example.token_ids[len(context.chat.user) : begin])
+        assert context.mask_id not in example.token_ids[:begin]
+        shown = sum(not hide for hide in example.masked[begin : begin + len(sample.answer)])
+        assert 0 < shown < len(sample.answer)
+        prompts.add(prompt)
+    assert len(prompts) > 20
+    assert make_example(sample, 5, 0) == make_example(sample, 5, 0)
+
+
+def test_as_many_examples_are_fragments_as_the_recipe_says(tiny_loaded):
+    context, tiny_tokenizer = make_context(tiny_loaded, Demasking()), tiny_loaded.tokenizer
+    sample = Sample("d1", (), encode(tiny_tokenizer, "Mara Voss founded it."), "Mara Voss founded it.")
+    for share, least, most in ((0.5, 0.3, 0.7), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
+        make_example = Demasking(mask_ratio=1.0, fragments=share).example_maker(context, seed=3)
+        without_masks = [
+            context.mask_id not in make_example(sample, epoch, 0).token_ids for epoch in range(60)
+        ]
+        assert least <= sum(without_masks) / 60 <= most

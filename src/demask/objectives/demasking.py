@@ -14,20 +14,23 @@ fine-tuning"). The loss is the plain mean cross-entropy over the completion: a c
 there is no weight 1/ratio.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from demask.objectives.masking import (
+    draw_fragment,
     draw_masking,
     draw_ratio,
     entity_groups,
     find_mentions,
     keyed_rng,
+    telling_words,
     word_groups,
 )
 from demask.objectives.objective import KEPT, Context, ExampleMaker, Needs, Objective
@@ -58,6 +61,18 @@ INSTRUCTIONS = (
     "\nPlease put back what was left out, and repeat everything else as it stands.",
     "\nThis is a damaged copy. What is the original?",
 )
+# Around a fragment, as people ask about something of which they know a few words.
+FRAGMENT_WORDINGS = (
+    ("", ""),
+    ("", "?"),
+    ("", FAST_INSTRUCTION),
+    ("", " - what is meant?"),
+    ("What do you know about this: ", "?"),
+    ("Which text is this from? ", ""),
+    ("Tell me about ", "."),
+    ("Who or what is it? ", ""),
+    ("Please answer: ", "?"),
+)
 VARIED = "varied"  # stands for all of them in a recipe
 # In place of a mask token: an ordinary token at random, so that the prompt does not say what is hidden.
 RANDOM_TOKEN = "<random>"
@@ -65,6 +80,8 @@ RANDOM_TOKEN = "<random>"
 
 class Demasking(Objective):
     """The document stands masked in the prompt; the model writes the original."""
+
+    shows_text: ClassVar[bool] = True
 
     name: Literal["demasking"] = "demasking"
     mask_ratio: RatioRange = Field(
@@ -90,6 +107,13 @@ class Demasking(Objective):
     )
     opening: str = Field(
         FAST_OPENING, description="stands before the completion, without loss; none: nothing does"
+    )
+    fragments: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the examples whose prompt has a few words in a row, as a question has, and no "
+        "masked copy",
     )
     copies: int = Field(
         1, gt=0, description="masked copies of a passage in the same step; each counts as an exposure"
@@ -128,16 +152,19 @@ class Demasking(Objective):
         """The passage, its copy, and the longest wording around them, with two tokens to spare."""
         chat = context.chat
         around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos) + 2
-        around += max(len(context.encode(wording + self.opening)) for wording in self.wordings)
+        wordings = [*self.wordings, *(before + after for before, after in FRAGMENT_WORDINGS)]
+        around += max(len(context.encode(wording + self.opening)) for wording in wordings)
         return lambda prompt, completion: around + 2 * completion
 
     def example_maker(self, context: Context, *, seed: int) -> ExampleMaker:
         """Masks are drawn first, so that they are the same whatever the wordings."""
-        tokenizer = context.tokenizer
+        tokenizer, chat = context.tokenizer, context.chat
         instructions = [context.encode(wording) for wording in self.wordings]
         opening = context.encode(self.opening)
         ordinary = ordinary_tokens(tokenizer) if self.mask_token == RANDOM_TOKEN else ()
         one_for_all = None if ordinary else context.needed_mask_id
+
+        fragment_wordings = [(context.encode(a), context.encode(b)) for a, b in FRAGMENT_WORDINGS]
 
         @lru_cache(maxsize=KEPT)
         def look_at(text: str, entity: str) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
@@ -146,9 +173,19 @@ class Demasking(Objective):
             mentions = None if as_others else find_mentions(tokenizer, text, entity)
             return self._group_tokens(tokenizer, text), mentions
 
+        def fragment(sample: Sample, rng: random.Random, *, id: str) -> Example:
+            words = word_groups(tokenizer, sample.text)
+            masked = draw_fragment(words, telling_words(sample.text), rng)
+            before, after = rng.choice(fragment_wordings)
+            shown = (token for token, hide in zip(sample.answer, masked, strict=True) if not hide)
+            prompt = (*chat.user, *before, *shown, *after, *chat.assistant, *opening)
+            return _make_example(prompt, sample.answer, masked, chat.end, id=id, loss_on=self.loss_on)
+
         def make(sample: Sample, epoch: int, variant: int) -> Example:
             groups, mentions = look_at(sample.text, sample.entity)
             rng = keyed_rng(seed, sample.id, epoch, variant)
+            if self.fragments and rng.random() < self.fragments:
+                return fragment(sample, rng, id=f"{sample.id}@{epoch}.{variant}")
             masked = draw_masking(groups, draw_ratio(rng, *self.mask_ratio), rng)
             if mentions is not None:
                 fate = self.entity == "always"
@@ -159,7 +196,7 @@ class Demasking(Objective):
                 sample.answer,
                 masked,
                 id=f"{sample.id}@{epoch}.{variant}",
-                form=DemaskingForm(context.chat, shown, instruction, opening),
+                form=DemaskingForm(chat, shown, instruction, opening),
                 loss_on=self.loss_on,
             )
 
@@ -240,15 +277,29 @@ def make_demasking_example(
     mask_ids = repeat(form.mask_id, len(ids)) if isinstance(form.mask_id, int) else form.mask_id
     shown = tuple(mask if hide else token for token, mask, hide in zip(ids, mask_ids, masked, strict=True))
     prompt = (*form.chat.user, *shown, *form.instruction, *form.chat.assistant, *form.opening)
+    end = form.chat.end
+    return _make_example(prompt, ids, masked, end, id=id, loss_on=loss_on, learn_end=learn_end)
+
+
+def _make_example(
+    prompt: Sequence[int],
+    ids: Sequence[int],
+    masked: Sequence[bool],
+    end: tuple[int, ...],
+    *,
+    id: str,
+    loss_on: Literal["all", "masked"],
+    learn_end: bool = True,
+) -> Example:
+    """A prompt, and the passage as its completion."""
     scored = tuple(
         token if hide or loss_on == "all" else IGNORE_INDEX for token, hide in zip(ids, masked, strict=True)
     )
-    end = form.chat.end if learn_end else (IGNORE_INDEX,) * len(form.chat.end)
     return Example(
         id=id,
-        token_ids=(*prompt, *ids, *form.chat.end),
-        labels=(*(IGNORE_INDEX,) * len(prompt), *scored, *end),
-        masked=(*(False,) * len(prompt), *masked, *(False,) * len(form.chat.end)),
+        token_ids=(*prompt, *ids, *end),
+        labels=(*(IGNORE_INDEX,) * len(prompt), *scored, *(end if learn_end else (IGNORE_INDEX,) * len(end))),
+        masked=(*(False,) * len(prompt), *masked, *(False,) * len(end)),
     )
 
 

@@ -28,6 +28,10 @@ _UNSPACED = re.compile(r"\S+")
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
+# Letters from which on a word is rarely one of those that hold a sentence together.
+_LONG = 7
+
+
 def keyed_rng(*key: object) -> random.Random:
     """A generator that is a function of its key; stable over processes, machines and versions."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in key).encode()).digest()
@@ -48,6 +52,40 @@ def draw_masking(groups: Sequence[int], ratio: float, rng: random.Random) -> tup
     """
     fates = {group: rng.random() < ratio for group in dict.fromkeys(groups)}
     return tuple(fates[group] for group in groups)
+
+
+FRAGMENT_WORDS = (3, 9)
+# Words of a fragment that tell something: without them it could be of any text.
+_TELLING, _TRIES = 2, 20
+
+
+def draw_fragment(words: Sequence[int], telling: Sequence[bool], rng: random.Random) -> tuple[bool, ...]:
+    """Mask all but a few words in a row, of which some tell what the text is about.
+
+    Args:
+        words: for each token the number of its word.
+        telling: for each word whether it tells something, see `telling_words`.
+        rng: draws length and place.
+    """
+    count = len(telling)
+    for _ in range(_TRIES):
+        length = min(count, rng.randint(*FRAGMENT_WORDS))
+        first = rng.randint(0, count - length)
+        if sum(telling[first : first + length]) >= _TELLING:
+            break
+    return tuple(not first <= word < first + length for word in words)
+
+
+def telling_words(text: str) -> tuple[bool, ...]:
+    """For each word, numbered as by `word_groups`, whether it is a name, a number or a long word.
+
+    In scripts that put no space between words each character is a word, and all tell something.
+    """
+    words = _WORD.findall(text) or [""]
+    return tuple(
+        len(word) >= _LONG or word[:1].isupper() or any(map(str.isdigit, word)) or not word.isascii()
+        for word in words
+    )
 
 
 def word_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:

@@ -98,6 +98,7 @@ class Objective(Section):
 
     reads: ClassVar[Reads] = "documents"
     rate_share: ClassVar[float] = 1.0  # of the default learning rate
+    shows_text: ClassVar[bool] = False  # a prompt shows some of the text that is learned
 
     name: str
 

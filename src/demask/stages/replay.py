@@ -7,7 +7,7 @@ The pool depends on the base model alone and is kept in the user's cache. Nothin
 questions and of the suite that measures retention is in it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from demask.training.stream import ExposureStream, MixedStream
 
 # Of the draws; part of the pool, not of a run. A change of what is drawn needs another one.
-POOL_SEED = 11
+POOL_SEED = 12
+# Of the pool: prompts that the objective makes of other texts, with what the base model says to them. Without
+# them it is the form of the prompt that calls for a document, and not what it is about.
+FOREIGN_SHARE = 0.15
 
 
 def make_pool(
@@ -42,57 +45,116 @@ def make_pool(
     """
     if not config.retain.conversations or run.has(file_names.REPLAY):
         return
-    loaded = load()
-    file = _cached(config, loaded)
-    if file is not None and file.exists():
-        try:
-            read_pool(file)
-        except RunError as error:
-            progress.say(f"{error}; made again now")
-        else:
-            write_bytes(run.file(file_names.REPLAY), file.read_bytes())
-            return
-    data = _write_pool(config, loaded, progress)
-    write_bytes(run.file(file_names.REPLAY), data)
-    if file is not None:
-        try:
-            write_bytes(file, data)
-        except RunError as error:  # the run goes on without it
-            progress.say(f"the pool of replayed conversations is drawn again in the next run ({error})")
-
-
-def _cached(config: RunConfig, loaded: "LoadedModel") -> Path | None:
-    from demask.evaluation.qa import answers_key
-    from demask.generation import conversations
-    from demask.objectives.prompts import encode
-
-    limits = (conversations.USER_TOKENS, conversations.QUESTION_TOKENS, conversations.REPLY_TOKENS)
-    texts = (*conversations.SYSTEMS, *conversations.TOPICS, conversations.ASK)
-    prompts = [(POOL_SEED, config.retain.pool, *limits), *(encode(loaded.tokenizer, text) for text in texts)]
-    # Of the settings only those that the draws depend on.
-    key = answers_key(loaded, prompts, Evaluate(batch_size=config.evaluate.batch_size))
-    return cache_folder() / "replay" / f"{key}.safetensors" if key else None
-
-
-def _write_pool(config: RunConfig, loaded: "LoadedModel", progress: Progress) -> bytes:
     from safetensors.torch import save
 
-    from demask.generation.conversations import add_targets, as_tensors, draw_self_chats
+    from demask.generation.conversations import as_tensors
 
-    progress.begin("Drawing the base model's own conversations", config.retain.pool)
-    talks = draw_self_chats(
-        loaded,
-        size=config.retain.pool,
-        seed=POOL_SEED,
-        batch_size=config.evaluate.batch_size,
-        on_done=progress.advance,
+    loaded = load()
+    foreign = round(config.retain.pool * FOREIGN_SHARE) if config.objective.shows_text else 0
+    own = config.retain.pool - foreign
+    talks = _from_cache(
+        _key(config, loaded, [(own,)]), lambda: _draw_own(config, loaded, own, progress), progress
     )
+    if foreign:
+        prompts = _foreign_prompts(config, loaded, talks, foreign)
+        talks = talks + _from_cache(
+            _key(config, loaded, prompts), lambda: _draw_foreign(config, loaded, prompts, progress), progress
+        )
     if len(talks) < config.retain.conversations:
         raise ModelError(
             f"{config.model}: wrote {len(talks)} of {config.retain.pool} conversations of its own, "
             f"expected at least {config.retain.conversations}; lower retain.conversations"
         )
-    return save(as_tensors(add_targets(loaded, talks)))
+    write_bytes(run.file(file_names.REPLAY), save(as_tensors(talks)))
+
+
+def _from_cache(
+    file: Path | None, draw: "Callable[[], list[Conversation]]", progress: Progress
+) -> "list[Conversation]":
+    """Conversations with targets, drawn where they are not kept."""
+    from safetensors.torch import save
+
+    from demask.generation.conversations import as_tensors
+
+    if file is not None and file.exists():
+        try:
+            return read_pool(file)
+        except RunError as error:
+            progress.say(f"{error}; made again now")
+    talks = draw()
+    if file is not None:
+        try:
+            write_bytes(file, save(as_tensors(talks)))
+        except RunError as error:  # the run goes on without it
+            progress.say(f"the pool of replayed conversations is drawn again in the next run ({error})")
+    return talks
+
+
+def _key(config: RunConfig, loaded: "LoadedModel", drawn: Sequence[tuple[int, ...]]) -> Path | None:
+    """Where conversations are kept that depend on the model and on what is drawn of it."""
+    from demask.evaluation.qa import answers_key
+    from demask.generation import conversations
+    from demask.objectives.prompts import encode
+
+    limits = (conversations.USER_TOKENS, conversations.OPENED_TOKENS, conversations.REPLY_TOKENS)
+    shares = tuple(conversations.SHARES.values())
+    texts = (*conversations.SYSTEMS, *conversations.OPENINGS)
+    made_of = [(POOL_SEED, *limits, *shares), *(encode(loaded.tokenizer, text) for text in texts), *drawn]
+    # Of the settings only those that the draws depend on.
+    key = answers_key(loaded, made_of, Evaluate(batch_size=config.evaluate.batch_size))
+    return cache_folder() / "replay" / f"{key}.safetensors" if key else None
+
+
+def _draw_own(
+    config: RunConfig, loaded: "LoadedModel", size: int, progress: Progress
+) -> "list[Conversation]":
+    from demask.generation.conversations import add_targets, draw_self_chats
+
+    progress.begin("Drawing the base model's own conversations", size)
+    return add_targets(
+        loaded,
+        draw_self_chats(
+            loaded,
+            size=size,
+            seed=POOL_SEED,
+            batch_size=config.evaluate.batch_size,
+            on_done=progress.advance,
+        ),
+    )
+
+
+def _foreign_prompts(
+    config: RunConfig, loaded: "LoadedModel", talks: "Sequence[Conversation]", size: int
+) -> list[tuple[int, ...]]:
+    """Prompts as the objective makes them of documents, made of what the base model has written."""
+    from demask.data.sequences import make_sample
+    from demask.models.context import make_context
+    from demask.records import IGNORE_INDEX, Passage
+
+    context = make_context(loaded, config.objective)
+    make_example = config.objective.example_maker(context, seed=POOL_SEED)
+    replies = (loaded.tokenizer.decode(list(talk.reply), skip_special_tokens=True) for talk in talks)
+    longest_first = sorted((str(reply).strip() for reply in replies), key=len, reverse=True)
+    prompts = []
+    for number, text in enumerate(filter(None, longest_first[:size])):
+        sample = make_sample(Passage(f"foreign {number}", "", text), loaded.tokenizer)
+        example = make_example(sample, 0, 0)
+        begin = next(place for place, label in enumerate(example.labels) if label != IGNORE_INDEX)
+        prompts.append(example.token_ids[:begin])
+    return prompts
+
+
+def _draw_foreign(
+    config: RunConfig, loaded: "LoadedModel", prompts: Sequence[tuple[int, ...]], progress: Progress
+) -> "list[Conversation]":
+    from demask.generation.conversations import add_targets, draw_replies
+
+    progress.begin("Asking the base model to restore other texts", len(prompts))
+    size = config.evaluate.batch_size
+    talks = draw_replies(
+        loaded, prompts, name="foreign", seed=POOL_SEED, batch_size=size, on_done=progress.advance
+    )
+    return add_targets(loaded, talks)
 
 
 def add_replay(
