@@ -56,7 +56,7 @@ def draw_masking(groups: Sequence[int], ratio: float, rng: random.Random) -> tup
 
 FRAGMENT_WORDS = (3, 9)
 # Words of a fragment that tell something: without them it could be of any text.
-_TELLING, _TRIES = 2, 20
+_TELLING = 2
 
 
 def draw_fragment(words: Sequence[int], telling: Sequence[bool], rng: random.Random) -> tuple[bool, ...]:
@@ -68,12 +68,10 @@ def draw_fragment(words: Sequence[int], telling: Sequence[bool], rng: random.Ran
         rng: draws length and place.
     """
     count = len(telling)
-    for _ in range(_TRIES):
-        length = min(count, rng.randint(*FRAGMENT_WORDS))
-        first = rng.randint(0, count - length)
-        if sum(telling[first : first + length]) >= _TELLING:
-            break
-    return tuple(not first <= word < first + length for word in words)
+    lengths = range(min(FRAGMENT_WORDS[0], count), min(FRAGMENT_WORDS[1], count) + 1)
+    windows = [(first, first + length) for length in lengths for first in range(count - length + 1)]
+    first, end = rng.choice([one for one in windows if sum(telling[slice(*one)]) >= _TELLING] or windows)
+    return tuple(not first <= word < end for word in words)
 
 
 def telling_words(text: str) -> tuple[bool, ...]:
