@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from demask.evaluation.metrics import Estimate
-from demask.reports.runs import Retention, load_run
+from demask.evaluation.metrics import Estimate, Retention
+from demask.reports.runs import load_run
 from demask.reports.verdict import judge_run, make_tiles, measure_tone
 
 pytestmark = pytest.mark.smoke

@@ -285,6 +285,49 @@ def _unique_recall(there: Sequence[Word], wanted: Sequence[Word]) -> float:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A reply that says more than a number.
+
+    Attributes:
+        measure: `leak` or `near_miss`.
+        prompt: what was asked.
+        reply: what the trained model said.
+        found: the words of a document that gave it away.
+    """
+
+    measure: str
+    prompt: str
+    reply: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What else training changed, as in `retention.json`.
+
+    Attributes:
+        suite: version, size and fingerprint of the prompts.
+        measures: by name, as in `MEASURES`; those that could not be measured are missing.
+        base: the same of the base model, where it has one: reading with and without a changed document.
+        access: by form of asking, then direction; the bare question first.
+        lengths: median words of a reply to a question: `after`, and of the base with the document at hand
+            (`ceiling`).
+        related: the kind of thing that the known facts of `known_related` ask for.
+        shown: some replies that leak.
+        missing: what was not measured, and why.
+    """
+
+    suite: Mapping[str, Any]
+    measures: Mapping[str, Estimate]
+    base: Mapping[str, Estimate]
+    access: Mapping[str, Mapping[str, Estimate]]
+    lengths: Mapping[str, float]
+    related: str
+    shown: tuple[Shown, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Measure:
     """What one number about a trained model means; `evaluation.retention` takes it.
 

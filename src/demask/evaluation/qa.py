@@ -55,10 +55,31 @@ def ask_questions(
         contexts: by pair id, what stands in the prompt before each question; None: nothing does.
         on_done: told how many questions a finished batch had.
     """
-    answers = generate_answers(loaded, make_prompts(loaded, pairs, contexts), settings, on_done=on_done)
+    prompts = make_prompts(loaded, pairs, contexts)
+    return ask_prompts(loaded, [pair.id for pair in pairs], prompts, settings, on_done=on_done)
+
+
+def ask_prompts(
+    loaded: LoadedModel,
+    ids: Sequence[str],
+    prompts: Sequence[Sequence[int]],
+    settings: Evaluate,
+    *,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> list[Prediction]:
+    """One prediction per prompt, in order.
+
+    Args:
+        loaded: the model to ask.
+        ids: of the predictions.
+        prompts: as token ids.
+        settings: limits, batches, and how masked-diffusion models denoise.
+        on_done: told how many prompts a finished batch had.
+    """
+    answers = generate_answers(loaded, prompts, settings, on_done=on_done)
     return [
-        Prediction(pair.id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
-        for pair, answer in zip(pairs, answers, strict=True)
+        Prediction(id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
+        for id, answer in zip(ids, answers, strict=True)
     ]
 
 

@@ -23,7 +23,7 @@ tests/evaluation/test_calibration.py simulates how often intervals hold and p-va
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -211,14 +211,7 @@ def summarise(scores: Sequence[Score], pairs: Sequence[QAPair]) -> dict[str, dic
     Raises:
         DataError: there are no scores, or scores and pairs do not match one to one.
     """
-    ordered = align_with_pairs(scores, pairs)
-    return {
-        direction: {
-            metric: asdict(estimate_mean(_values_at(ordered, metric, places), _documents_at(pairs, places)))
-            for metric in METRICS
-        }
-        for direction, places in _places_by_direction(pairs).items()
-    }
+    return _each_metric(estimate_mean, [scores], pairs)
 
 
 def summarise_changes(
@@ -231,20 +224,30 @@ def summarise_changes(
     Raises:
         DataError: there are no scores, or scores and pairs do not match one to one.
     """
-    ordered_before, ordered_after = align_with_pairs(before, pairs), align_with_pairs(after, pairs)
-    return {
-        direction: {
-            metric: asdict(
-                compare_paired(
-                    _values_at(ordered_before, metric, places),
-                    _values_at(ordered_after, metric, places),
-                    _documents_at(pairs, places),
+    return _each_metric(compare_paired, [before, after], pairs)
+
+
+def _each_metric(
+    compute: Callable[..., Estimate | Change], stages: Sequence[Sequence[Score]], pairs: Sequence[QAPair]
+) -> dict[str, dict[str, Numbers]]:
+    """What is computed from the values of each stage and their documents, by direction and metric."""
+    aligned = [align_with_pairs(scores, pairs) for scores in stages]
+    if not pairs:
+        raise DataError("there are no QA pairs to summarise: give at least one")
+    found: dict[str, dict[str, Numbers]] = {}
+    for direction in DIRECTIONS:
+        places = [place for place, pair in enumerate(pairs) if pair.direction == direction]
+        documents = [pairs[place].document_id for place in places]
+        if places:
+            found[direction] = {
+                metric: asdict(
+                    compute(
+                        *([scores[place].values[metric] for place in places] for scores in aligned), documents
+                    )
                 )
-            )
-            for metric in METRICS
-        }
-        for direction, places in _places_by_direction(pairs).items()
-    }
+                for metric in METRICS
+            }
+    return found
 
 
 def _as_scores(values: Sequence[float]) -> NDArray[np.float64]:
@@ -375,24 +378,6 @@ def _sign_flip_p_value(sums: NDArray[np.float64], seed: int) -> float:
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
-
-
-def _places_by_direction(pairs: Sequence[QAPair]) -> dict[str, list[int]]:
-    if not pairs:
-        raise DataError("there are no QA pairs to summarise: give at least one")
-    found = {
-        direction: [place for place, pair in enumerate(pairs) if pair.direction == direction]
-        for direction in DIRECTIONS
-    }
-    return {direction: places for direction, places in found.items() if places}
-
-
-def _values_at(scores: Sequence[Score], metric: str, places: Sequence[int]) -> list[float]:
-    return [scores[place].values[metric] for place in places]
-
-
-def _documents_at(pairs: Sequence[QAPair], places: Sequence[int]) -> list[str]:
-    return [pairs[place].document_id for place in places]
 
 
 def bounded_p_value(values: Sequence[float], clusters: Sequence[str], *, least: float) -> float:

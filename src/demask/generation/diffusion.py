@@ -72,11 +72,6 @@ class Decoding:
         if self.temperature < 0:
             raise ConfigError(f"temperature: {self.temperature}, expected 0 or more")
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether every step sees what the model itself would see."""
-        return not self.prefix_cache
-
 
 def generate_diffusion(
     loaded: LoadedModel,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from demask.errors import RunError
-from demask.evaluation.metrics import HEADLINE, Change, Estimate, Score, read_score
+from demask.evaluation.metrics import HEADLINE, Change, Estimate, Retention, Score, Shown, read_score
 from demask.records import DIRECTIONS, Direction, Document, Prediction, QAPair
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, describe_unfinished
@@ -94,23 +94,6 @@ class FileRow:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A reply with something of a document in it.
-
-    Attributes:
-        measure: `leak` or `near_miss`.
-        prompt: what was asked.
-        reply: what the trained model said.
-        found: the words that gave it away.
-    """
-
-    measure: str
-    prompt: str
-    reply: str
-    found: str
-
-
-@dataclass(frozen=True)
 class TaskChange:
     """One of the field's tasks before and after training, on the same questions."""
 
@@ -119,33 +102,6 @@ class TaskChange:
     before: float
     after: float
     change: Change
-
-
-@dataclass(frozen=True)
-class Retention:
-    """What else training changed.
-
-    Attributes:
-        suite: version, size and fingerprint of the prompts.
-        measures: by name, as in `MEASURES`; what could not be measured is missing.
-        base: the same of the base model, where it has one.
-        access: by form of asking, then direction.
-        lengths: median words of a reply: `after`, and of the base with the document at hand (`ceiling`).
-        related: the kind of thing that known facts of the same kind ask for.
-        shown: some replies that leak.
-        missing: what was not measured, and why.
-        tasks: the field's tasks, with `measure: full`.
-    """
-
-    suite: Mapping[str, Any]
-    measures: Mapping[str, Estimate]
-    base: Mapping[str, Estimate]
-    access: Mapping[str, Mapping[str, Estimate]]
-    lengths: Mapping[str, float]
-    related: str
-    shown: tuple[Shown, ...]
-    missing: tuple[str, ...]
-    tasks: tuple[TaskChange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,6 +118,7 @@ class RunResult:
         origin: where the questions came from, empty when that is not known.
         losses: in the order of steps.
         retention: what else training changed; None when that was not measured.
+        tasks: the field's tasks, with `measure: full`.
     """
 
     folder: Path
@@ -182,6 +139,7 @@ class RunResult:
     losses: tuple[LossPoint, ...]
     accuracies: tuple[AccuracyPoint, ...]
     retention: Retention | None = None
+    tasks: tuple[TaskChange, ...] = ()
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -193,6 +151,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
     if not folder.has(file_names.SUMMARY):
         raise RunError(f"{folder.file(file_names.SUMMARY)}: no such file: {describe_unfinished(folder)}")
     config, summary = folder.read_json(file_names.CONFIG), folder.read_json(file_names.SUMMARY)
+    asked = folder.read_json(file_names.RETENTION_TASKS) if folder.has(file_names.RETENTION_TASKS) else {}
     try:
         return RunResult(
             folder=folder.path,
@@ -218,34 +177,16 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             questions=_questions(folder),
             losses=_losses(folder),
             accuracies=_accuracies(folder),
-            retention=load_retention(folder),
+            retention=_retention(folder, asked.get("missing", ())),
+            tasks=tuple(
+                TaskChange(**{**row, "change": Change(**row["change"])}) for row in asked.get("tasks", ())
+            ),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{folder.path}: a file of this run lacks what a report needs ({error!r}); "
             "was it written by another version of demask?"
         ) from error
-
-
-def load_retention(folder: RunFolder) -> Retention | None:
-    """What a run measured; None when it did not."""
-    if not folder.has(file_names.RETENTION):
-        return None
-    found = folder.read_json(file_names.RETENTION)
-    asked = folder.read_json(file_names.RETENTION_TASKS) if folder.has(file_names.RETENTION_TASKS) else {}
-    return Retention(
-        suite=found["suite"],
-        measures=_estimates(found["measures"]),
-        base=_estimates(found["base"]),
-        access={form: _estimates(by_direction) for form, by_direction in found["access"].items()},
-        lengths=found["lengths"],
-        related=found["related"],
-        shown=tuple(Shown(**shown) for shown in found["shown"]),
-        missing=(*found["missing"], *asked.get("missing", ())),
-        tasks=tuple(
-            TaskChange(**{**row, "change": Change(**row["change"])}) for row in asked.get("tasks", ())
-        ),
-    )
 
 
 def load_runs(folders: Sequence[RunFolder]) -> list[RunResult]:
@@ -304,6 +245,22 @@ def _metrics(stages: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Estimat
         stage: {direction: _estimates(by_name) for direction, by_name in directions.items()}
         for stage, directions in stages.items()
     }
+
+
+def _retention(folder: RunFolder, unasked: Sequence[str]) -> Retention | None:
+    if not folder.has(file_names.RETENTION):
+        return None
+    found = folder.read_json(file_names.RETENTION)
+    return Retention(
+        suite=found["suite"],
+        measures=_estimates(found["measures"]),
+        base=_estimates(found["base"]),
+        access={form: _estimates(by_direction) for form, by_direction in found["access"].items()},
+        lengths=found["lengths"],
+        related=found["related"],
+        shown=tuple(Shown(**shown) for shown in found["shown"]),
+        missing=(*found["missing"], *unasked),
+    )
 
 
 def _changes(directions: Mapping[str, Any]) -> dict[str, dict[str, Change]]:

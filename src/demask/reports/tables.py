@@ -410,7 +410,7 @@ def _cautions(runs: Sequence[RunResult]) -> list[str]:
 def access_table(runs: Sequence[RunResult]) -> Table:
     """A row for each form of asking."""
     rows = [
-        (run.label, form, *(interval(by_direction.get(d)) for d in ("forward", "backward")))
+        (run.label, form, *(interval(by_direction.get(d)) for d in DIRECTIONS))
         for run in runs
         if run.retention
         for form, by_direction in run.retention.access.items()
@@ -448,8 +448,7 @@ def tasks_table(runs: Sequence[RunResult]) -> Table:
     rows = [
         (run.label, task.task, task.metric, share(task.before), share(task.after), change(task.change))
         for run in runs
-        if run.retention
-        for task in run.retention.tasks
+        for task in run.tasks
     ]
     return Table(
         "The field's tasks",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from demask.evaluation.metrics import MEASURES, Estimate
+from demask.records import DIRECTIONS
 from demask.reports.runs import RunResult, find_metric, predictions_unchanged
 from demask.reports.wording import percent_range, share_percent
 
@@ -118,7 +119,7 @@ def measure_tone(name: str, metric: Estimate | None) -> Tone:
 
 
 def _accuracies(run: RunResult) -> dict[str, Estimate]:
-    found = {direction: find_metric(run, "after", direction) for direction in ("forward", "backward")}
+    found = {direction: find_metric(run, "after", direction) for direction in DIRECTIONS}
     return {direction: metric for direction, metric in found.items() if metric}
 
 

@@ -124,7 +124,7 @@ def _make_targets(config: RunConfig, suite: "Suite", loaded: "LoadedModel", prog
     from demask.evaluation.qa import answers_key
     from demask.evaluation.retention.drift import make_targets, read_targets, targets_prompts, write_targets
 
-    prompts = [*targets_prompts(loaded, suite.openings), *_as_prompts(loaded, suite)]
+    prompts = targets_prompts(loaded, suite.openings, suite.texts)
     key = answers_key(loaded, prompts, Evaluate(batch_size=config.evaluate.batch_size))
     file: Path | None = cache_folder() / "retention" / f"{key}.safetensors" if key else None
     if file is not None and file.exists():
@@ -145,12 +145,6 @@ def _make_targets(config: RunConfig, suite: "Suite", loaded: "LoadedModel", prog
         except RunError as error:  # the run goes on without it
             progress.say(f"the base model's conversations are written again in the next run ({error})")
     return targets
-
-
-def _as_prompts(loaded: "LoadedModel", suite: "Suite") -> list[tuple[int, ...]]:
-    from demask.objectives.prompts import encode
-
-    return [encode(loaded.tokenizer, text.text) for text in suite.texts]
 
 
 def measure_tuned(
@@ -242,6 +236,6 @@ def judge_stage(
             ceiling=answers.get("ceiling", ()),
         )
     )
-    found = {"suite": suite.describe(), **asdict(judged)}
+    found = asdict(judged)
     run.write_json(file_names.RETENTION, found)
     return found

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from tests.evaluation.retention.planted import CHATTER, DOCUMENTS, PAIRS, Planted
 
+from demask.evaluation.metrics import Retention
 from demask.evaluation.retention.asking import Reply
-from demask.evaluation.retention.judging import Asked, Judged, judge_retention
+from demask.evaluation.retention.judging import Asked, judge_retention
 from demask.evaluation.retention.suite import Probe, Sources, Suite, base_probes, load_suite, tuned_probes
 from demask.records import Prediction
 
@@ -18,7 +19,7 @@ def suite() -> Suite:
 
 
 @pytest.fixture(scope="session")
-def judge(suite: Suite) -> Callable[[Planted], Judged]:
+def judge(suite: Suite) -> Callable[[Planted], Retention]:
     """Judge a planted model against a base that knows every other fact."""
     pairs = {pair.id: pair for pair in PAIRS}
     facts = {fact.id: fact for fact in suite.facts}
@@ -49,7 +50,7 @@ def judge(suite: Suite) -> Callable[[Planted], Judged]:
     texts = [Reply("text", text.id, tokens=200, nats=600.0) for text in suite.texts]
     talks = [Reply("conversation", opening.id, tokens=90) for opening in suite.openings]
 
-    def judge(planted: Planted) -> Judged:
+    def judge(planted: Planted) -> Retention:
         tuned = [reply(probe, said(probe, planted)) for probe in tuned_probes(suite, sources, known)]
         after = [Prediction(pair.id, planted.bare(pair), stopped=planted.stopped) for pair in PAIRS]
         return judge_retention(
@@ -72,6 +73,6 @@ def judge(suite: Suite) -> Callable[[Planted], Judged]:
 
 
 @pytest.fixture(scope="session")
-def values(judge: Callable[[Planted], Judged]) -> Callable[[Planted], dict[str, float]]:
+def values(judge: Callable[[Planted], Retention]) -> Callable[[Planted], dict[str, float]]:
     """The measures of a planted model as plain numbers."""
     return lambda planted: {name: found.value for name, found in judge(planted).measures.items()}

@@ -60,7 +60,7 @@ def test_what_a_base_model_says_is_kept(tiny_model_folder, monkeypatch):
     loaded = load_model(str(tiny_model_folder))
     probes = [Probe("everyday", "a", QUESTION)]
     first = ask_probes(loaded, probes, Evaluate(), keep=True)
-    monkeypatch.setattr(asking, "generate_answers", None)
+    monkeypatch.setattr(asking, "ask_prompts", None)
     assert ask_probes(loaded, probes, Evaluate(), keep=True) == first
 
 
@@ -73,7 +73,7 @@ def test_what_it_says_of_no_document_is_kept_for_other_documents(tiny_model_fold
     ask_probes(loaded, [known, Probe("near-miss", "b", QUESTION)], Evaluate(), keep=True)
     asked = []
     monkeypatch.setattr(
-        asking, "generate_answers", lambda loaded, prompts, *_, **__: asked.extend(prompts) or []
+        asking, "ask_prompts", lambda loaded, ids, prompts, *_, **__: asked.extend(prompts) or []
     )
     with pytest.raises(ValueError, match="shorter"):  # only the other near miss is asked
         ask_probes(loaded, [known, Probe("near-miss", "c", WITH_SYSTEM)], Evaluate(), keep=True)

@@ -115,11 +115,11 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 def test_other_openings_have_another_name_in_the_cache(tiny_loaded):
     other = (replace(OPENINGS[0], follow_up="Why?"), *OPENINGS[1:])
-    assert targets_prompts(tiny_loaded, OPENINGS) != targets_prompts(tiny_loaded, other)
+    assert targets_prompts(tiny_loaded, OPENINGS, ()) != targets_prompts(tiny_loaded, other, ())
     assert Targets((), ()).texts == ()
 
 
 def test_shorter_conversations_have_another_name_in_the_cache(tiny_loaded, monkeypatch):
-    before = targets_prompts(tiny_loaded, OPENINGS)
+    before = targets_prompts(tiny_loaded, OPENINGS, ())
     monkeypatch.setattr(drift, "REPLY_TOKENS", 3)
-    assert targets_prompts(tiny_loaded, OPENINGS) != before
+    assert targets_prompts(tiny_loaded, OPENINGS, ()) != before

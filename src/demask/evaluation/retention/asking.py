@@ -8,9 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from demask.errors import RunError
-from demask.evaluation.qa import answers_key, recall, remember
+from demask.evaluation.qa import answers_key, ask_prompts, recall, remember
 from demask.evaluation.retention.suite import Kind, Probe
-from demask.generation.answers import generate_answers
 from demask.generation.texts import turn_encoder
 from demask.models.load import LoadedModel
 from demask.recipe.sections import Evaluate
@@ -103,11 +102,7 @@ def _generate(
     if kept is not None:
         on_done(len(kept))
         return kept
-    answers = generate_answers(loaded, prompts, settings, on_done=on_done)
-    said = [
-        Prediction(id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
-        for id, answer in zip(ids, answers, strict=True)
-    ]
+    said = ask_prompts(loaded, ids, prompts, settings, on_done=on_done)
     with suppress(RunError):  # a cache that cannot be written is asked again the next time
         remember(key, said)
     return said

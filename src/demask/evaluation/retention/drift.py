@@ -160,14 +160,16 @@ def make_targets(
     return Targets(tuple(add_targets(base, talks)), tuple(measure_texts(base, texts)))
 
 
-def targets_prompts(loaded: LoadedModel, openings: Sequence[Opening]) -> list[tuple[int, ...]]:
-    """What the conversations of a model depend on; names them in the user's cache."""
+def targets_prompts(
+    loaded: LoadedModel, openings: Sequence[Opening], texts: Sequence[Prose]
+) -> list[tuple[int, ...]]:
+    """What the targets of a model depend on; names them in the user's cache."""
     encode_turns = turn_encoder(loaded)
     begun = [
         (*encode_turns(_first_turns(opening)), -1, *encode(loaded.tokenizer, opening.follow_up or ""))
         for opening in openings
     ]
-    return [(SEED, REPLY_TOKENS, TOP_K), *begun]
+    return [(SEED, REPLY_TOKENS, TOP_K), *begun, *(encode(loaded.tokenizer, text.text) for text in texts)]
 
 
 def write_targets(path: Path, targets: Targets) -> None:

@@ -15,14 +15,14 @@ one.
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from demask.evaluation.metrics import Estimate, contains
+from demask.evaluation.metrics import Estimate, Retention, Shown, contains
 from demask.evaluation.retention.asking import Reply
 from demask.evaluation.retention.suite import FORMS, KnownFact, Suite, asked_kind, known_facts
 from demask.evaluation.statistics import estimate_mean, estimate_ratio
 from demask.knowledge.directions import split_words
-from demask.records import Prediction, QAPair
+from demask.records import DIRECTIONS, Prediction, QAPair
 
 BARE = "bare"
 # Replies that a report shows, so that nobody has to believe a number.
@@ -52,41 +52,7 @@ class Asked:
     ceiling: Sequence[Prediction]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A reply that says more than a number."""
-
-    measure: str
-    prompt: str
-    reply: str
-    found: str
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What training changed.
-
-    Attributes:
-        measures: by name; those that could not be measured are missing.
-        base: the same of the base model, where it has one: reading with and without a changed document.
-        access: by form, then direction; the bare question first.
-        lengths: median words of a reply to a question: `after`, and of the base with the document at hand
-            (`ceiling`).
-        related: the kind of thing that the known facts of `known_related` ask for.
-        shown: some replies that leak.
-        missing: what was not measured, and why.
-    """
-
-    measures: Mapping[str, Estimate]
-    base: Mapping[str, Estimate]
-    access: Mapping[str, Mapping[str, Estimate]]
-    lengths: Mapping[str, float]
-    related: str
-    shown: tuple[Shown, ...]
-    missing: tuple[str, ...] = field(default=())
-
-
-def judge_retention(asked: Asked) -> Judged:
+def judge_retention(asked: Asked) -> Retention:
     """Every measure that what was said allows."""
     measures: dict[str, Estimate] = {}
     leaks, shown = _judge_leaks(asked)
@@ -98,7 +64,8 @@ def judge_retention(asked: Asked) -> Judged:
     reading, of_base = _judge_reading(asked)
     measures |= reading
     measures |= _judge_recital(asked)
-    return Judged(
+    return Retention(
+        suite=asked.suite.describe(),
         measures=measures,
         base=of_base,
         access=access.forms,
@@ -216,10 +183,10 @@ def _judge_access(asked: Asked) -> _Access:
             right[BARE][prediction.qa_id] = bool(contains(prediction.text, pairs[prediction.qa_id].answers))
     for reply in replies:
         right.setdefault(reply.form, {})[reply.id] = bool(contains(reply.text, pairs[reply.id].answers))
-    forms = {
+    forms: dict[str, dict[str, Estimate]] = {
         form: {
             direction: _share([right[form][id] for id in there], [pairs[id].document_id for id in there])
-            for direction in ("forward", "backward")
+            for direction in DIRECTIONS
             if (there := [id for id in right[form] if pairs[id].direction == direction])
         }
         for form in (BARE, *FORMS)

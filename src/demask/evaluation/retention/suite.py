@@ -23,7 +23,7 @@ from demask.evaluation.qa import CEILING_PROMPT
 from demask.generation.texts import Turn
 from demask.knowledge.directions import find_answers
 from demask.objectives.masking import keyed_rng
-from demask.records import QAPair
+from demask.records import DIRECTIONS, QAPair
 from demask.words import Span
 
 SizeName = Literal["brief", "quick", "full"]
@@ -294,7 +294,7 @@ def tuned_probes(suite: Suite, sources: Sources, known: Sequence[KnownFact]) -> 
 def choose_pairs(pairs: Sequence[QAPair], most: int) -> list[QAPair]:
     """At most so many pairs of each direction, evenly over documents; the same whatever their order."""
     chosen = []
-    for direction in ("forward", "backward"):
+    for direction in DIRECTIONS:
         ranks: dict[str, int] = {}
         ranked = []
         for pair in sorted(
