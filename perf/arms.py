@@ -79,8 +79,7 @@ class Recorded:
 def train_demask(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate, *, arm: str) -> None:
     """As `demask inject` trains; selective: all but products and attention is computed twice and not kept."""
     from demask.models.precision import keep_freed_memory
-    from demask.training.settings import TrainSettings
-    from demask.training.trainer import train_model
+    from demask.training.trainer import TrainSettings, train_model
 
     keep_freed_memory()  # as loading a model with demask does
     stream: Any = Recorded(samples, options.batch)

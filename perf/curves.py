@@ -98,8 +98,7 @@ def train(curve: str, value: str) -> dict[str, float]:
     from demask.models.load import choose_device
     from demask.models.precision import choose_bf16, keep_freed_memory
     from demask.training.plan import choose_accumulation
-    from demask.training.settings import TrainSettings
-    from demask.training.trainer import train_model
+    from demask.training.trainer import TrainSettings, train_model
 
     keep_freed_memory()
     length = int(value) if curve == "length" else SHORT

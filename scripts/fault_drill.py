@@ -166,7 +166,7 @@ def ask_to_stop(drill: Drill, run: Path, processes: int) -> None:
 
 
 def fill_disk(drill: Drill, run: Path, processes: int) -> None:
-    """No file may grow beyond the weights: the optimizer's, which is twice as large, cannot be written."""
+    """No file may grow beyond the weights: a checkpoint, which is three times as large, cannot be written."""
     before = checkpoints(run, whole=True)
     limit = int(1.5 * (drill.home / "model" / "model.safetensors").stat().st_size)
     code, output = finish(run, processes, largest_file=limit)
@@ -192,18 +192,18 @@ def flip(path: Path) -> None:
 
 def damage(drill: Drill, processes: int) -> None:
     """The newest checkpoint is shortened, or a bit of it flipped."""
-    for name, harm, file in (("truncated", shorten, "optimizer.pt"), ("flipped", flip, "model.safetensors")):
+    for name, harm in (("truncated", shorten), ("flipped", flip)):
         run = drill.home / name
         stop_later(run, processes, 2 * SAVE_EVERY + 1)
-        said = harm_newest(run, harm, file)
+        said = harm_newest(run, harm)
         finish_alike(drill, run, processes, f"newest checkpoint {name}", said)
 
 
-def harm_newest(run: Path, harm: Callable[[Path], None], file: str) -> str:
-    """Damage a file of the newest checkpoint; what the run must say of it."""
+def harm_newest(run: Path, harm: Callable[[Path], None]) -> str:
+    """Damage weights and moments of the newest checkpoint; what the run must say of it."""
     newest = f"checkpoint-{checkpoints(run, whole=True)[-1]}"
-    harm(run / "checkpoints" / newest / file)
-    return f"{newest}: damaged ({file}"
+    harm(run / "checkpoints" / newest / "state.pt")
+    return f"{newest}: damaged (state.pt"
 
 
 def change_processes(drill: Drill, before: int, after: int) -> None:
@@ -245,7 +245,7 @@ def befall_one(drill: Drill, processes: int, killed: Path) -> None:
     """The run that was killed is stopped, finds the disk full, and then its newest checkpoint damaged."""
     ask_to_stop(drill, killed, processes)
     fill_disk(drill, killed, processes)
-    said = harm_newest(killed, shorten, "optimizer.pt")
+    said = harm_newest(killed, shorten)
     finish_alike(drill, killed, processes, "killed, stopped, without disk, damaged", said)
 
 

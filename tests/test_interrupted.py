@@ -1,6 +1,5 @@
 """Training that is asked to stop ends after its step, says so, and goes on to the same bits."""
 
-import gc
 import os
 import signal
 import subprocess
@@ -9,18 +8,16 @@ import threading
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState
 
 from demask.errors import InterruptionError
 from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_example
 from demask.objectives.masking import keyed_rng
 from demask.records import Passage
 from demask.signals import Noted, ending_on_sigterm, noting_signals
-from demask.training.callbacks import StepEndCallback
+from demask.training import trainer as trainer_module
 from demask.training.checkpoints import find_checkpoint, read_manifest
-from demask.training.settings import TrainSettings
 from demask.training.stream import ExposureStream
-from demask.training.trainer import train_model
+from demask.training.trainer import TrainSettings, share_tokens, train_model
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 
@@ -110,14 +107,6 @@ def test_a_command_that_sigterm_ends_says_so_in_one_line():
     assert (done.returncode, done.stderr) == (143, said)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _imports_are_not_searched_for_garbage():
-    """The Trainer collects garbage each time it starts, which takes longer than these trainings."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module")
 def stream():
     lengths = (3, 9, 5, 14, 7, 4)
@@ -180,30 +169,47 @@ def test_a_signal_when_there_was_enough_ends_in_the_model_that_was_enough(make_m
 
 def test_a_signal_is_not_lost_where_nothing_is_left_to_train(make_model, stream, tmp_path, monkeypatch):
     train(make_model(), stream, tmp_path)
-    monkeypatch.setattr("demask.training.trainer.find_checkpoint", lambda folder: send(signal.SIGTERM))
-    monkeypatch.setattr("demask.training.trainer._Trainer.train", lambda self, **how: None)
+
+    def find(folder):
+        send(signal.SIGTERM)
+        return find_checkpoint(folder)
+
+    monkeypatch.setattr(trainer_module, "find_checkpoint", find)
     with pytest.raises(InterruptionError):
         train(make_model(), stream, tmp_path)
 
 
-class Arguments:
-    save_steps = 100
+class TwoProcesses:
+    """Accelerate in the first of two, the second of which has counted 7 and 2 tokens."""
+
+    num_processes = 2
+
+    def __init__(self, other_signal=0):
+        self.other = torch.tensor([[7, 2, other_signal]])
+
+    def gather(self, mine):
+        return torch.cat([mine, self.other])
 
 
-def test_several_processes_stop_at_the_same_step_when_one_gets_the_signal(tiny_model):
-    noted = [Noted(), Noted()]
-    looking = {"on_step_end": lambda step: None, "should_stop": lambda step: False}
-    ends = [StepEndCallback(tiny_model, one, **looking) for one in noted]
-    stopped = []
-    for step, log in enumerate([False, True, False, True], start=1):
-        told = torch.cat([end.tell(torch.tensor([10 + step, 3])) for end in ends])  # of each source
-        assert [end.hear(told).tolist() for end in ends] == [[2 * (10 + step), 6]] * 2
-        if step == 2:
-            noted[1].number = signal.SIGTERM  # after this step's tokens have been told
-        controls = [TrainerControl(should_log=log) for _ in ends]
-        for end, control in zip(ends, controls, strict=True):
-            end.on_step_end(Arguments, TrainerState(global_step=step, max_steps=50), control)
-        stopped.append([(control.should_training_stop, control.should_save) for control in controls])
-    # Where no log is read nobody looks, as looking waits for the GPU.
-    assert stopped == [[(False, False)] * 2] * 3 + [[(True, True)] * 2]
-    assert [end.signal for end in ends] == [signal.SIGTERM] * 2
+def test_processes_share_their_tokens_and_the_signal_that_came_to_one_of_them():
+    counted = torch.tensor([10, 3])
+    for mine, other, expected in ((None, 0, 0), (None, 15, 15), (15, 0, 15)):
+        tokens_S, told = share_tokens(TwoProcesses(other), counted, Noted(mine))
+        assert (tokens_S.tolist(), int(told)) == ([17, 5], expected)
+
+
+def test_several_processes_stop_where_the_log_is_read_when_one_got_the_signal(
+    make_model, stream, tmp_path, monkeypatch
+):
+    """Looking at what was told waits for the GPU, so it is looked at where the log waits for it anyway."""
+
+    def share(accelerator, tokens_S, noted):
+        told.append(signal.SIGTERM if len(told) >= 1 else 0)  # from step 2 on
+        return tokens_S, torch.tensor(told[-1])
+
+    told = []
+    monkeypatch.setattr(trainer_module, "share_tokens", share)
+    settings = TrainSettings(1e-2, 1, save_every=100, bf16=False, pad_id=0, seed=0, log_every=3)
+    with pytest.raises(InterruptionError, match="stopped at step 3 by SIGTERM"):
+        train_model(make_model(), stream, settings, folder=tmp_path, on_step=lambda step: None)
+    assert find_checkpoint(tmp_path) == tmp_path / "checkpoint-3"

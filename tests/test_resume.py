@@ -173,7 +173,7 @@ def test_a_checkpoint_that_was_cut_short_is_not_used(start: Start, whole: Path, 
     kill_when(start(run), lambda: logged(run) >= 2 * EVERY + 1)
     newest = max((run / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     (newest / "complete").unlink(missing_ok=True)
-    (newest / "optimizer.pt").write_bytes(b"")
+    (newest / "state.pt").write_bytes(b"")
     finish(start(run), run)
     check_same(run, whole)
 

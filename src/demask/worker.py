@@ -100,7 +100,7 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
     import torch.distributed as dist
 
     from demask.models.load import choose_device
-    from demask.training.ranks import wait_for_all
+    from demask.training.distributed import barrier
 
     values, source = run.read_json(file_names.CONFIG), str(run.file(file_names.CONFIG))
     _join(choose_device(values.get("device", "auto")))
@@ -108,10 +108,10 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
     try:
         train(values, source, run, launch, progress)
     except InterruptionError:
-        wait_for_all()  # one that ends makes the launcher end the others, which may still be saving
+        barrier()  # one that ends makes the launcher end the others, which may still be saving
         raise
     # Not where another error ends this process: the others may hang in what this one left.
-    wait_for_all()
+    barrier()
     dist.destroy_process_group()
 
 

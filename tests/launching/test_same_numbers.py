@@ -18,8 +18,8 @@ from demask.errors import ConfigError, InterruptionError
 from demask.launching.strategies import strategy_variables
 from demask.objectives.batches import count_supervised
 from demask.records import IGNORE_INDEX, Example, Passage
-from demask.training.sharding import refuse_other_strategy
 from demask.training.stream import ExposureStream
+from demask.training.trainer import check_strategy
 
 # Fresh processes that have imported torch already.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -71,8 +71,8 @@ def train(case: Case, rank: int, port: int) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from demask.training.export import add_adapter
-    from demask.training.settings import TrainSettings
-    from demask.training.trainer import StepMetrics, train_model
+    from demask.training.metrics import StepMetrics
+    from demask.training.trainer import TrainSettings, train_model
 
     faulthandler.enable()  # a crash in native code says where
     torch.set_num_threads(1)
@@ -204,22 +204,25 @@ def test_two_processes_log_and_count_for_both(trained: Train) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_a_run_stops_on_all_processes_and_goes_on_with_others(trained: Train, strategy: str) -> None:
+@pytest.mark.parametrize(("strategy", "other"), [("ddp", "fsdp"), ("fsdp", "ddp")])
+def test_a_run_stops_on_all_processes_and_goes_on_with_others(
+    trained: Train, strategy: str, other: str
+) -> None:
     whole = trained("whole")
     first = trained("run", ranks=2, strategy=strategy, stops=5)
     assert 5 <= first["rows"][-1]["step"] < STEPS, "the signal came to one of them"
-    rest = trained("run", ranks=4, strategy=strategy)
+    rest = trained("run", ranks=4, strategy=other)
     assert rest["rows"][-1]["step"] == STEPS
     assert_same({**rest, "rows": [*first["rows"], *rest["rows"]]}, whole, counts=False)
     # Killed between the last checkpoint and the model that is stored.
     assert_same(trained("run", ranks=4, strategy=strategy), {**rest, "rows": []}, within=0)
 
 
-@pytest.mark.parametrize("fsdp", [True, False])
-def test_a_checkpoint_of_another_strategy_is_refused_in_a_line(tmp_path: Path, fsdp: bool) -> None:
-    name = "model.safetensors" if fsdp else "pytorch_model_fsdp.bin"
-    (tmp_path / name).touch()
-    with pytest.raises(ConfigError, match=r"written with launch.strategy=\w+.*delete .* to train anew"):
-        refuse_other_strategy(tmp_path, fsdp=fsdp)
-    refuse_other_strategy(tmp_path, fsdp=not fsdp)
+@pytest.mark.parametrize("deepspeed", [True, False])
+def test_checkpoints_of_deepspeed_and_of_others_are_refused_in_a_line(
+    tmp_path: Path, deepspeed: bool
+) -> None:
+    (tmp_path / ("state.pt" if deepspeed else "deepspeed")).touch()
+    with pytest.raises(ConfigError, match=r"has no .* launch.strategy=deepspeed .* delete .* to train anew"):
+        check_strategy(tmp_path, deepspeed=deepspeed)
+    check_strategy(tmp_path, deepspeed=not deepspeed)

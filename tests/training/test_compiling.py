@@ -10,8 +10,7 @@ import torch
 from demask.errors import ModelError
 from demask.models.acceleration.layers import compiled_layers, plain_layers
 from demask.records import Example
-from demask.training.settings import TrainSettings
-from demask.training.trainer import train_model
+from demask.training.trainer import TrainSettings, train_model
 
 # PyTorch's compiler warns of what it does itself.
 pytestmark = [

@@ -20,9 +20,8 @@ from demask.objectives.objective import Context
 from demask.objectives.prompts import load_chat_format
 from demask.records import IGNORE_INDEX, Passage
 from demask.training import trainer as trainer_module
-from demask.training.settings import TrainSettings
 from demask.training.stream import ExposureStream
-from demask.training.trainer import train_model
+from demask.training.trainer import TrainSettings, train_model
 
 MASK = 3
 TEXTS = [

@@ -10,9 +10,9 @@ from demask.models.diffusion import DiffusionForm, set_diffusion_form
 from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_example
 from demask.objectives.masking import keyed_rng
 from demask.records import Example, Passage
-from demask.training.settings import TrainSettings
+from demask.training.metrics import StepMetrics
 from demask.training.stream import ExposureStream
-from demask.training.trainer import StepMetrics, train_model
+from demask.training.trainer import TrainSettings, train_model
 
 MASK, LENGTHS = 3, (3, 9, 5, 14, 7, 4)
 

@@ -44,9 +44,9 @@ from demask.progress import Progress
 from demask.records import Example, Passage
 from demask.training.checkpoints import checkpoint_step
 from demask.training.export import save_model
-from demask.training.settings import TrainSettings
+from demask.training.metrics import StepMetrics
 from demask.training.stream import ExposureStream
-from demask.training.trainer import StepMetrics, train_model
+from demask.training.trainer import TrainSettings, train_model
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

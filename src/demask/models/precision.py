@@ -2,15 +2,10 @@
 
 bf16 = choose_bf16("auto", device)
 keep_freed_memory()
-with going_by(model, own_forward(model)):
-    ask(...)
 """
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -65,31 +60,3 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # another C library, which has other habits
         return
-
-
-def own_forward(model: torch.nn.Module) -> Callable[..., Any] | None:
-    """What a model computes by, if it is not the forward of its class."""
-    forward: Callable[..., Any] | None = vars(model).get("forward")
-    return forward
-
-
-@contextmanager
-def going_by(model: torch.nn.Module, forward: Callable[..., Any] | None) -> Iterator[None]:
-    """Have a model compute by this forward for a while; None: by that of its class.
-
-    Accelerate wraps the forward of what it trains in bfloat16 and leaves it so: what is asked then would be
-    answered in bfloat16, and in float32 by the same model once it is loaded again.
-    """
-    before = own_forward(model)
-    _put(model, forward)
-    try:
-        yield
-    finally:
-        _put(model, before)
-
-
-def _put(model: torch.nn.Module, forward: Callable[..., Any] | None) -> None:
-    if forward is None:
-        vars(model).pop("forward", None)
-    else:
-        model.forward = forward

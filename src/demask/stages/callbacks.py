@@ -61,10 +61,10 @@ class EvaluationCallback:
         """Ask, where it is time."""
         if not self.pairs or not is_asked_at(step, self.config.train.evaluate_every):
             return
-        from demask.training.ranks import is_first
+        from demask.training.distributed import is_main_process
 
         answered = measure_accuracy(self.loaded, self.pairs, self.config.evaluate)
-        if not is_first():  # all have asked the same
+        if not is_main_process():  # all have asked the same
             return
         for name, rows in zip((file_names.ACCURACY, file_names.STEP_SCORES), answered, strict=True):
             for row in rows:
@@ -72,13 +72,13 @@ class EvaluationCallback:
 
     def should_stop(self, step: int) -> bool:
         """Probe, where it is time: whether so many texts are in that training may end."""
-        from demask.training.ranks import ask_first
+        from demask.training.distributed import broadcast
 
         wanted = self.config.train.stop
         if wanted is None or not self._is_probed_at(step):
             return False
         # Several processes must end together, and a kernel may round on one GPU as on no other.
-        return bool(ask_first(self._share_recovered() >= wanted))
+        return bool(broadcast(self._share_recovered() >= wanted))
 
     def _is_probed_at(self, step: int) -> bool:
         every = max(1, round(_PROBE_EXPOSURES * len(self.samples) / self.batch_size))

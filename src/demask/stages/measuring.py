@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from demask.models.load import LoadedModel
     from demask.records import Example
     from demask.stages.training import Stream
-    from demask.training.trainer import StepMetrics
+    from demask.training.metrics import StepMetrics
 
 # Steps that are timed after the first, which also makes the optimizer's moments and warms caches.
 _STEPS = 6

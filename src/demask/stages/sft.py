@@ -93,10 +93,10 @@ def train_samples(
 ) -> "LoadedModel":
     """Train in this process; see `sft_stage`."""
     from demask.models.context import make_context
-    from demask.training.ranks import is_first
+    from demask.training.distributed import is_main_process
     from demask.training.stream import make_stream
 
-    if is_first():
+    if is_main_process():
         write_environment(run, config, loaded)
     context = make_context(loaded, config.objective)
     stream: Any = (
@@ -147,7 +147,7 @@ class HeldOut:
         """Add the loss at this step to the log of the run; nothing where no samples are held out."""
         from demask.evaluation.held_out import measure_loss
         from demask.models.precision import choose_bf16
-        from demask.training.ranks import is_first
+        from demask.training.distributed import is_main_process
 
         if not self.samples:
             return
@@ -158,7 +158,7 @@ class HeldOut:
         bf16 = choose_bf16(self.config.train.precision, self.loaded.device)
         loss = measure_loss(self.loaded, self._examples, bf16=bf16, on_done=told.advance)
         self.loaded.model.train(training)
-        if is_first():
+        if is_main_process():
             self.run.append_row(file_names.HELD_OUT, {"step": step, "loss": loss})
 
     @cached_property

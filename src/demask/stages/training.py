@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from demask.data.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.training.callbacks import Callback
-    from demask.training.settings import TrainSettings
+    from demask.training.metrics import StepMetrics
     from demask.training.stream import ExposureStream, MixedStream
-    from demask.training.trainer import StepMetrics
+    from demask.training.trainer import TrainSettings
 
     Stream: TypeAlias = ExposureStream[Any] | StreamedSamples | MixedStream
 
@@ -183,15 +183,15 @@ def train_stream(
         The model as it is stored; where several processes train, only the first has all of its weights.
     """
     from demask.training.callbacks import NoCallback
+    from demask.training.distributed import barrier, is_main_process
     from demask.training.export import round_weights, save_adapter, save_model
-    from demask.training.ranks import is_first, wait_for_all
 
     train, settings = config.train, make_settings(config, loaded, stream, launch)
     parameters, trained = loaded.parameters, add_adapter_if_any(train, loaded, seed=stream.seed)
     totals = _train(
         run, trained, stream, settings, make_callback(trained) if make_callback else NoCallback(), progress
     )
-    if is_first():
+    if is_main_process():
         if train.method == "lora":
             save_adapter(trained.model, run.file(file_names.ADAPTER))
             trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
@@ -199,7 +199,7 @@ def train_stream(
         save_model(trained, run.file(file_names.MODEL))
         run.write_json(file_names.TRAINING, {**totals, "parameters": parameters})
         _remove_checkpoints(run)
-    wait_for_all()
+    barrier()
     return trained
 
 
@@ -237,10 +237,10 @@ def make_settings(
         ranks: processes that train together; None: those that are there.
     """
     from demask.models.precision import choose_bf16
+    from demask.training.distributed import world_size
     from demask.training.plan import choose_accumulation, choose_learning_rate
-    from demask.training.ranks import count_ranks
-    from demask.training.settings import TrainSettings
     from demask.training.stream import MixedStream, learned_part
+    from demask.training.trainer import TrainSettings
 
     train = config.train
     return TrainSettings(
@@ -255,7 +255,7 @@ def make_settings(
             batch_size=stream.batch_size,
             longest=stream.longest_example(),
             device=loaded.device,
-            ranks=ranks or count_ranks(),
+            ranks=ranks or world_size(),
         ),
         save_every=train.save_every,
         decay=train.decay,
@@ -279,14 +279,14 @@ def _train(
 ) -> dict[str, Any]:
     """Train, and what `training.json` says of it; of several processes the first alone has it."""
     from demask.training.checkpoints import checkpoint_step
+    from demask.training.distributed import all_reduce_max, barrier, is_main_process, world_size
     from demask.training.peak_memory import PeakMemory
-    from demask.training.ranks import ask_largest, count_ranks, is_first, wait_for_all
     from demask.training.stream import learned_part
     from demask.training.trainer import train_model
 
     folder = run.file(file_names.CHECKPOINTS)
     # Of steps that are made again, too: that process did hold so much.
-    earlier = _logged_peak(run) if is_first() else 0
+    earlier = _logged_peak(run) if is_main_process() else 0
     peak = PeakMemory(loaded.device, earlier=earlier)
 
     def on_step_end(step: int) -> None:
@@ -302,17 +302,17 @@ def _train(
         on_step_end=on_step_end,
         should_stop=callback.should_stop,
     )
-    if not is_first():
-        wait_for_all()
+    if not is_main_process():
+        barrier()
         train(on_step=lambda step: None)
-        ask_largest(peak.note())
+        all_reduce_max(peak.note())
         return {}
-    done = checkpoint_step(folder, processes=count_ranks(), say=progress.say)
+    done = checkpoint_step(folder, processes=world_size(), say=progress.say)
     before = run.keep_rows(file_names.METRICS, until_step=done)
     for name in (file_names.ACCURACY, file_names.STEP_SCORES, file_names.HELD_OUT):
         run.keep_rows(name, until_step=done)
     progress.begin("Training", stream.steps, done=done)
-    wait_for_all()
+    barrier()
     trained_parameters = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     log = _Log(run, progress, before[-1] if before else None, stream.steps, peak.note)
     train(on_step=partial(_log_step, log))
@@ -322,12 +322,12 @@ def _train(
         "batch_size": learned_part(stream).batch_size,
         "replayed": stream.batch_size - learned_part(stream).batch_size,
         "accumulation": settings.accumulation,
-        "processes": count_ranks(),
+        "processes": world_size(),
         "learning_rate": settings.learning_rate,
         "precision": "bf16" if settings.bf16 else "fp32",
         "tokens": last["tokens"],
         "seconds": last["seconds"],
-        "peak_memory_bytes": ask_largest(peak.note()),
+        "peak_memory_bytes": all_reduce_max(peak.note()),
         "trained_parameters": trained_parameters,
         **_describe(stream, last["step"]),
     }

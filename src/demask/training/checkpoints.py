@@ -1,15 +1,17 @@
 """Checkpoints that are whole, or are not gone on from.
 
     with whole_or_removed(checkpoint):
-        write_files(checkpoint)
+        write_state(checkpoint, model, optimizer)
         write_manifest(checkpoint, the_end=False, processes=1)
     prune_checkpoints(folder, keep=2)
     checkpoint = find_checkpoint(folder, say=print)
+    restore_state(checkpoint, model, optimizer)
 
-The last file of a checkpoint is its manifest, which lists the others with their sizes and SHA-256. One
-without was cut short by a crash and is removed. One whose files do not agree with it was damaged or changed:
-that is reported, and it is put aside, not removed, as its weights may still be wanted; the folder is removed
-when training is over.
+What is trained is written whole, with its moments, so that a run may go on alone or on any number of
+processes, sharded or not. The last file of a checkpoint is its manifest, which lists the others with their
+sizes and SHA-256. One without was cut short by a crash and is removed. One whose files do not agree with it
+was damaged or changed: that is reported, and it is put aside, not removed, as its weights may still be
+wanted; the folder is removed when training is over.
 """
 
 import hashlib
@@ -23,11 +25,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from demask.errors import RunError
 from demask.storage.atomic import flush_to_disk
+from demask.training.distributed import is_main_process, rank
 
+STATE = "state.pt"
 COMPLETE = "complete"
 DAMAGED = ".damaged"
 
@@ -54,6 +59,78 @@ class Manifest:
     the_end: bool
     processes: int
     files: Mapping[str, Stamp]
+
+
+def write_state(checkpoint: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write what is trained and its moments; the main process writes, all must call it.
+
+    Args:
+        checkpoint: its folder.
+        model: unwrapped; may be sharded.
+        optimizer: of this model.
+
+    Raises:
+        OSError, RuntimeError: it cannot be written.
+    """
+    state = {}
+    for name, weights in _trained(model):
+        parts = {"weights": weights.detach(), **optimizer.state.get(weights, {})}
+        whole = {part: _gather(value) for part, value in parts.items()}
+        if is_main_process():
+            state[name] = whole
+    if is_main_process():
+        torch.save(state, checkpoint / STATE)
+
+
+@torch.no_grad()
+def restore_state(checkpoint: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put back what `write_state` has written; each process takes its part.
+
+    Args:
+        checkpoint: its folder.
+        model: unwrapped; may be sharded, also in another way than it was.
+        optimizer: new, of this model.
+    """
+    state = torch.load(checkpoint / STATE, map_location="cpu", mmap=True, weights_only=True)
+    for name, weights in _trained(model):
+        moments = {part: _cut(value, like=weights) for part, value in state[name].items()}
+        weights.copy_(moments.pop("weights"))
+        optimizer.state[weights] = moments
+
+
+def _trained(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]
+
+
+def _gather(value: torch.Tensor) -> torch.Tensor:
+    """All of a tensor, of which this process may have a part."""
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+
+
+def _cut(value: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
+    """A copy where some weights are, cut as they are; a count of steps is not cut."""
+    if isinstance(like, DTensor) and value.shape == like.shape:
+        # Cloned, as a part would keep all of the tensor alive.
+        return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None).clone()
+    return value.to(like.device, copy=True)
+
+
+def write_generators(checkpoint: Path) -> None:
+    """Write the states of this process's generators, which dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    torch.save(states, checkpoint / f"generators-{rank()}.pt")
+
+
+def restore_generators(checkpoint: Path) -> None:
+    """Put them back; a process that has written none goes on with the seed."""
+    file = checkpoint / f"generators-{rank()}.pt"
+    states = torch.load(file, weights_only=True) if file.exists() else {}
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def write_manifest(checkpoint: Path, *, the_end: bool, processes: int) -> None:
@@ -197,7 +274,7 @@ def whole_or_removed(checkpoint: Path) -> Iterator[None]:
     try:
         yield
     # On a full disk torch.save raises RuntimeError.
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError) as error:
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise RunError(
             f"{checkpoint.parent}: the checkpoint of step {_step(checkpoint)} cannot be written "

@@ -1,31 +1,37 @@
-"""Train a model on a stream of examples, on `transformers.Trainer`.
+"""Train a model on a stream of examples: the loop, and the numbers that it takes.
 
+    settings = TrainSettings(learning_rate=4e-4, accumulation=1, save_every=50, bf16=True, pad_id=0, seed=0)
     train_model(model, stream, settings, folder=run / "checkpoints", on_step=print)
 
-Ours are the order of examples, the loss and the checks; FSDP, DeepSpeed, several nodes and the
-optimizer come with the Trainer. The loss of a step is the sum of weighted nats over all its
-micro-batches, divided once by the number of tokens that it stands for: accumulation changes memory, not
-results. Several ranks share the micro-batches of a step and train the same weights; what is logged is of all.
+The loss of a step is the sum of weighted nats over all its micro-batches, divided once by the number of
+tokens that it stands for: accumulation changes memory, not results. Several processes share the micro-batches
+of a step and train the same weights; what is logged is of all. Order, masks and learning rate are functions
+of the step, so a checkpoint holds weights, moments and the states of generators, and no place in any data.
 """
 
 import contextlib
 import math
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from torch.utils.data import DataLoader
-from transformers import Trainer
+from torch import Tensor, nn
 
-from demask.errors import InterruptionError, RunError
+from demask.errors import ConfigError, InterruptionError, RunError
 from demask.losses.cross_entropy import cross_entropy
 from demask.losses.terms import Term, apply_terms, combine
-from demask.models.acceleration.layers import checkpointed_layers, compiled_layers, memory_efficient_layers
+from demask.models.acceleration.layers import (
+    checkpointed_layers,
+    compiled_layers,
+    memory_efficient_layers,
+    plain_layers,
+)
 from demask.models.acceleration.packing import PACKED, using_attention
 from demask.models.acceleration.target_logits import (
     check_target_logits,
@@ -35,67 +41,70 @@ from demask.models.acceleration.target_logits import (
     score_targets,
 )
 from demask.models.diffusion import diffusion_form
-from demask.models.precision import going_by, own_forward
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.records import Example
-from demask.signals import noting_signals
-from demask.training.callbacks import StepEndCallback
+from demask.signals import Noted, noting_signals
 from demask.training.checkpoints import (
+    STATE,
     find_checkpoint,
     prune_checkpoints,
     read_manifest,
+    restore_generators,
+    restore_state,
     whole_or_removed,
+    write_generators,
     write_manifest,
+    write_state,
 )
-from demask.training.ranks import ask_first, is_first
-from demask.training.settings import WARMUP_SHARE, TrainSettings, make_arguments
-from demask.training.sharding import (
-    compute_as_whole,
+from demask.training.distributed import (
+    barrier,
+    broadcast,
+    is_main_process,
     is_sharded,
-    make_whole,
-    refuse_other_strategy,
+    make_accelerator,
+    unshard,
 )
+from demask.training.metrics import MicroBatchSums, StepMetrics, average, sum_micro_batch
 from demask.training.stream import ExampleStream, cut_micro_batches
-from demask.training.tally import Tally, add_up, count
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import PreTrainedModel
 
+# Pan et al. 2025: betas, decay (not on norms and biases), warm-up, clipping.
+BETAS = (0.9, 0.95)
+WEIGHT_DECAY = 0.1
+WARMUP_SHARE = 0.02
+CLIP_NORM = 1.0
+# Weights without decay by their names, as in `transformers.Trainer`; those of a LayerNorm have none, either.
+_UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|[._])norm(?:$|\.)")
 # Nats per token by which packed and padded examples may differ: by the order of sums in float32, by
 # rounding in bfloat16. Ours, with room; an example that sees another differs by far more than the first.
 PACKING_TOLERANCE = {False: 1e-2, True: 0.25}
 _RATIO_BINS = 5
+_DEEPSPEED = "deepspeed"  # its folder in a checkpoint
 
 
 Collate = Callable[[Sequence[Example]], Batch]
 
 
 @dataclass(frozen=True)
-class StepMetrics:
-    """What is logged of a step; losses in nats per token, None where no such token was scored.
+class TrainSettings:
+    """The numbers that the trainer needs; all resolved, nothing is left to choose."""
 
-    Attributes:
-        loss: what is minimised, all terms together; in diffusion weighted, and over all tokens that might
-            have been masked: an estimate of a bound on -log p per token where `Diffusion.loss_is_bound` says
-            so, else none.
-        loss_masked: of masked tokens, unweighted.
-        loss_copied: of the tokens that the prompt shows.
-        loss_by_ratio: of masked tokens, unweighted, by the share of their example that is masked, in
-            fifths; diffusion only.
-        terms: mean of each term of the loss by name, before its weight; None where there is one alone.
-    """
-
-    step: int
-    steps: int  # since the line before
-    seconds: float
-    tokens: int  # since this process began, padding aside
-    loss: float
-    loss_masked: float | None
-    loss_copied: float | None
     learning_rate: float
-    gradient_norm: float
-    loss_by_ratio: tuple[float | None, ...] | None = None
-    terms: Mapping[str, float | None] | None = None
+    accumulation: int
+    save_every: int
+    bf16: bool
+    pad_id: int
+    seed: int
+    decay: float = 0.0  # share of the steps, at their end, over which the learning rate falls to zero
+    compile: bool = False  # the layers, by torch.compile
+    log_every: int | None = None  # steps; None: every one on CPU, every tenth elsewhere
+    # What is in the layers is computed twice and not kept; selective: all but products and attention.
+    gradient_checkpointing: bool | Literal["selective"] = False
+    keep: int = 2  # complete checkpoints that stay
+    more_terms: tuple[Term, ...] = ()  # of the loss, beside the cross-entropy on documents
 
 
 def train_model(
@@ -129,52 +138,29 @@ def train_model(
     usual = model.config._attn_implementation
     with contextlib.ExitStack() as while_training:
         noted = while_training.enter_context(noting_signals())
-        while_training.enter_context(going_by(model, own_forward(model)))
+        torch.manual_seed(settings.seed)
+        accelerator = make_accelerator(
+            model.device, bf16=settings.bf16, accumulation=settings.accumulation, clip_norm=CLIP_NORM
+        )
         if settings.gradient_checkpointing:
             selective = settings.gradient_checkpointing == "selective"
             while_training.enter_context(checkpointed_layers(model, keep_products=selective))
-        at_end = StepEndCallback(model, noted, on_step_end=on_step_end, should_stop=should_stop)
-        trainer = _Trainer(
-            model=model,
-            args=make_arguments(settings, stream, folder, model.device),
-            stream=stream,
-            settings=settings,
-            collate=collate,
-            on_step=on_step,
-            denoises=diffusion_form(model.config) is not None,
-            at_end=at_end,
-        )
         while_training.enter_context(using_attention(model, PACKED if collate.func is pack else usual))
-        cut = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        cut = accelerator.distributed_type in ("FSDP", "DEEPSPEED")
         if settings.compile:
             while_training.enter_context(compiled_layers(model))
         elif settings.bf16 and model.device.type == "cpu" and not cut:
             first = move_batch(collate(examples), model.device)
             while_training.enter_context(memory_efficient_layers(model, score=partial(_score, model, first)))
-        last = _go_on(trainer, folder)
+        loop = _Loop(model, stream, settings, collate, accelerator, noted, folder, usual)
+        loop.restore()
+        loop.run(on_step=on_step, on_step_end=on_step_end, should_stop=should_stop)
         if is_sharded(model):
-            make_whole(model, trainer.accelerator.get_state_dict(trainer.model_wrapped))
+            unshard(model, accelerator.get_state_dict(loop.wrapped))
     model.eval()
-    # Of one that came after the last step, `at_end` knows nothing.
-    signal = at_end.signal or noted.number
+    signal = loop.signal or noted.number  # that of this process may have come after the last step
     if signal:
-        raise InterruptionError(signal, step=last)
-
-
-def _go_on(trainer: "_Trainer", folder: Path) -> int:
-    """Train from the newest checkpoint; the step at which training ended."""
-    # One process looks, as looking may move folders.
-    found = find_checkpoint(folder) if is_first() else None
-    step = ask_first(read_manifest(found).step if found else 0)
-    checkpoint = folder / f"checkpoint-{step}" if step else None
-    if checkpoint:
-        refuse_other_strategy(checkpoint, fsdp=trainer.is_fsdp_enabled)
-    if checkpoint and read_manifest(checkpoint).the_end:
-        trainer._load_from_checkpoint(str(checkpoint))
-        return step
-    trainer.resume_at(step)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return int(trainer.state.global_step)
+        raise InterruptionError(signal, step=loop.step)
 
 
 def _first_scored(stream: ExampleStream) -> list[Example]:
@@ -203,151 +189,230 @@ def choose_layout(
 
 
 @torch.no_grad()
-def _score(model: "PreTrainedModel", batch: Batch) -> torch.Tensor:
+def _score(model: "PreTrainedModel", batch: Batch) -> Tensor:
     with torch.autocast(model.device.type, torch.bfloat16):
         return score_targets(model, batch, head_of=model).nats_N
 
 
-class _Trainer(Trainer):
-    """The Trainer with our order of examples and our loss."""
+def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW on what is trained, with decay on all but norms and biases."""
+    in_norms = {
+        id(w) for part in model.modules() if isinstance(part, nn.LayerNorm) for w in part.parameters()
+    }
+    groups: dict[float, list[nn.Parameter]] = {WEIGHT_DECAY: [], 0.0: []}
+    for name, weights in model.named_parameters():
+        if weights.requires_grad:
+            decays = id(weights) not in in_norms and not _UNDECAYED.search(name.lower())
+            groups[WEIGHT_DECAY if decays else 0.0].append(weights)
+    parts = [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
+    return torch.optim.AdamW(parts, lr=learning_rate, betas=BETAS, fused=True)
 
-    def __init__(
+
+def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
+    """Constant after a linear warm-up, whose first step already moves (transformers' own does not).
+
+    Args:
+        step: from 1.
+        steps: of the run.
+        settings: of the optimizer.
+    """
+    warmup = max(1, round(WARMUP_SHARE * steps))
+    decay = max(1, round(settings.decay * steps))
+    return settings.learning_rate * min(
+        1.0, step / warmup, (steps - step + 1) / decay if settings.decay else 1.0
+    )
+
+
+def share_tokens(accelerator: "Accelerator", tokens_S: Tensor, noted: Noted) -> tuple[Tensor, Tensor | None]:
+    """What the processes tell each other at every step.
+
+    Args:
+        accelerator: whose processes.
+        tokens_S: that this process's share of the step stands for, by source.
+        noted: the signal that came here.
+
+    Returns:
+        Tokens of all processes, and a signal that came to one of them, 0 without; None where there is but
+        one process. It stays where it is, as looking at it waits for the GPU.
+    """
+    if accelerator.num_processes == 1:
+        return tokens_S, None
+    mine = torch.cat((tokens_S, torch.full_like(tokens_S[:1], noted.number or 0)))
+    told = cast("Tensor", accelerator.gather(mine[None]))
+    return told[:, :-1].sum(dim=0), told[:, -1].max()
+
+
+def check_strategy(checkpoint: Path, *, deepspeed: bool) -> None:
+    """See that a checkpoint can be read: DeepSpeed's are its own, all others are alike.
+
+    Raises:
+        ConfigError: it was written by DeepSpeed and is read by another, or the other way round.
+    """
+    name = _DEEPSPEED if deepspeed else STATE
+    if not (checkpoint / name).exists():
+        raise ConfigError(
+            f"{checkpoint}: has no {name}; it is of launch.strategy=deepspeed and this is not, or the other "
+            f"way round, or of an older demask; go on as before, or delete {checkpoint.parent} to train anew"
+        )
+
+
+@dataclass
+class _Loop:
+    """One training.
+
+    Attributes:
+        usual: the attention that the model came with, and is asked with.
+        step: the last one that was trained.
+        ended: nothing is left to train.
+        signal: number of the one that stopped training, on every process the same; None without one.
+    """
+
+    model: "PreTrainedModel"
+    stream: ExampleStream
+    settings: TrainSettings
+    collate: Collate
+    accelerator: "Accelerator"
+    noted: Noted
+    folder: Path
+    usual: str
+    step: int = 0
+    ended: bool = False
+    signal: int | None = None
+    _tokens: int = 0
+    _sums: list[MicroBatchSums] = field(default_factory=list)
+    _told: Tensor | None = None  # the signal of all processes, see `share_tokens`
+
+    def __post_init__(self) -> None:
+        optimizer = make_optimizer(self.model, self.settings.learning_rate)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.deepspeed = self.accelerator.distributed_type == "DEEPSPEED"
+        first = Term("cross-entropy", cross_entropy(never=never_written(self.model)))
+        self.terms = (first, *self.settings.more_terms)
+        self.bins = _RATIO_BINS if diffusion_form(self.model.config) is not None else 0
+        # Of each run of as many micro-batches as there are processes, every process has one.
+        ranks = self.accelerator.num_processes
+        cut = cut_micro_batches(self.stream, accumulation=self.settings.accumulation * ranks)
+        self.micro_batches = cut[self.accelerator.process_index :: ranks]
+
+    def restore(self) -> None:
+        """Go on from the newest complete checkpoint, if there is one."""
+        # One process looks, as looking may move folders.
+        found = find_checkpoint(self.folder) if is_main_process() else None
+        self.step = broadcast(read_manifest(found).step if found else 0)
+        if not self.step:
+            return
+        checkpoint = self.folder / f"checkpoint-{self.step}"
+        check_strategy(checkpoint, deepspeed=self.deepspeed)
+        if self.deepspeed:
+            self.wrapped.load_checkpoint(str(checkpoint / _DEEPSPEED), load_module_strict=False)
+        else:
+            restore_state(checkpoint, self.model, self.optimizer)
+        restore_generators(checkpoint)
+        self.ended = read_manifest(checkpoint).the_end or self.step >= self.stream.steps
+
+    def run(
         self,
         *,
-        stream: ExampleStream,
-        settings: TrainSettings,
-        collate: Collate,
         on_step: Callable[[StepMetrics], None],
-        denoises: bool,
-        at_end: StepEndCallback,
-        **rest: Any,
+        on_step_end: Callable[[int], None],
+        should_stop: Callable[[int], bool],
     ) -> None:
-        super().__init__(**rest, train_dataset=stream, callbacks=[at_end])
-        compute_as_whole(self)
-        self._at_end = at_end
-        self.model_accepts_loss_kwargs = True  # the loss is divided here, not by accumulation
-        self._stream = stream
-        self._settings = settings
-        self._on_step = on_step
-        first = Term("cross-entropy", cross_entropy(never=never_written(rest["model"])))
-        self._terms = (first, *settings.more_terms)
-        self._collate = collate
-        self._begun = time.monotonic()
-        self._tally: list[Tally] = []
-        self._bins = _RATIO_BINS if denoises else 0
-        self._tokens = 0
-        self._logged = 0
+        """Train to the end, or until there is enough or a signal has come."""
+        begun, logged = time.monotonic(), self.step
+        log_every = self.settings.log_every or (1 if self.model.device.type == "cpu" else 10)
+        while not self.ended and not self.signal:
+            self.step += 1
+            rate, norm = self._train_step()
+            with using_attention(self.model, self.usual), plain_layers(self.model):
+                enough = should_stop(self.step)
+                called = time.monotonic()
+                on_step_end(self.step)
+                begun += time.monotonic() - called
+            self.ended = enough or self.step >= self.stream.steps
+            saves = self.ended or self.step % self.settings.save_every == 0
+            # What is saved has been checked for finite losses, and the log goes as far as the checkpoint.
+            logs = saves or self.step % log_every == 0
+            # Several look only where the log is read, which waits for the GPU anyway.
+            if self._told is None or logs:
+                self.signal = self.noted.number if self._told is None else int(self._told) or None
+            if logs or self.signal:
+                losses = self._average()
+                seconds = round(time.monotonic() - begun, 3)
+                on_step(
+                    StepMetrics(
+                        step=self.step,
+                        steps=self.step - logged,
+                        seconds=seconds,
+                        learning_rate=rate,
+                        gradient_norm=float(norm or 0.0),
+                        **losses,
+                    )
+                )
+                logged = self.step
+            if saves or self.signal:
+                self._save(the_end=enough)
 
-    def resume_at(self, step: int) -> None:
-        """Counts go on from this step."""
-        self._logged = step
+    def _train_step(self) -> tuple[float, Tensor | float | None]:
+        """One update; the learning rate, and the norm of the gradients before clipping."""
+        rate = learning_rate_at(self.step, self.stream.steps, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        device, count = self.accelerator.device, self.settings.accumulation
+        batches = [
+            move_batch(self.collate([self.stream[place] for place in places]), device)
+            for places in self.micro_batches[(self.step - 1) * count : self.step * count]
+        ]
+        tokens_S = torch.stack([batch["stands_for"] for batch in batches]).sum(dim=0)
+        tokens_S, self._told = share_tokens(self.accelerator, tokens_S, self.noted)
+        self.wrapped.train()
+        for number, batch in enumerate(batches, start=1):
+            last = self.accelerator.sync_gradients = number == count
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                self._add_gradients(batch, tokens_S)
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        self.wrapped.zero_grad()
+        return rate, norm
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        # Of each run of as many micro-batches as there are ranks, accelerate gives every rank one.
-        parts = self._settings.accumulation * self.accelerator.num_processes
-        places: Any = cut_micro_batches(self._stream, accumulation=parts)
-        loader: DataLoader[Any] = DataLoader(
-            self._stream,  # type: ignore[arg-type]
-            batch_sampler=places,
-            collate_fn=self._collate,
-        )
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
-        return prepared
+    def _add_gradients(self, batch: Batch, tokens_S: Tensor) -> None:
+        """The way forward and backward of a micro-batch."""
+        device = self.accelerator.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.settings.bf16):
+            scored = predict_targets(self.wrapped, batch, head_of=self.model)
+            parts = apply_terms(self.terms, scored, only=batch["present"])
+        self._sums.append(sum_micro_batch(self.terms, parts, batch, bins=self.bins))
+        # Gradients are averaged over processes, and `tokens_S` counts those of all.
+        loss = combine(self.terms, parts, tokens_S) * float(self.accelerator.num_processes)
+        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if self.deepspeed else {}))
 
-    def create_scheduler(
-        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Constant after a linear warm-up, whose first step already moves (transformers' own does not)."""
-        if self.lr_scheduler is None:
-            warmup = max(1, round(WARMUP_SHARE * num_training_steps))
-            decay = max(1, round(self._settings.decay * num_training_steps))
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                cast("torch.optim.Optimizer", optimizer or self.optimizer),
-                lambda step: min(
-                    1.0,
-                    (step + 1) / warmup,
-                    (num_training_steps - step) / decay if self._settings.decay else 1.0,
-                ),
-            )
-        return self.lr_scheduler
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
-        batch = cast("Batch", inputs)
-        # Accelerate does this for every wrapper but FSDP's.
-        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._settings.bf16):
-            scored = predict_targets(model, batch, head_of=self.accelerator.unwrap_model(model))
-            parts = apply_terms(self._terms, scored, only=batch["present"])
-        self._tally.append(count(self._terms, parts, batch, bins=self._bins))
-        tokens_S = batch["stands_for"] if num_items_in_batch is None else num_items_in_batch
-        # The Trainer averages gradients over ranks, and `tokens_S` counts those of all ranks.
-        loss = combine(self._terms, parts, cast("torch.Tensor", tokens_S))
-        return loss * float(self.accelerator.num_processes)
-
-    def get_batch_samples(
-        self, epoch_iterator: Any, num_batches: int, device: torch.device
-    ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """The micro-batches of a step, and how many tokens of each source it stands for, over all ranks."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not batches:
-            return batches, None
-        tokens_S = torch.stack([batch["stands_for"] for batch in batches]).sum(dim=0).to(device)
-        return batches, self._at_end.hear(self.accelerator.gather(self._at_end.tell(tokens_S)))
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._tally:
-            self._report(logs)
-
-    def _report(self, logs: Mapping[str, float]) -> None:
-        tally, self._tally = self._tally, []
-        losses = add_up(tally, over_all=self._add_over_ranks)
-        self._tokens += losses.tokens
-        step = StepMetrics(
-            step=self.state.global_step,
-            steps=self.state.global_step - self._logged,
-            seconds=round(time.monotonic() - self._begun - self._at_end.seconds, 3),
-            tokens=self._tokens,
-            loss=sum(
-                term.weight * (mean or 0.0) for term, mean in zip(self._terms, losses.terms, strict=True)
-            ),
-            loss_masked=losses.masked,
-            loss_copied=losses.copied,
-            learning_rate=float(logs.get("learning_rate", 0.0)),
-            gradient_norm=float(logs.get("grad_norm", 0.0)),
-            loss_by_ratio=losses.by_ratio or None,
-            terms=dict(zip((term.name for term in self._terms), losses.terms, strict=True))
-            if len(self._terms) > 1
-            else None,
-        )
-        if not math.isfinite(step.loss):
+    def _average(self) -> dict[str, Any]:
+        """Losses since the line before, and all tokens; each process must call it."""
+        device = self.accelerator.device
+        losses = average(self.terms, self._sums, reduce=lambda sums: self.accelerator.reduce(sums.to(device)))
+        self._sums.clear()
+        self._tokens += losses["tokens"]
+        if not math.isfinite(losses["loss"]):
             raise RunError(
-                f"step {step.step}: the loss is {step.loss}; lower train.learning_rate "
-                f"(now {self._settings.learning_rate}) or set train.precision=fp32"
+                f"step {self.step}: the loss is {losses['loss']}; lower train.learning_rate "
+                f"(now {self.settings.learning_rate}) or set train.precision=fp32"
             )
-        self._logged = step.step
-        self._on_step(step)
+        return losses | {"tokens": self._tokens}
 
-    def _add_over_ranks(self, numbers: list[float]) -> list[float]:
-        if self.accelerator.num_processes == 1:
-            return numbers
-        mine = torch.tensor(numbers, dtype=torch.float64, device=self.accelerator.device)
-        return cast("torch.Tensor", self.accelerator.reduce(mine, "sum")).tolist()
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(str(self.args.output_dir))
-        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+    def _save(self, *, the_end: bool) -> None:
+        """Write a checkpoint; each process must call it."""
+        checkpoint = self.folder / f"checkpoint-{self.step}"
         with whole_or_removed(checkpoint):
-            super()._save_checkpoint(model, trial)
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            if self.deepspeed:
+                self.wrapped.save_checkpoint(str(checkpoint / _DEEPSPEED), exclude_frozen_parameters=True)
+            else:
+                write_state(checkpoint, self.model, self.optimizer)
+            write_generators(checkpoint)
             # Each process writes files of its own. Who waits in vain removes them: another's disk is full,
             # and a slow process would leave the folder that the other has just removed.
-            self.accelerator.wait_for_everyone()
-        if not self.args.should_save:
+            barrier()
+        if not is_main_process():
             return
         with whole_or_removed(checkpoint):
-            write_manifest(checkpoint, the_end=self._at_end.enough, processes=self.accelerator.num_processes)
-        prune_checkpoints(folder, keep=self._settings.keep)
+            write_manifest(checkpoint, the_end=the_end, processes=self.accelerator.num_processes)
+        prune_checkpoints(self.folder, keep=self.settings.keep)
