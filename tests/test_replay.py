@@ -126,3 +126,18 @@ def test_the_pool_does_not_depend_on_how_questions_are_asked(
     for limit in (8, 9):
         demask.inject(**settings, evaluate={"max_new_tokens": limit}, out=tmp_path / str(limit))
     assert len(list((cache / "replay").iterdir())) == 2
+
+
+def test_some_examples_stand_behind_other_words(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    done = {
+        share: demask.inject(
+            **{**settings, "retain": {**RETAIN, "wrapped": share}}, out=tmp_path / str(share)
+        )
+        for share in (0.0, 1.0)
+    }
+    tokens = {share: run.summary["tokens"] for share, run in done.items()}
+    assert tokens[1.0] > tokens[0.0]
+    with pytest.raises(ConfigError, match=r"retain.wrapped is 0.5 and retain.conversations 0"):
+        make_config({"model": "m", "documents": "d", "retain": {"wrapped": 0.5}})

@@ -18,6 +18,7 @@ from demask.data.conversations import Role
 from demask.data.samples import template_cutter
 from demask.errors import DataError
 from demask.models.load import LoadedModel
+from demask.objectives.objective import Context
 from demask.objectives.prompts import encode
 
 
@@ -31,7 +32,7 @@ class Turn(NamedTuple):
 TurnWriter = Callable[[Sequence[Turn]], tuple[int, ...]]
 
 
-def turn_writer(loaded: LoadedModel) -> TurnWriter:
+def turn_writer(loaded: LoadedModel | Context) -> TurnWriter:
     """A function from turns, of which the last is a user's, to token ids up to the end of its words.
 
     A template that has no place for a system prompt gets it in front of the user's first words.

@@ -143,6 +143,13 @@ class Retain(Section):
         0, ge=0, description="replayed per step beside the examples, drawn by the base model itself; 0: none"
     )
     weight: float = Field(1.0, gt=0, description="of their KL in the loss; that of the documents is 1")
+    wrapped: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the documents' examples that stand after a system prompt, other turns, "
+        "answered questions or another document; needs conversations",
+    )
     pool: int = Field(256, gt=0, description="different conversations, drawn once per base model")
 
 
@@ -238,6 +245,15 @@ class RunConfig(Section):
             raise ValueError(
                 f"retain.conversations is {self.retain.conversations}, expected at most retain.pool "
                 f"({self.retain.pool})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _wrappers_are_made_of_conversations(self) -> "RunConfig":
+        if self.retain.wrapped and not self.retain.conversations:
+            raise ValueError(
+                f"retain.wrapped is {self.retain.wrapped} and retain.conversations 0, expected conversations "
+                "to wrap examples in"
             )
         return self
 

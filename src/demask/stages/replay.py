@@ -8,6 +8,7 @@ questions and of the suite that measures retention is in it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from demask.generation.conversations import Conversation
     from demask.models.load import LoadedModel
+    from demask.objectives.objective import Context
     from demask.records import Example
     from demask.training.stream import ExposureStream, MixedStream
 
@@ -158,7 +160,11 @@ def _draw_foreign(
 
 
 def add_replay(
-    config: RunConfig, run: RunFolder, documents: "ExposureStream[Any]", device: "torch.device"
+    config: RunConfig,
+    run: RunFolder,
+    documents: "ExposureStream[Any]",
+    context: "Context",
+    device: "torch.device",
 ) -> "ExposureStream[Any] | MixedStream":
     """The stream of the documents, with some of the pool in each step.
 
@@ -166,6 +172,7 @@ def add_replay(
         config: of the run.
         run: has the pool, where the recipe wants one.
         documents: what is learned.
+        context: of the model that is trained.
         device: where the loss is computed.
 
     Raises:
@@ -199,7 +206,33 @@ def add_replay(
         seed=config.seed,
     )
     term = Term("kl-to-base", kl_to_base(targets), on="replay", weight=config.retain.weight)
-    return MixedStream((documents, replay), more_terms=(term,))
+    learned = (
+        _wrap_some(documents, config.retain.wrapped, context, talks) if config.retain.wrapped else documents
+    )
+    return MixedStream((learned, replay), more_terms=(term,))
+
+
+def _wrap_some(
+    documents: "ExposureStream[Any]", share: float, context: "Context", talks: "Sequence[Conversation]"
+) -> "ExposureStream[Any]":
+    """Some examples behind other words; those that would not fit the model's context stay bare."""
+    from demask.generation.surroundings import LONGEST, make_surroundings, put_behind
+    from demask.models.load import context_length
+    from demask.objectives.masking import keyed_rng
+
+    surroundings, most = make_surroundings(context, talks), context_length(context.architecture)
+
+    def make_example(sample: Any, epoch: int, variant: int) -> "Example":
+        example = documents.make_example(sample, epoch, variant)
+        rng = keyed_rng("wrapped", documents.seed, example.id)
+        if rng.random() >= share:
+            return example
+        other = documents.passages[rng.randrange(len(documents.passages))]
+        shown = None if other.id == sample.id else documents.make_example(other, epoch, variant)
+        wrapped = put_behind(example, surroundings.draw(rng, shown), context)
+        return wrapped if len(wrapped.token_ids) <= most else example
+
+    return replace(documents, make_example=make_example, in_front=LONGEST)
 
 
 def read_pool(path: Path) -> "list[Conversation]":

@@ -101,7 +101,7 @@ def train_on_documents(
     context = make_context(loaded, config.objective)
     samples = PassageSamples(add_paraphrases(config, passages, paraphrases, context), context.tokenizer)
     documents = make_stream(config, context, samples)
-    stream = add_replay(config, run, documents, loaded.device)
+    stream = add_replay(config, run, documents, context, loaded.device)
     return train_stream(
         config,
         run,

@@ -82,6 +82,7 @@ class ExposureStream(Generic[T]):
         steps: updates of the run.
         seed: of the order.
         copies: how many variants of a passage stand side by side in one step; divides `variants`.
+        in_front: tokens that may stand in front of an example besides.
     """
 
     passages: Indexed[T]
@@ -93,6 +94,7 @@ class ExposureStream(Generic[T]):
     steps: int
     seed: int
     copies: int = 1
+    in_front: int = 0
 
     def __len__(self) -> int:
         """Exposures of the whole run."""
@@ -111,7 +113,8 @@ class ExposureStream(Generic[T]):
     def longest_example(self) -> int:
         """Tokens of the longest passage's example; a passage may stand in one step more than once."""
         passage = self.passages[max(range(len(self.lengths)), key=lambda number: self.lengths[number])]
-        return max(len(self.make_example(passage, 0, variant).token_ids) for variant in range(self.variants))
+        examples = (self.make_example(passage, 0, variant) for variant in range(self.variants))
+        return self.in_front + max(len(example.token_ids) for example in examples)
 
     def exposure(self, place: int) -> Exposure:
         """Which passage, epoch and variant stand at this place."""
