@@ -44,4 +44,4 @@ def test_every_command_that_trains_or_plans_takes_a_preset(
         cli.main()
     assert ended.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == "demask: options: preset is 'papre', expected one of paper, fast"
+    assert said == "demask: options: preset is 'papre', expected one of paper, fast, keep"

@@ -8,9 +8,10 @@ import pytest
 
 import demask
 from demask.errors import ConfigError, RunError
+from demask.generation.conversations import Conversation
 from demask.recipe.sections import make_config
 from demask.stages.planning import make_plan
-from demask.stages.replay import read_pool
+from demask.stages.replay import read_pool, split_pool
 from demask.storage import file_names
 
 RETAIN = {"conversations": 2, "pool": 16}
@@ -141,3 +142,31 @@ def test_some_examples_stand_behind_other_words(
     assert tokens[1.0] > tokens[0.0]
     with pytest.raises(ConfigError, match=r"retain.wrapped is 0.5 and retain.conversations 0"):
         make_config({"model": "m", "documents": "d", "retain": {"wrapped": 0.5}})
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_weights_go_back_until_the_budget_is_kept(
+    settings: dict[str, Any], tmp_path: Path, cache: Path, method: str
+) -> None:
+    train = {**settings["train"], "method": method, "steps": 12, "learning_rate": 5e-2}
+    shares = {}
+    for budget in (1e-3, 1e3):
+        retain = {**RETAIN, "pool": 32, "budget": budget}
+        out = tmp_path / f"{method}-{budget}"
+        demask.inject(**{**settings, "train": train, "retain": retain}, out=out)
+        points = json.loads((out / file_names.TRAINING).read_text())["interpolation"]
+        assert [point["share"] for point in points] == sorted((p["share"] for p in points), reverse=True)
+        assert points[-1]["drift"] <= budget or points[-1]["share"] == 0.1
+        shares[budget] = points[-1]["share"]
+    assert shares[1e3] == 1.0
+    assert shares[1e-3] < 1.0
+    assert weights(tmp_path / f"{method}-0.001") != weights(tmp_path / f"{method}-1000.0")
+
+
+def test_what_the_budget_is_measured_on_is_not_replayed(tmp_path: Path) -> None:
+    talks = [Conversation(str(number), (1,), (2,)) for number in range(40)]
+    config = make_config({"model": "m", "documents": "d", "retain": {**RETAIN, "budget": 0.1}})
+    replayed, probe = split_pool(config, talks)
+    assert len(probe) == 3
+    assert not {talk.id for talk in probe} & {talk.id for talk in replayed}
+    assert len(replayed) + len(probe) == 40

@@ -362,7 +362,7 @@ def _default_rate(config: RunConfig) -> float:
         config.train,
         parameters=count_parameters(config.model),
         batch_size=batch_size,
-        rate_share=config.objective.rate_share,
+        rate_share=config.rate_share,
     )
 
 

@@ -82,6 +82,11 @@ class SftConfig(Section):
     train: SftTrain = Field(default_factory=SftTrain, description="how the weights are moved")
 
     @property
+    def rate_share(self) -> float:
+        """Of the default learning rate, what this objective takes."""
+        return self.objective.rate_share
+
+    @property
     def is_text(self) -> bool:
         """Whether it is trained on running text, and not on answers."""
         return self.objective.reads == "text"

@@ -39,6 +39,9 @@ DEFAULT_EPOCHS = 28.0
 LEAST_STEPS = 56
 DEFAULT_BATCH_SIZE = 5
 DEFAULT_DECAY = 0.5
+# Of the default learning rate where conversations are replayed: at the whole of it a step moves the model
+# further than those of the next step bring it back (docs/retention.md).
+REPLAY_RATE_SHARE = 0.14
 
 
 # One of those that learn from documents.
@@ -143,6 +146,12 @@ class Retain(Section):
         0, ge=0, description="replayed per step beside the examples, drawn by the base model itself; 0: none"
     )
     weight: float = Field(1.0, gt=0, description="of their KL in the loss; that of the documents is 1")
+    budget: float | None = Field(
+        None,
+        gt=0,
+        description="drift, nats per token: after training the weights go back towards the base until they "
+        "keep it, on a sixteenth of the pool that is not replayed; needs conversations",
+    )
     wrapped: float = Field(
         0.0,
         ge=0,
@@ -198,6 +207,11 @@ class RunConfig(Section):
     retain: Retain = Field(default_factory=Retain)
     evaluate: Evaluate = Field(default_factory=Evaluate)
 
+    @property
+    def rate_share(self) -> float:
+        """Of the default learning rate, what this objective takes, and less of it beside replay."""
+        return self.objective.rate_share * (REPLAY_RATE_SHARE if self.retain.conversations else 1.0)
+
     @field_validator("qa", mode="before")
     @classmethod
     def _false_is_no(cls, value: Any) -> Any:
@@ -249,12 +263,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _wrappers_are_made_of_conversations(self) -> "RunConfig":
-        if self.retain.wrapped and not self.retain.conversations:
-            raise ValueError(
-                f"retain.wrapped is {self.retain.wrapped} and retain.conversations 0, expected conversations "
-                "to wrap examples in"
-            )
+    def _the_rest_of_retain_needs_conversations(self) -> "RunConfig":
+        for key, wanted in (("wrapped", self.retain.wrapped), ("budget", self.retain.budget)):
+            if wanted and not self.retain.conversations:
+                raise ValueError(
+                    f"retain.{key} is {wanted} and retain.conversations 0, expected some, of which it is made"
+                )
         return self
 
     @model_validator(mode="after")
@@ -307,7 +321,8 @@ def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConf
     )
 
 
-# `paper`: masked fine-tuning of Pan et al. 2025. `fast`: the defaults, see docs/benchmarks.md.
+# `paper`: masked fine-tuning of Pan et al. 2025. `fast`: the defaults, see docs/benchmarks.md. `keep`: small
+# steps for long, with what the model is replayed beside them, see docs/retention.md.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "objective": {
@@ -332,6 +347,20 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "copies": 1,
         },
         "train": {"method": "full", "batch_size": DEFAULT_BATCH_SIZE, "decay": DEFAULT_DECAY},
+    },
+    "keep": {
+        "objective": {
+            "unit": FAST_UNIT,
+            "mask_ratio": FAST_RATIO,
+            "loss_on": "all",
+            "entity": "as-others",
+            "instruction": FAST_INSTRUCTION,
+            "opening": FAST_OPENING,
+            "fragments": 0.6,
+            "copies": 1,
+        },
+        "train": {"method": "full", "epochs": 100.0, "batch_size": 4, "decay": DEFAULT_DECAY},
+        "retain": {"conversations": 8, "weight": 2.0, "pool": 1024, "wrapped": 0.35, "budget": 0.03},
     },
 }
 

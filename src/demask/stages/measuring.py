@@ -114,7 +114,7 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
             train,
             parameters=parameters,
             batch_size=stream.batch_size,
-            rate_share=config.objective.rate_share,
+            rate_share=config.rate_share,
         ),
         precision="bf16" if choose_bf16(train.precision, place) else "fp32",
         parameters=parameters,

@@ -7,8 +7,8 @@ The pool depends on the base model alone and is kept in the user's cache. Nothin
 questions and of the suite that measures retention is in it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from demask.environment import cache_folder
 from demask.errors import ModelError, RunError
 from demask.progress import Progress
+from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.sections import Evaluate, RunConfig
 from demask.storage import file_names
 from demask.storage.atomic import write_bytes
@@ -35,6 +36,8 @@ POOL_SEED = 12
 # Of the pool: prompts that the objective makes of other texts, with what the base model says to them. Without
 # them it is the form of the prompt that calls for a document, and not what it is about.
 FOREIGN_SHARE = 0.15
+# One conversation in so many is not replayed where there is a budget, which is measured on them.
+PROBED = 16
 
 
 def make_pool(
@@ -187,7 +190,7 @@ def add_replay(
     from demask.losses.terms import Term
     from demask.training.stream import ExposureStream, MixedStream
 
-    talks = read_pool(run.file(file_names.REPLAY))
+    talks, _ = split_pool(config, read_pool(run.file(file_names.REPLAY)))
     # The targets of all stand one after another.
     firsts = [0, *accumulate(len(talk.reply) for talk in talks)]
     parts = zip(*map(top_targets, talks), strict=True)
@@ -233,6 +236,68 @@ def _wrap_some(
         return wrapped if len(wrapped.token_ids) <= most else example
 
     return replace(documents, make_example=make_example, in_front=LONGEST)
+
+
+def split_pool(
+    config: RunConfig, talks: "list[Conversation]"
+) -> "tuple[list[Conversation], list[Conversation]]":
+    """What is replayed, and what the budget is measured on; of one conversation it is the same."""
+    if config.retain.budget is None:
+        return talks, []
+    replayed = [talk for place, talk in enumerate(talks) if place % PROBED]
+    return replayed or talks, talks[::PROBED]
+
+
+def keep_budget(
+    config: TaskConfig, run: RunFolder, trained: "LoadedModel", progress: Progress
+) -> dict[str, Any]:
+    """Move a trained model back towards its base until it keeps `retain.budget`; for `training.json`.
+
+    Args:
+        config: of the run.
+        run: has the pool.
+        trained: moved in place; with its adapter, where it has one.
+        progress: told how far it is.
+    """
+    if not isinstance(config, RunConfig) or config.retain.budget is None:
+        return {}
+    from demask.evaluation.retention.drift import measure_divergence
+    from demask.training.interpolation import SHARES, find_share
+
+    _, probe = split_pool(config, read_pool(run.file(file_names.REPLAY)))
+    progress.begin("Measuring drift", len(SHARES))
+
+    def drift_of() -> float:
+        rows = measure_divergence(trained, probe)
+        progress.advance()
+        return sum(row.nats for row in rows) / sum(row.tokens for row in rows)
+
+    points = find_share(
+        trained.model, _weights_of_base(config, trained), budget=config.retain.budget, drift_of=drift_of
+    )
+    last = points[-1]
+    if last.drift > config.retain.budget:
+        progress.say(
+            f"retain.budget is {config.retain.budget}, and a tenth of what was learned already drifts by "
+            f"{last.drift:.3f} nats per token: lower train.learning_rate, or replay more conversations"
+        )
+    return {"interpolation": [asdict(point) for point in points]}
+
+
+def _weights_of_base(config: RunConfig, trained: "LoadedModel") -> "Mapping[str, torch.Tensor]":
+    """Of an adapter nothing is base; its second factor is zero there."""
+    import torch
+
+    from demask.models.load import load_model
+
+    if config.train.method == "lora":
+        return {
+            name: torch.zeros_like(weights)
+            for name, weights in trained.model.named_parameters()
+            if "lora_B" in name
+        }
+    base = load_model(config.model, device="cpu")
+    return {name: weights.detach() for name, weights in base.model.named_parameters()}
 
 
 def read_pool(path: Path) -> "list[Conversation]":

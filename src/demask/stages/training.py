@@ -23,7 +23,7 @@ from demask.recipe.launch import Launch
 from demask.recipe.sections import RunConfig, Train
 from demask.stages.callbacks import EvaluationCallback
 from demask.stages.inputs import add_paraphrases
-from demask.stages.replay import add_replay
+from demask.stages.replay import add_replay, keep_budget
 from demask.stages.training_data import TrainingData
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -192,6 +192,7 @@ def train_stream(
         run, trained, stream, settings, make_callback(trained) if make_callback else NoCallback(), progress
     )
     if is_main_process():
+        totals |= keep_budget(config, run, trained, progress)
         if train.method == "lora":
             save_adapter(trained.model, run.file(file_names.ADAPTER))
             trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
@@ -248,7 +249,7 @@ def make_settings(
             train,
             parameters=loaded.parameters,
             batch_size=learned_part(stream).batch_size,
-            rate_share=config.objective.rate_share,
+            rate_share=config.rate_share,
         ),
         accumulation=choose_accumulation(
             train,
