@@ -53,7 +53,7 @@ def refused(
         (["own", "--arm", "reverse", "--ablation", "ratio"], "both given"),
         (["own", "--budget", "time"], "expected 'steps' or 'tokens'"),
         (["own", "--rule", "best"], "expected one of fixed, best-on-validation, paper"),
-        (["own", "--preset", "slow"], "expected one of paper, fast"),
+        (["own", "--preset", "slow"], "expected one of paper, fast, keep"),
         (["own", "--set", "train.stepz=1"], "did you mean 'steps'?"),
     ],
     ids=" ".join,
