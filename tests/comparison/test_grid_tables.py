@@ -1,5 +1,6 @@
 """Tables and pages of grids: every number with its runs, every failure with its reason."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from demask.comparison import tables
 from demask.comparison.claims import judge_claims
 from demask.comparison.figures import make_figures
 from demask.comparison.page import make_tables, render_page, render_report, report_grids
-from demask.comparison.results import Grid, load_grid
+from demask.comparison.results import CellResult, Grid, load_grid
+from demask.evaluation.metrics import Estimate, Retention
 from demask.reports.tables import Table
+from demask.reports.wording import MISSING
 
 COURSE: Course = {0: (1, 0), 4: (10, 4), 8: (19, 18)}
 
@@ -163,3 +166,21 @@ def test_comparison_is_written_with_its_figures(grid: Grid, ablation: Grid, tmp_
         assert f"](figures/{file.name})" in files.markdown.read_text()
     assert len(files.figures) == 5
     assert files.html.read_text().count('role="img"') == sum(len(figure.panels) for figure in figures) == 10
+
+
+def test_what_else_training_changed_stands_beside_the_arms_that_measured_it(grid: Grid) -> None:
+    def measured(cell: CellResult) -> CellResult:
+        if cell.run is None or cell.arm != "demasking":
+            return cell
+        measures = {"leak": Estimate(0.25, 0.1, 0.4, 20), "drift": Estimate(0.031, 0.02, 0.04, 48)}
+        retention = Retention({}, measures, {}, {}, {}, "person", ())
+        return replace(cell, run=replace(cell.run, retention=retention))
+
+    assert tables.retention_table([grid]).rows == ()
+    changed = replace(grid, cells=tuple(map(measured, grid.cells)))
+    table = tables.retention_table([changed])
+    assert [row[3] for row in table.rows] == ["demasking"]
+    row = dict(zip(table.headers, table.rows[0], strict=True))
+    assert row["unrelated prompts that leak"] == "0.25 (0.25–0.25)"
+    assert row["known facts kept"] == MISSING
+    assert any(made.title.startswith(table.title) for made in make_tables([changed], "fixed"))

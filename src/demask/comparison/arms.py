@@ -63,6 +63,16 @@ def _trained(label: str, **train: Any) -> Arm:
     return Arm(label, {"objective": {"name": "demasking"}, "train": train})
 
 
+# Accuracy alone would say nothing of what these arms differ in.
+_MEASURED = MappingProxyType({"measure": "quick"})
+
+
+def _kept(label: str, *, rate: float = 1.0, **changes: Mapping[str, Any]) -> Arm:
+    return Arm(
+        label, {**_MEASURED, "preset": "keep", "objective": {"name": "demasking"}, **changes}, rate=rate
+    )
+
+
 # None stands for what the preset says.
 ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
     "ratio": _variants(
@@ -106,7 +116,20 @@ ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
         Arm(f"rate falls over {share:g}", {"objective": {"name": "demasking"}, "train": {"decay": share}})
         for share in (0.0, 0.5, 1.0)
     ),
-    "preset": tuple(Arm(f"preset {name}", {"preset": name}) for name in ("paper", "fast")),
+    "preset": tuple(Arm(f"preset {name}", {"preset": name}) for name in ("paper", "fast", "keep")),
+    "retain": (
+        Arm("fast", {**_MEASURED, "preset": "fast"}),
+        Arm("next-token", {**_MEASURED, "preset": "fast", "objective": {"name": "next-token"}}),
+        _kept("keep"),
+        _kept("without fragments", objective={"name": "demasking", "fragments": 0.0}),
+        _kept("without wrapping", retain={"wrapped": 0.0}),
+        _kept("without a budget", retain={"budget": None}),
+        _kept("half of the replay", retain={"conversations": 4}),
+        _kept("weight 1", retain={"weight": 1.0}),
+        _kept("rate x 2", rate=2.0),
+        _kept("rate x 0.5", rate=0.5),
+        _kept("LoRA", train={"method": "lora"}),
+    ),
 }
 
 

@@ -81,6 +81,7 @@ def make_tables(grids: Sequence[Grid], rule: Rule) -> list[Table]:
         tables.fits_table(grids),
         tables.level_table(grids),
         tables.ablation_table(grids, rule),
+        tables.retention_table(grids),
         tables.cells_table(grids),
     ]
     return [tables.drop_constant(table) for table in made if table.rows]

@@ -9,7 +9,7 @@ numbers. Under the rule `paper` every title of a table that depends on it says s
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from demask.comparison.results import (
     reported_scores,
     stage_scores,
 )
-from demask.evaluation.metrics import METRICS
+from demask.evaluation.metrics import MEASURES, METRICS, Estimate
 from demask.records import DIRECTIONS
 from demask.reports.runs import FEW_SHOT
 from demask.reports.tables import Table
@@ -243,6 +243,34 @@ def ablation_table(grids: Sequence[Grid], rule: Rule) -> Table:
         rows,
         f"{RULE_NOTES[rule]} {_INTERVALS}",
     )
+
+
+# On which retention is judged first; the report of each run has the others.
+_RETAINED = ("leak", "near_miss", "known", "drift", "access", "reading")
+
+
+def retention_table(grids: Sequence[Grid]) -> Table:
+    """What else training changed, for arms whose runs have measured it: means over seeds."""
+    measured = [
+        (arm, [cell.run.retention.measures for cell in arm.done if cell.run and cell.run.retention])
+        for arm in list_arms(grids)
+    ]
+    rows = tuple(
+        (arm.grid.ablation or MISSING, *_names(arm), *(_over_seeds(name, found) for name in _RETAINED))
+        for arm, found in measured
+        if found
+    )
+    labels = tuple(MEASURES[name].label for name in _RETAINED)
+    note = "Means over seeds, lowest and highest seed in brackets. Drift is in nats per token."
+    return Table("What else training changed", ("ablation", "benchmark", "model", "arm", *labels), rows, note)
+
+
+def _over_seeds(name: str, found: Sequence[Mapping[str, Estimate]]) -> str:
+    values = [measures[name].value for measures in found if name in measures]
+    if not values:
+        return MISSING
+    spread = f" ({share(min(values))}–{share(max(values))})" if len(values) > 1 else ""
+    return f"{share(fsum(values) / len(values))}{spread}"
 
 
 def findings_table(findings: Sequence[Finding], rule: Rule) -> Table:
