@@ -48,7 +48,7 @@ Objective = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="paper or fast: values that hold where nothing else is said."),
+    typer.Option(metavar="NAME", help="paper, fast or keep: values that hold where nothing else is said."),
 ]
 Set = Annotated[
     list[str] | None,
