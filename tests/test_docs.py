@@ -34,6 +34,7 @@ def commands() -> list[list[str]]:
             "fine_tuning.md",
             "lab.md",
             "reproduce.md",
+            "retention.md",
             "tutorial.md",
         )
     ]
