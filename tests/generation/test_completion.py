@@ -119,7 +119,7 @@ def test_a_prompt_in_any_script_arrives_and_is_kept_as_it_is(opened: Opened) -> 
 
 
 def test_tokens_and_truncation_are_told_and_kept(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripted_server.make_body.__kwdefaults__", {"finish": "length"})
+    monkeypatch.setattr("tests.scripted_server.make_body.__kwdefaults__", {"finish": "length"})
     first, second = (opened().complete_all(["a"])[0] for _ in range(2))
     assert first == Completed("said a", truncated=True, cached=False, prompt_tokens=10, completion_tokens=2)
     assert second == first._replace(cached=True)

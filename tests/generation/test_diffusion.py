@@ -444,11 +444,9 @@ def test_read_once_computes_what_stands_before_a_block_at_its_first_step(
     assert sizes == [(len(prompts), columns) for columns in behind]
 
 
-def test_read_once_is_approximate_and_says_so(make_diffusion, prompts):
+def test_read_once_is_approximate_and_no_default(make_diffusion, prompts):
     loaded, exact = make_diffusion(), SETTINGS["one token a step"]
     cached = dataclasses.replace(exact, prefix_cache=True)
-    assert exact.is_exact
-    assert not cached.is_exact
     assert not Decoding().prefix_cache
     found = decode(loaded, prompts, cached)
     assert [tokens for _, tokens, _ in found] == [NEW] * len(prompts)

@@ -152,7 +152,8 @@ class Demasking(Objective):
         """The passage, its copy, and the longest wording around them, with two tokens to spare."""
         chat = context.chat
         around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos) + 2
-        wordings = [*self.wordings, *(before + after for before, after in FRAGMENT_WORDINGS)]
+        around_fragments = [before + after for before, after in FRAGMENT_WORDINGS] * bool(self.fragments)
+        wordings = [*self.wordings, *around_fragments]
         around += max(len(context.encode(wording + self.opening)) for wording in wordings)
         return lambda prompt, completion: around + 2 * completion
 
