@@ -35,7 +35,12 @@ CHAT = (
 )
 # A fresh process that has imported these already; importing them fifty times would take minutes.
 PROCESSES = multiprocessing.get_context("forkserver")
-PRELOADED = ["demask.training.trainer", "demask.training.export", "demask.evaluation.qa", "demask.pipeline"]
+PRELOADED = [
+    "demask.training.trainer",
+    "demask.training.export",
+    "demask.evaluation.qa",
+    "demask.tasks.inject",
+]
 PRELOADED += ["demask.terminal", "demask.cli", "transformers.models.llama.modeling_llama", "torch._dynamo"]
 
 
@@ -156,7 +161,7 @@ def find_workers(process: BaseProcess) -> list[int]:
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-        return [child for child, line in lines.items() if b"demask.worker" in line]
+        return [child for child, line in lines.items() if b"demask.commands.worker" in line]
     except OSError:
         return []
 

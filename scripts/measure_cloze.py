@@ -34,10 +34,11 @@ from demask.environment import describe_environment
 from demask.errors import DemaskError
 from demask.generation.likelihood import LogLikelihood, estimate_log_likelihood, rank_options
 from demask.models.load import LoadedModel, load_model
-from demask.pipeline import convert, run_recipe
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig, make_config
 from demask.storage.file_names import MODEL
+from demask.tasks.convert import convert
+from demask.tasks.inject import run_recipe
 from demask.terminal import TerminalProgress
 
 FACTS_OF_AN_ORDER = 30

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from demask import pipeline
 from demask.errors import RunError
 from demask.objectives.demasking import DemaskingForm, make_probes
 from demask.progress import Silent
 from demask.recipe.sections import make_config
 from demask.records import IGNORE_INDEX
 from demask.stages.callbacks import is_asked_at, share_recovered
+from demask.tasks.inject import run_recipe
 
 pytestmark = pytest.mark.smoke
 
@@ -64,16 +64,16 @@ def test_worked_examples_stand_in_the_report(values: dict[str, Any], tmp_path: P
     values["train"] = {"steps": 2}
     config = make_config(values)
     run = tmp_path / "run"
-    summary = pipeline.run_recipe(config, run, progress=Silent()).summary
+    summary = run_recipe(config, run, progress=Silent()).summary
     assert summary["metrics"]["few-shot"].keys() == {"backward"}
     assert "after, few-shot" in (run / "report.md").read_text()
     (run / "predictions-few-shot.jsonl").unlink()  # asked again, of the model that is stored
-    assert pipeline.run_recipe(config, run, progress=Silent()).summary["metrics"] == summary["metrics"]
+    assert run_recipe(config, run, progress=Silent()).summary["metrics"] == summary["metrics"]
     assert (run / "predictions-few-shot.jsonl").exists()
 
 
 def test_training_stops_when_the_texts_are_in(values: dict[str, Any], tmp_path: Path) -> None:
-    result = pipeline.run_recipe(make_config(values), tmp_path / "run", progress=Silent())
+    result = run_recipe(make_config(values), tmp_path / "run", progress=Silent())
     steps = result.summary["steps"]
     assert 12 <= steps < 600
     assert steps % 4 == 0  # probed every fourth exposure
@@ -88,7 +88,7 @@ def test_a_run_killed_after_it_has_stopped_does_not_train_on(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(values)
-    whole = pipeline.run_recipe(config, tmp_path / "whole", progress=Silent())
+    whole = run_recipe(config, tmp_path / "whole", progress=Silent())
 
     def full_disk(*_: Any) -> None:
         raise RunError("no space")
@@ -96,8 +96,8 @@ def test_a_run_killed_after_it_has_stopped_does_not_train_on(
     with monkeypatch.context() as patch:
         patch.setattr("demask.training.export.save_model", full_disk)
         with pytest.raises(RunError, match="no space"):
-            pipeline.run_recipe(config, tmp_path / "run", progress=Silent())
-    again = pipeline.run_recipe(config, tmp_path / "run", progress=Silent())
+            run_recipe(config, tmp_path / "run", progress=Silent())
+    again = run_recipe(config, tmp_path / "run", progress=Silent())
     assert again.summary["steps"] == whole.summary["steps"]
     weights = [folder / "model" / "model.safetensors" for folder in (tmp_path / "run", tmp_path / "whole")]
     assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in weights}) == 1
@@ -105,5 +105,5 @@ def test_a_run_killed_after_it_has_stopped_does_not_train_on(
 
 def test_texts_that_are_not_in_do_not_stop_it(values: dict[str, Any], tmp_path: Path) -> None:
     values["train"] |= {"steps": 30, "learning_rate": 1e-6}
-    result = pipeline.run_recipe(make_config(values), tmp_path / "run", progress=Silent())
+    result = run_recipe(make_config(values), tmp_path / "run", progress=Silent())
     assert result.summary["steps"] == 30

@@ -804,12 +804,12 @@ def test_nothing_has_begun_where_help_is_asked_for_or_an_option_is_wrong(
         ),
         (
             ["inject", "--model", "m", "--documents", "facts", "--out", "new"],
-            "demask.pipeline.run_recipe",
+            "demask.tasks.inject.run_recipe",
             BEGIN_ANEW,
         ),
         (
             ["inject", "--model", "m", "--documents", "facts", "--out", "facts"],
-            "demask.pipeline.run_recipe",
+            "demask.tasks.inject.run_recipe",
             "facts: the same command goes on with what is done there",
         ),
     ],

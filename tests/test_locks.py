@@ -172,7 +172,7 @@ def test_a_lab_is_refused_where_another_one_works(tmp_path: Path) -> None:
 def test_a_worker_that_was_started_by_hand_holds_the_folder_and_one_of_a_command_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from demask import worker
+    from demask.commands import worker
 
     held = []
     monkeypatch.setattr(worker, "_open_progress", lambda file: nullcontext(Silent()))

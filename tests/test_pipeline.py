@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import demask
-from demask import cli, pipeline
+from demask import cli
 from demask.comparison import side_by_side
 from demask.comparison.side_by_side import compare_runs, quickstart
 from demask.errors import ConfigError
@@ -19,6 +19,8 @@ from demask.objectives.next_token import NextToken
 from demask.progress import Silent
 from demask.recipe.sections import make_config
 from demask.stages.planning import make_plan, preview_examples
+from demask.tasks.evaluate import ask, evaluate, report
+from demask.tasks.inject import run_recipe
 from demask.terminal import TerminalProgress
 
 DOCUMENTS = {
@@ -157,7 +159,7 @@ def test_every_objective_goes_from_documents_to_a_report_and_a_changed_model(
 def test_a_model_trained_with_an_adapter_answers_as_stored(settings: dict[str, Any], tmp_path: Path) -> None:
     train = {**settings["train"], "method": "lora", "learning_rate": 0.05}
     done = demask.inject(**{**settings, "train": train}, out=tmp_path / "run")
-    again = pipeline.evaluate(str(done.run_folder), progress=Silent())
+    again = evaluate(str(done.run_folder), progress=Silent())
     said = [row["text"] for row in rows(done.run_folder / "predictions-after.jsonl")]
     assert [prediction.text for prediction in again.predictions] == said
 
@@ -350,7 +352,7 @@ def test_the_report_is_made_again_from_the_folder_alone(
     for name in ("report.html", "report.md"):
         (copied / name).unlink()
     shutil.rmtree(copied / "model")
-    pipeline.report(copied)
+    report(copied)
     assert {name: (copied / name).read_text() for name in reports} == {
         name: text.replace("finished", "copied") for name, text in reports.items()
     }
@@ -367,7 +369,7 @@ def test_a_file_replaced_by_hand_is_taken_as_it_is(settings: dict[str, Any], cop
 
 
 def test_evaluating_a_run_gives_the_numbers_that_the_run_gave(finished: demask.Injected) -> None:
-    again = pipeline.evaluate(str(finished.run_folder), progress=Silent())
+    again = evaluate(str(finished.run_folder), progress=Silent())
     assert again.metrics == finished.summary["metrics"]["after"]
 
 
@@ -389,7 +391,7 @@ def test_asking_a_run_gives_the_answers_of_the_base_model_and_of_the_trained_one
     finished: demask.Injected,
 ) -> None:
     question = PAIRS[1][1]
-    (answer,) = pipeline.ask(finished.run_folder, [question])
+    (answer,) = ask(finished.run_folder, [question])
     pairs = {row["question"]: row["id"] for row in rows(finished.run_folder / "qa_pairs.jsonl")}
     for stage, said in (("before", answer.before), ("after", answer.after)):
         kept = rows(finished.run_folder / f"predictions-{stage}.jsonl")
@@ -583,7 +585,7 @@ def asked_again(settings: dict[str, Any], out: Path) -> list[str]:
             if what.startswith("Asking"):
                 stages.append(what.partition("(")[2].rstrip(")"))
 
-    pipeline.run_recipe(make_config(settings), out, progress=Listening())
+    run_recipe(make_config(settings), out, progress=Listening())
     return stages
 
 
@@ -637,7 +639,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(
             said.append(text)
 
     try:
-        done = pipeline.run_recipe(make_config(settings), tmp_path / "run", progress=Listening())
+        done = run_recipe(make_config(settings), tmp_path / "run", progress=Listening())
     finally:
         (cache / "answers").unlink()
     assert done.summary["metrics"]["after"]

@@ -29,7 +29,7 @@ PRELOADED = [
     "demask.training.export",
     "demask.evaluation.qa",
     "demask.evaluation.statistics",
-    "demask.pipeline",
+    "demask.tasks.inject",
     "demask.terminal",
     "peft",
     "transformers.models.llama.modeling_llama",

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from demask import cli, pipeline
+from demask import cli
 from demask.comparison.side_by_side import compare_runs
 from demask.evaluation.metrics import MEASURES
 from demask.progress import Silent
+from demask.tasks.inject import Injected, inject
 
 DOCUMENTS = {
     "orlin": "The Orlin works were founded by Mara Voss in 1931.",
@@ -54,16 +55,16 @@ def settings(
 
 
 @pytest.fixture(scope="module")
-def done(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> pipeline.Injected:
+def done(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Injected:
     """A measured run; not to be changed."""
-    return pipeline.inject(out=tmp_path_factory.mktemp("runs") / "measured", **settings)
+    return inject(out=tmp_path_factory.mktemp("runs") / "measured", **settings)
 
 
 @pytest.fixture(scope="module")
 def plain(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a recipe that says nothing of it, made by a demask that did not measure."""
     out = tmp_path_factory.mktemp("runs") / "plain"
-    pipeline.inject(out=out, **{**settings, "measure": "none"})
+    inject(out=out, **{**settings, "measure": "none"})
     config = json.loads((out / "config.json").read_text())
     del config["measure"]
     (out / "config.json").write_text(json.dumps(config))
@@ -105,12 +106,12 @@ def test_a_run_measures_what_else_it_changed(done):
 
 def test_a_measured_run_is_complete(done, settings):
     before = {path: path.stat().st_mtime_ns for path in done.run_folder.iterdir()}
-    pipeline.inject(out=done.run_folder, **settings)
+    inject(out=done.run_folder, **settings)
     assert {path: path.stat().st_mtime_ns for path in done.run_folder.iterdir()} == before
 
 
 def test_the_same_run_again_measures_the_same(done, settings, tmp_path):
-    again = pipeline.inject(out=tmp_path / "again", **settings)
+    again = inject(out=tmp_path / "again", **settings)
     assert again.summary["retention"] == done.summary["retention"]
 
 
@@ -118,7 +119,7 @@ def test_what_was_measured_is_measured_again_when_its_file_is_gone(done, setting
     run = tmp_path / "copy"
     shutil.copytree(done.run_folder, run)
     (run / "retention-after.jsonl").unlink()
-    again = pipeline.inject(out=run, **settings)
+    again = inject(out=run, **settings)
     assert again.summary["retention"] == done.summary["retention"]
 
 

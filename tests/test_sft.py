@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from demask.errors import ConfigError, DataError
-from demask.fine_tuning import fine_tune, run_sft
 from demask.models.context import make_context
 from demask.objectives.cpt import Cpt, MaskedCpt
 from demask.objectives.sft import MaskedSft, Sft
@@ -19,6 +18,7 @@ from demask.recipe.fine_tuning import make_sft_config
 from demask.recipe.launch import Launch
 from demask.stages.samples import prepare
 from demask.stages.sft_planning import make_sft_plan, preview_samples
+from demask.tasks.fine_tune import fine_tune, run_sft
 from demask.training.plan import choose_learning_rate
 
 SUMS = [

@@ -14,11 +14,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from demask.documents.load import load_documents
     from demask.errors import ConfigError, DataError, DemaskError, ModelError, RunError
-    from demask.fine_tuning import fine_tune
     from demask.knowledge.files import load_qa_pairs
-    from demask.pipeline import Injected, inject
     from demask.recipe.sections import RunConfig, make_config
     from demask.records import Document, QAPair
+    from demask.tasks.fine_tune import fine_tune
+    from demask.tasks.inject import Injected, inject
 
 # Loaded on first use, so that `demask --help` and `import demask` stay quick.
 _HOMES = {
@@ -26,13 +26,13 @@ _HOMES = {
     "DataError": "errors",
     "DemaskError": "errors",
     "Document": "records",
-    "Injected": "pipeline",
+    "Injected": "tasks.inject",
     "ModelError": "errors",
     "QAPair": "records",
     "RunConfig": "recipe.sections",
     "RunError": "errors",
-    "fine_tune": "fine_tuning",
-    "inject": "pipeline",
+    "fine_tune": "tasks.fine_tune",
+    "inject": "tasks.inject",
     "load_documents": "documents.load",
     "load_qa_pairs": "knowledge.files",
     "make_config": "recipe.sections",

@@ -46,9 +46,9 @@ from demask.storage.file_names import MODEL, REPORT_HTML
 from demask.storage.run_folder import open_run_folder
 
 if TYPE_CHECKING:
-    from demask.evaluating import Evaluation
     from demask.knowledge.audit import Audit
     from demask.stages.sft_planning import SftPlan
+    from demask.tasks.evaluate import Evaluation
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0

@@ -610,9 +610,10 @@ def test_a_server_is_asked_without_torch(
     pair = {"document_id": "d", "question": "Who?", "answer": "Mara", "direction": "forward"}
     (tmp_path / "qa.jsonl").write_text(json.dumps(pair), encoding="utf-8")
     code = (
-        "import sys\nfrom demask import pipeline\nfrom demask.generation.server import Server\n"
+        "import sys\nfrom demask.tasks.evaluate import evaluate\n"
+        "from demask.generation.server import Server\n"
         "from demask.progress import Silent\n"
-        f"done = pipeline.evaluate('label', {str(tmp_path / 'qa.jsonl')!r}, server=Server({script.url!r}), "
+        f"done = evaluate('label', {str(tmp_path / 'qa.jsonl')!r}, server=Server({script.url!r}), "
         "canary=False, progress=Silent())\n"
         "print(done.predictions[0].text, [m for m in ('torch', 'transformers') if m in sys.modules])"
     )

@@ -115,7 +115,11 @@ def start_by_hand(run: Path) -> str:
         (run / name).unlink()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     ended = subprocess.run(
-        [*torchrun, "-m", "demask.worker", str(run)], check=True, capture_output=True, text=True, timeout=200
+        [*torchrun, "-m", "demask.commands.worker", str(run)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     return ended.stderr
 

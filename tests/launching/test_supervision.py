@@ -27,12 +27,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
 ]
 
-# Stands in for `demask.worker`: nothing of torch, which takes seconds to import.
+# Stands in for `demask.commands.worker`: nothing of torch, which takes seconds to import.
 WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
 from demask.launching.processes import ProgressWriter
-from demask.worker import end_with_parent
+from demask.commands.worker import end_with_parent
 
 run, told, rank = Path(sys.argv[1]), Path(sys.argv[3]), int(os.environ["RANK"])
 end_with_parent()

@@ -58,11 +58,11 @@ def evaluate(
 
     Of a run, also measure what else training changed, unless that was done.
     """
-    from demask import pipeline
     from demask.evaluation.thresholds import read_thresholds
     from demask.generation.server import Server
     from demask.recipe.file import apply_overrides
     from demask.storage.atomic import write_text
+    from demask.tasks import evaluate as task
 
     thresholds = read_thresholds(require)
     limits = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
@@ -71,7 +71,7 @@ def evaluate(
     if predictions is not None and predictions.exists():
         raise ConfigError(f"{predictions}: stands there already; choose another --predictions")
     with show_progress() as progress:
-        result = pipeline.evaluate(
+        result = task.evaluate(
             model,
             qa,
             settings=apply_overrides(limits, settings or []),
@@ -154,9 +154,9 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Ask the model before and after training, side by side."""
-    from demask import pipeline
+    from demask.tasks import evaluate as task
 
-    answers = pipeline.ask(run, questions)
+    answers = task.ask(run, questions)
     if as_json:
         print_json([asdict(answer) for answer in answers])
         return
@@ -172,9 +172,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Make the report of a run again, from its folder alone."""
-    from demask import pipeline
+    from demask.tasks import evaluate as task
 
-    files = pipeline.report(run)
+    files = task.report(run)
     if as_json:
         print_json({"html": str(files.html), "markdown": str(files.markdown)})
     else:

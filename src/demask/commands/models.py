@@ -32,13 +32,11 @@ def convert(
     It has to be trained before it can write; its config.json says how it denoises. Also writes the
     files of a masked-diffusion model in another layout.
     """
-    from demask import pipeline
+    from demask.tasks import convert as task
 
     shift: Literal[0, 1] = 1 if alignment else 0
     with show_progress() as progress:
-        folder = pipeline.convert(
-            model, out, to=to, alignment=shift, mask_token=mask_token, progress=progress
-        )
+        folder = task.convert(model, out, to=to, alignment=shift, mask_token=mask_token, progress=progress)
     if as_json:
         print_json({"model": str(folder)})
     else:

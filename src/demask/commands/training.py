@@ -84,10 +84,10 @@ def inject(
     Asks the questions before and after; leaves a model and a report. A killed run goes on with the
     same command.
     """
-    from demask import pipeline
     from demask.evaluation import thresholds as required
     from demask.knowledge.files import load_qa_pairs
     from demask.recipe.sections import NO_QUESTIONS
+    from demask.tasks import inject as task
 
     config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
     if out is None:
@@ -101,7 +101,7 @@ def inject(
             required.require_questions(thresholds, asked)
         required.require_measures(thresholds, measured=config.measure != "none")
     with going_on(out), show_progress() as progress:
-        result = pipeline.run_recipe(config, out, progress=progress, launch=launch)
+        result = task.run_recipe(config, out, progress=progress, launch=launch)
     if not result.summary:  # a node other than the first has trained, and the first one has the rest
         return
     metrics = result.summary["metrics"].get("after", {})
@@ -203,7 +203,7 @@ def sft(
         return
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/sft")
-    from demask.fine_tuning import run_sft
+    from demask.tasks.fine_tune import run_sft
 
     with going_on(out), show_progress() as progress:
         result = run_sft(config, out, launch=launch, progress=progress)

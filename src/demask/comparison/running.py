@@ -32,7 +32,7 @@ from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from demask.pipeline import Injected
+    from demask.tasks.inject import Injected
 
 # Imported once, in the process that the others are forked from: it takes 6 s (docs/benchmarks.md).
 _PRELOADED = (
@@ -41,7 +41,7 @@ _PRELOADED = (
     "transformers.trainer",
     "peft",
     "scipy.stats",
-    "demask.pipeline",
+    "demask.tasks.inject",
     "demask.models.load",
     "demask.training.trainer",
     "demask.training.export",
@@ -112,7 +112,7 @@ def find_slots(device: str, jobs: int | None) -> list[int | None]:
 
 def run_here(cells: Sequence[Cell], folder: Path, progress: Progress) -> "dict[str, Injected]":
     """Run the cells one after the other in this process; the runs by the folders of their cells."""
-    from demask.pipeline import run_recipe
+    from demask.tasks.inject import run_recipe
 
     done = {}
     for cell in cells:
@@ -266,7 +266,7 @@ def name_gpu(number: int, visible: str | None) -> str:
 
 
 def _work(job: _Job, progress: Progress) -> None:
-    from demask.pipeline import run_recipe
+    from demask.tasks.inject import run_recipe
 
     config = make_config(job.config, source="cell")
     if job.folder is None:

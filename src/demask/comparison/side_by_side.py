@@ -11,9 +11,7 @@ from demask.comparison.arms import Arm
 from demask.comparison.grid import Cell, make_recipe
 from demask.comparison.running import run_here
 from demask.errors import ConfigError
-from demask.evaluating import measure_run
 from demask.evaluation.statistics import compare_paired
-from demask.pipeline import Injected
 from demask.progress import Progress, Silent
 from demask.recipe.sections import Measured
 from demask.reports.page import render_html, render_markdown
@@ -22,6 +20,8 @@ from demask.reports.tables import Table, difference_table
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 from demask.storage.run_folder import open_run_folder
+from demask.tasks.evaluate import measure_run
+from demask.tasks.inject import Injected
 
 
 def compare_runs(

@@ -26,7 +26,6 @@ from demask.evaluation.metrics import HEADLINE, Score, read_score, score_predict
 from demask.evaluation.statistics import summarise
 from demask.lab.pretraining import ANSWER_TOKENS, Kind, Pretraining, pretrain
 from demask.lab.world import World, known_questions, make_world, new_documents, new_questions
-from demask.pipeline import Injected, evaluate
 from demask.progress import Progress
 from demask.recipe.sections import PRESETS
 from demask.records import DIRECTIONS, Prediction, QAPair
@@ -34,6 +33,8 @@ from demask.reports.tables import Table, to_markdown
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
+from demask.tasks.evaluate import evaluate
+from demask.tasks.inject import Injected
 
 ARMS: Mapping[str, Arm] = {
     arm.name: arm

@@ -36,7 +36,7 @@ _KINDS = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, R
 # Seconds within which a death without a word is noticed, after those who miss the dead have complained. Less
 # than the 30 after which torch kills who does not end.
 _NOTICED = 10
-WORKER = ("-m", "demask.worker")
+WORKER = ("-m", "demask.commands.worker")
 # Seconds that workers get to save in after SIGTERM; torch before 2.12 gives them 30, whatever one asks.
 _SAVING = 600
 # Seconds until the last of several nodes must have come.

@@ -14,7 +14,7 @@ from demask.objectives.objective import Objective
 from demask.objectives.registry import objective_of
 from demask.objectives.sft import MaskedSft
 from demask.recipe.errors import check_values
-from demask.recipe.sections import RunConfig, Train
+from demask.recipe.sections import RunConfig, Train, make_config
 from demask.section import Section
 
 LongRule = Literal["error", "leave-out"]
@@ -133,3 +133,8 @@ _REQUIRED = {
 
 # What any task has: a model, an objective, how the weights are moved, a seed and a device.
 TaskConfig: TypeAlias = RunConfig | SftConfig
+
+
+def make_task_config(values: Mapping[str, Any], *, source: str = "recipe") -> TaskConfig:
+    """The recipe of either kind: one of fine-tuning has data in place of documents."""
+    return make_sft_config(values, source=source) if "data" in values else make_config(values, source=source)

@@ -1,6 +1,6 @@
 """Evaluation while a model trains: its accuracy at some steps, and whether it may stop early.
 
-    callback = EvaluationCallback(config, run, loaded, context, samples, pairs, stream.batch_size)
+    callback = EvaluationCallback(config, run, loaded, context, learned, pairs)
     train_model(..., on_step_end=callback.on_step_end, should_stop=callback.should_stop)
 
 Nothing here draws from the generators of training, so the weights do not notice.
@@ -19,11 +19,11 @@ from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from demask.data.sequences import PassageSamples
     from demask.models.load import LoadedModel
     from demask.objectives.batches import Batch
     from demask.objectives.objective import Context
     from demask.records import Example
+    from demask.training.stream import ExposureStream
 
 # The first step of a learning curve at doubling steps: before it hardly anything is learned.
 _FIRST_DOUBLING = 8
@@ -44,18 +44,16 @@ class EvaluationCallback:
         run: gets the accuracies.
         loaded: the model that is trained.
         context: of the model.
-        samples: what it is trained on.
+        learned: what it is trained on.
         pairs: what it is asked.
-        batch_size: examples per step.
     """
 
     config: RunConfig
     run: RunFolder
     loaded: "LoadedModel"
     context: "Context"
-    samples: "PassageSamples"
+    learned: "ExposureStream[Any]"
     pairs: Sequence[QAPair]
-    batch_size: int
 
     def on_step_end(self, step: int) -> None:
         """Ask, where it is time."""
@@ -81,8 +79,10 @@ class EvaluationCallback:
         return bool(broadcast(self._share_recovered() >= wanted))
 
     def _is_probed_at(self, step: int) -> bool:
-        every = max(1, round(_PROBE_EXPOSURES * len(self.samples) / self.batch_size))
-        return step % every == 0 and step * self.batch_size >= _FIRST_PROBE * len(self.samples)
+        every = max(1, round(_PROBE_EXPOSURES * len(self.learned.passages) / self.learned.batch_size))
+        return step % every == 0 and step * self.learned.batch_size >= _FIRST_PROBE * len(
+            self.learned.passages
+        )
 
     def _share_recovered(self) -> float:
         """Share of passages of which either half is written from the other."""
@@ -109,9 +109,13 @@ class EvaluationCallback:
     @cached_property
     def _probes(self) -> "list[Example]":
         objective = cast("Demasking", self.config.objective)
-        step = max(1, len(self.samples) // _PROBED)
-        places = range(0, len(self.samples), step)[:_PROBED]
-        return [probe for place in places for probe in objective.probes(self.context, self.samples[place])]
+        step = max(1, len(self.learned.passages) // _PROBED)
+        places = range(0, len(self.learned.passages), step)[:_PROBED]
+        return [
+            probe
+            for place in places
+            for probe in objective.probes(self.context, self.learned.passages[place])
+        ]
 
 
 def share_recovered(worst: Sequence[float]) -> float:

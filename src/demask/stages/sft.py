@@ -1,33 +1,27 @@
-"""Supervised fine-tuning and continued pre-training: train on samples, and sum up.
+"""Supervised fine-tuning and continued pre-training: prepare samples, measure those held out, and sum up.
 
 samples = prepare_stage(config, run, progress)
-tuned = sft_stage(config, run, load, samples, progress, launch)
 summary = summarise_sft(config, run)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from demask.data.sequences import ChosenSamples
 from demask.objectives.cpt import Cpt
 from demask.objectives.sft import Sft
 from demask.progress import Progress, Silent
 from demask.recipe.fine_tuning import SftConfig
-from demask.recipe.launch import Launch
-from demask.records import Example
+from demask.records import Example, Sample
 from demask.stages.callbacks import is_asked_at
-from demask.stages.inputs import write_environment
 from demask.stages.samples import (
     PreparedSamples,
     check_block,
     describe_samples,
     longest_example,
-    open_sample_stream,
     prepare,
 )
-from demask.stages.training import train_or_load, train_stream
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -65,56 +59,6 @@ def prepare_stage(config: SftConfig, run: RunFolder, progress: Progress) -> Prep
     return samples
 
 
-def sft_stage(
-    config: SftConfig,
-    run: RunFolder,
-    load: Callable[[], "LoadedModel"],
-    samples: PreparedSamples | None,
-    progress: Progress,
-    launch: Launch,
-) -> "LoadedModel":
-    """Train on samples; see `train_or_load`."""
-    return train_or_load(
-        run,
-        launch,
-        lambda: train_samples(config, run, load(), samples, progress, launch),
-        device=config.device,
-        progress=progress,
-    )
-
-
-def train_samples(
-    config: SftConfig,
-    run: RunFolder,
-    loaded: "LoadedModel",
-    samples: PreparedSamples | None,
-    progress: Progress,
-    launch: Launch,
-) -> "LoadedModel":
-    """Train in this process; see `sft_stage`."""
-    from demask.models.context import make_context
-    from demask.training.distributed import is_main_process
-    from demask.training.stream import make_stream
-
-    if is_main_process():
-        write_environment(run, config, loaded)
-    context = make_context(loaded, config.objective)
-    stream: Any = (
-        make_stream(config, context, samples.trained)
-        if samples
-        else open_sample_stream(config, context, progress)
-    )
-    return train_stream(
-        config,
-        run,
-        loaded,
-        stream,
-        make_callback=(lambda trained: HeldOut(config, run, trained, samples.held_out)) if samples else None,
-        progress=progress,
-        launch=launch,
-    )
-
-
 @dataclass(frozen=True)
 class HeldOut:
     """Measures the loss of the samples that are not trained, before training and at some steps.
@@ -132,7 +76,7 @@ class HeldOut:
     config: SftConfig
     run: RunFolder
     loaded: "LoadedModel"
-    samples: ChosenSamples
+    samples: Sequence[Sample]
 
     def on_step_end(self, step: int) -> None:
         """Measure, where it is time."""

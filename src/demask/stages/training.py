@@ -1,8 +1,8 @@
 """Train, log every step, and store the model; a killed run goes on at its last checkpoint.
 
-    tuned = train_stage(config, run, load, TrainingData(passages, (), pairs), progress, Launch())
+    tuned = train_stage(config, run, load, data, progress=progress, launch=Launch())
 
-With several processes this one starts them (`launching`), and each comes here again by `demask.worker`.
+With several processes this one starts them (`launching`), and each comes here again by `commands/worker.py`.
 """
 
 import gc
@@ -20,18 +20,19 @@ from demask.launching.strategies import check_launch
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
-from demask.recipe.sections import RunConfig, Train
-from demask.stages.callbacks import EvaluationCallback
-from demask.stages.inputs import add_paraphrases
-from demask.stages.replay import add_replay, keep_budget
-from demask.stages.training_data import TrainingData
+from demask.recipe.sections import Train
+from demask.stages.inputs import write_environment
+from demask.stages.replay import keep_budget
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    import torch
+
     from demask.data.sequences import Samples
     from demask.data.streaming import StreamedSamples
     from demask.models.load import LoadedModel
+    from demask.objectives.objective import Context
     from demask.training.callbacks import Callback
     from demask.training.metrics import StepMetrics
     from demask.training.stream import ExposureStream, MixedStream
@@ -40,40 +41,48 @@ if TYPE_CHECKING:
     Stream: TypeAlias = ExposureStream[Any] | StreamedSamples | MixedStream
 
 
+class TrainingData(NamedTuple):
+    """What a run trains on, whatever it comes from; read from the run folder by each process that trains.
+
+    Attributes:
+        make_stream: every exposure of the run, for a model on a device.
+        make_callback: what is called while the model trains, of what is learned.
+    """
+
+    make_stream: "Callable[[Context, torch.device], Stream]"
+    make_callback: "Callable[[LoadedModel, Context, Any], Callback]"
+
+
+def check_share(config: TaskConfig, launch: Launch, *, samples: int) -> None:
+    """See that a step has an example for each process, before hours of asking.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    from demask.training.plan import check_ranks, make_schedule
+
+    schedule = make_schedule(config.train, passages=samples, copies=config.objective.together)
+    check_ranks(config.train, batch_size=schedule.batch_size, ranks=launch.ranks)
+
+
 def train_stage(
-    config: RunConfig,
+    config: TaskConfig,
     run: RunFolder,
     load: Callable[[], "LoadedModel"],
     data: TrainingData,
-    progress: Progress,
-    launch: Launch,
-) -> "LoadedModel":
-    """Train on documents; see `train_or_load`."""
-    return train_or_load(
-        run,
-        launch,
-        lambda: train_on_documents(config, run, load(), data, progress, launch),
-        device=config.device,
-        progress=progress,
-    )
-
-
-def train_or_load(
-    run: RunFolder,
-    launch: Launch,
-    train_here: Callable[[], "LoadedModel"],
     *,
-    device: str,
     progress: Progress,
+    launch: Launch,
 ) -> "LoadedModel":
     """Train, or go on training, or load what was trained; the model that is returned is the one stored.
 
     Args:
+        config: of the run.
         run: all that comes before training is in it.
-        launch: with several processes they are started, and train.
-        train_here: trains in this process.
-        device: the recipe's.
+        load: gives the base model, called only when it is needed.
+        data: what is trained on.
         progress: told how far the processes are.
+        launch: with several processes they are started, and train.
 
     Raises:
         RunError: a process that trained has ended without being done.
@@ -81,38 +90,9 @@ def train_or_load(
     if not is_trained(run) and launch.ranks > 1:
         _free_gpu()
         run_workers(run.path, launch, progress=progress)
-    return load_trained(run, device=device) if is_trained(run) else train_here()
-
-
-def train_on_documents(
-    config: RunConfig,
-    run: RunFolder,
-    loaded: "LoadedModel",
-    data: TrainingData,
-    progress: Progress,
-    launch: Launch,
-) -> "LoadedModel":
-    """Train in this process; see `train_stage`."""
-    from demask.data.sequences import PassageSamples
-    from demask.models.context import make_context
-    from demask.training.stream import make_stream
-
-    passages, paraphrases, pairs = data
-    context = make_context(loaded, config.objective)
-    samples = PassageSamples(add_paraphrases(config, passages, paraphrases, context), context.tokenizer)
-    documents = make_stream(config, context, samples)
-    stream = add_replay(config, run, documents, context, loaded.device)
-    return train_stream(
-        config,
-        run,
-        loaded,
-        stream,
-        make_callback=lambda trained: EvaluationCallback(
-            config, run, trained, context, samples, pairs, documents.batch_size
-        ),
-        progress=progress,
-        launch=launch,
-    )
+    if is_trained(run):
+        return load_trained(run, device=config.device)
+    return train_here(config, run, load(), data, progress=progress, launch=launch)
 
 
 def is_trained(run: RunFolder) -> bool:
@@ -158,42 +138,44 @@ def load_trained(run: RunFolder, *, device: str) -> "LoadedModel":
     return load_model(str(run.file(file_names.MODEL)), device=device)
 
 
-def train_stream(
+def train_here(
     config: TaskConfig,
     run: RunFolder,
     loaded: "LoadedModel",
-    stream: "Stream",
+    data: TrainingData,
     *,
-    make_callback: "Callable[[LoadedModel], Callback] | None",
     progress: Progress,
     launch: Launch,
 ) -> "LoadedModel":
-    """Train on a stream, in this process alone or as one of several, and store the model.
+    """Train in this process, alone or as one of several, and store the model.
 
     Args:
         config: of the run.
         run: gets `metrics.jsonl`, checkpoints, `adapter/` (LoRA), `model/` and, last, `training.json`.
         loaded: is trained in place.
-        stream: every exposure of the run, and the seed of dropout and adapter.
-        make_callback: of the model with its adapter; None: nothing is called while it trains.
+        data: what is trained on.
         progress: told of every step.
         launch: memory and checkpoints; the processes are there already.
 
     Returns:
         The model as it is stored; where several processes train, only the first has all of its weights.
     """
-    from demask.training.callbacks import NoCallback
+    from demask.models.context import make_context
     from demask.training.distributed import barrier, is_main_process
     from demask.training.export import round_weights, save_adapter, save_model
+    from demask.training.stream import learned_part
 
-    train, settings = config.train, make_settings(config, loaded, stream, launch)
-    parameters, trained = loaded.parameters, add_adapter_if_any(train, loaded, seed=stream.seed)
-    totals = _train(
-        run, trained, stream, settings, make_callback(trained) if make_callback else NoCallback(), progress
-    )
+    if is_main_process() and not run.has(file_names.ENVIRONMENT):
+        write_environment(run, config, loaded)
+    context = make_context(loaded, config.objective)
+    stream = data.make_stream(context, loaded.device)
+    settings = make_settings(config, loaded, stream, launch)
+    parameters, trained = loaded.parameters, add_adapter_if_any(config.train, loaded, seed=config.seed)
+    callback = data.make_callback(trained, context, learned_part(stream))
+    totals = _train(run, trained, stream, settings, callback, progress)
     if is_main_process():
         totals |= keep_budget(config, run, trained, progress)
-        if train.method == "lora":
+        if config.train.method == "lora":
             save_adapter(trained.model, run.file(file_names.ADAPTER))
             trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
         round_weights(trained.model, loaded.stored_dtype)

@@ -6,18 +6,17 @@ ask("runs/first", ["Who founded Orlin?"])[0].after
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demask.errors import ConfigError
+from demask.errors import ConfigError, DataError, ModelError, RunError
 from demask.evaluation.metrics import Score
-from demask.field_tasks import ask_field_tasks
 from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.file import merge_values
-from demask.recipe.sections import Evaluate, Measured, make_config
+from demask.recipe.sections import Evaluate, Measured, RunConfig, make_config
 from demask.records import Prediction
 from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs
@@ -38,6 +37,11 @@ if TYPE_CHECKING:
     from demask.evaluation.served import Served
     from demask.generation.server import Server
     from demask.models.load import LoadedModel
+
+
+# Of `measure: full`, asked by lm-evaluation-harness; `demask benchmark` asks all of their questions.
+TASKS = ("arc_easy", "arc_challenge", "hellaswag", "nq_open", "ifeval", "mmlu_pro", "gsm8k")
+QUESTIONS = 200  # of each task, the first ones
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,53 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
     )
     write_report(run)
     return found
+
+
+def ask_field_tasks(config: RunConfig, run: RunFolder, progress: Progress) -> None:
+    """Ask the base model and the trained one the field's tasks, with `measure: full`.
+
+    A task whose questions cannot be had here is named with the reason, and the others are asked.
+    """
+    if config.measure != "full" or run.has(file_names.RETENTION_TASKS):
+        return
+    from demask.harness.benchmark import run_benchmark
+    from demask.harness.tasks import Asking
+
+    rows, missing = [], []
+    for task in TASKS:
+        try:
+            found = run_benchmark(
+                [config.model, str(run.path)],
+                [task],
+                asking=Asking(limit=QUESTIONS, device=config.device),
+                out=run.file(file_names.BENCHMARK),
+                progress=progress,
+            )
+        except (ConfigError, DataError, ModelError, RunError) as error:
+            missing.append(f"{task}: {str(error).removeprefix(f'{task}: ')}")
+            continue
+        scores = {
+            (result.model, measure.metric): measure.value
+            for result in found.results
+            for measure in result.measures
+        }
+        rows += [
+            {
+                "task": difference.task,
+                "metric": difference.metric,
+                "before": scores[difference.baseline, difference.metric],
+                "after": scores[difference.model, difference.metric],
+                "change": asdict(difference.change),
+            }
+            for difference in found.differences
+        ]
+    run.write_json(file_names.RETENTION_TASKS, {"tasks": rows, "missing": missing})
+
+
+def report(folder: str | Path) -> ReportFiles:
+    """Make the report of a run again, from its folder alone."""
+    run = open_run_folder(folder)
+    return write_report(run)
 
 
 def write_report(run: RunFolder) -> ReportFiles:

@@ -1,4 +1,4 @@
-"""One of the processes that train a run together: `python -m demask.worker RUN [LAUNCH [TOLD]]`.
+"""One of the processes that train a run together: `python -m demask.commands.worker RUN [LAUNCH [TOLD]]`.
 
 What comes before training is in the run folder. Started by `demask inject` and `demask sft` where the recipe
 has a section `launch`; or by hand, by torchrun or `accelerate launch`.
@@ -9,11 +9,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from demask.environment import count_cores
 from demask.errors import ConfigError, DemaskError, InterruptionError
@@ -99,48 +98,29 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
     """
     import torch.distributed as dist
 
-    from demask.models.load import choose_device
+    from demask.models.load import choose_device, load_model
+    from demask.recipe.fine_tuning import SftConfig, make_task_config
+    from demask.stages.training import train_here
+    from demask.tasks.fine_tune import sample_data
+    from demask.tasks.inject import document_data
     from demask.training.distributed import barrier
 
-    values, source = run.read_json(file_names.CONFIG), str(run.file(file_names.CONFIG))
-    _join(choose_device(values.get("device", "auto")))
-    train = _train_samples if "data" in values else _train_documents
+    config = make_task_config(run.read_json(file_names.CONFIG), source=str(run.file(file_names.CONFIG)))
+    _join(choose_device(config.device))
     try:
-        train(values, source, run, launch, progress)
+        loaded = load_model(config.model, device=config.device)
+        data = (
+            sample_data(config, run, progress)
+            if isinstance(config, SftConfig)
+            else document_data(config, run)
+        )
+        train_here(config, run, loaded, data, progress=progress, launch=launch)
     except InterruptionError:
         barrier()  # one that ends makes the launcher end the others, which may still be saving
         raise
     # Not where another error ends this process: the others may hang in what this one left.
     barrier()
     dist.destroy_process_group()
-
-
-def _train_documents(
-    values: Mapping[str, Any], source: str, run: RunFolder, launch: Launch, progress: Progress
-) -> None:
-    """Of `demask inject`."""
-    from demask.models.load import load_model
-    from demask.recipe.sections import make_config
-    from demask.stages.training import train_on_documents
-    from demask.stages.training_data import read_training_data
-
-    config = make_config(values, source=source)
-    loaded = load_model(config.model, device=config.device)
-    train_on_documents(config, run, loaded, read_training_data(config, run), progress, launch)
-
-
-def _train_samples(
-    values: Mapping[str, Any], source: str, run: RunFolder, launch: Launch, progress: Progress
-) -> None:
-    """Of `demask sft`."""
-    from demask.models.load import load_model
-    from demask.recipe.fine_tuning import make_sft_config
-    from demask.stages.samples import open_prepared
-    from demask.stages.sft import train_samples
-
-    config = make_sft_config(values, source=source)
-    samples = None if config.stream else open_prepared(config, run)
-    train_samples(config, run, load_model(config.model, device=config.device), samples, progress, launch)
 
 
 def _join(device: "torch.device") -> None:

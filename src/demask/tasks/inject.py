@@ -13,29 +13,20 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from demask.errors import ConfigError
-from demask.evaluating import (
-    Answer,
-    Evaluation,
-    ask,
-    evaluate,
-    load_trained_model,
-    write_report,
-)
-from demask.field_tasks import ask_field_tasks
 from demask.progress import Progress, Silent
 from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.recipe.sections import RunConfig, make_config
-from demask.reports.page import ReportFiles
+from demask.records import Paraphrase, Passage, QAPair
 from demask.reports.runs import FEW_SHOT, STAGES
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
-from demask.stages.inputs import check_objective, load_once, split_stage
+from demask.stages.callbacks import EvaluationCallback
+from demask.stages.inputs import add_paraphrases, check_objective, load_once, split_stage
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
-from demask.stages.replay import make_pool
+from demask.stages.replay import add_replay, make_pool
 from demask.stages.retention import (
     RETENTION_FILES,
     Material,
@@ -44,35 +35,23 @@ from demask.stages.retention import (
     measure_base,
     measure_tuned,
 )
-from demask.stages.training import only_helped, train_stage
-from demask.stages.training_data import TrainingData, check_share
+from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.run_folder import (
     RunFolder,
     claim_run_folder,
     is_run_folder,
     locked_run_folder,
-    open_run_folder,
 )
+from demask.tasks.evaluate import ask_field_tasks, write_report
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from demask.models.diffusion import Layout
     from demask.models.load import LoadedModel
-
-
-__all__ = (
-    "Answer",
-    "Evaluation",
-    "Injected",
-    "ask",
-    "convert",
-    "evaluate",
-    "inject",
-    "report",
-    "run_recipe",
-)
+    from demask.objectives.objective import Context
+    from demask.stages.training import Stream
 
 
 @dataclass(frozen=True)
@@ -159,15 +138,14 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
     coverage = coverage_stage(config, run, knowledge, passages, progress)
-    data = TrainingData(passages, paraphrases, pairs)
-    check_share(config, data, launch)
+    check_share(config, launch, samples=len(passages) + len(paraphrases))
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
     measure_base(config, run, material, base, progress)
     make_pool(config, run, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
-    tuned = train_stage(config, run, base, data, progress, launch)
+    tuned = train_stage(config, run, base, document_data(config, run), progress=progress, launch=launch)
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
     measure_tuned(config, run, material, lambda: tuned, progress)
     ask_field_tasks(config, run, progress)
@@ -177,6 +155,30 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     summary = summarise_stage(run, config, coverage, pairs, answers, scores, judged)
     write_report(run)
     return Injected(run.path, summary)
+
+
+def document_data(config: RunConfig, run: RunFolder) -> TrainingData:
+    """What is trained and asked on the way, of a run whose earlier stages are done.
+
+    Raises:
+        RunError: a file is missing.
+    """
+    passages = run.open_records(file_names.PASSAGES, Passage)
+    paraphrases = run.open_records(file_names.PARAPHRASES, Paraphrase) if config.paraphrases else ()
+    pairs = run.read_records(file_names.QA_PAIRS, QAPair) if run.has(file_names.QA_PAIRS) else ()
+
+    def make_exposures(context: "Context", device: "torch.device") -> "Stream":
+        from demask.data.sequences import PassageSamples
+        from demask.training.stream import make_stream
+
+        texts = add_paraphrases(config, passages, paraphrases, context)
+        stream = make_stream(config, context, PassageSamples(texts, context.tokenizer))
+        return add_replay(config, run, stream, context, device)
+
+    return TrainingData(
+        make_exposures,
+        lambda loaded, context, learned: EvaluationCallback(config, run, loaded, context, learned, pairs),
+    )
 
 
 def _forget_stale(run: RunFolder, config: RunConfig) -> None:
@@ -220,50 +222,3 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     )
     reports = (file_names.REPORT_HTML, file_names.REPORT_MARKDOWN)
     return measured and all(map(run.has, (*files, *reports, *map(file_names.predictions_file, stages))))
-
-
-def convert(
-    model: str,
-    out: str | Path,
-    *,
-    to: str,
-    alignment: Literal[0, 1] = 1,
-    mask_token: str | None = None,
-    progress: Progress,
-) -> Path:
-    """Write a model as another: an autoregressive one as masked diffusion, or weights in another layout.
-
-    Args:
-        model: a run folder, a model folder, a hub name or `embedded`.
-        out: the model folder; must not be there.
-        to: `diffusion`; or the layout of a diffusion model's files, `native` (transformers), `llada`
-            or `dream`.
-        alignment: of a model that becomes one of masked diffusion: the prediction for position i is read
-            at i - alignment.
-        mask_token: of such a model; None: by family.
-        progress: told what is going on.
-
-    Raises:
-        ConfigError: `out` is there, or `to` is something else.
-        ModelError: the model cannot be loaded, or cannot become what is asked for.
-    """
-    from demask.models.convert import convert_to_diffusion
-    from demask.training.export import save_model
-
-    layouts: dict[str, Layout] = {"native": "native", "llada": "llada", "dream": "dream"}
-    if to != "diffusion" and to not in layouts:
-        raise ConfigError(f"--to: {to!r}, expected 'diffusion', or a layout: {', '.join(layouts)}")
-    if Path(out).exists():
-        raise ConfigError(f"{out}: stands there already; choose another --out")
-    progress.begin(f"Converting {model}", 1)
-    loaded = load_trained_model(model, "cpu")
-    if to == "diffusion":
-        loaded = convert_to_diffusion(loaded, alignment=alignment, mask_token=mask_token)
-    save_model(loaded, Path(out), layout=layouts.get(to))
-    return Path(out)
-
-
-def report(folder: str | Path) -> ReportFiles:
-    """Make the report of a run again, from its folder alone."""
-    run = open_run_folder(folder)
-    return write_report(run)

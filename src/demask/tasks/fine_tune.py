@@ -10,17 +10,24 @@ goes on with the same command.
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from demask.pipeline import Injected
 from demask.progress import Progress, Silent
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import ALONE, Launch
 from demask.stages.inputs import load_once
-from demask.stages.sft import HeldOut, check_sft, prepare_stage, sft_stage, summarise_sft
-from demask.stages.training import only_helped
+from demask.stages.samples import open_prepared, open_sample_stream
+from demask.stages.sft import HeldOut, check_sft, prepare_stage, summarise_sft
+from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
+from demask.tasks.inject import Injected
+
+if TYPE_CHECKING:
+    import torch
+
+    from demask.objectives.objective import Context
+    from demask.stages.training import Stream
 
 
 def fine_tune(
@@ -62,8 +69,6 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
 
 
 def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
-    from demask.training.plan import check_ranks
-
     # Before there is a folder that belongs to a recipe which cannot be run.
     if not RunFolder(Path(out)).has(file_names.CONFIG):
         check_sft(config)
@@ -77,16 +82,35 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
     base = untouched()
     samples = prepare_stage(config, run, progress)
     if samples:
-        train = config.train
-        check_ranks(train, batch_size=min(train.batch_size, len(samples.trained)), ranks=launch.ranks)
+        check_share(config, launch, samples=len(samples.trained))
     held_out = samples.held_out if samples else ()
     if held_out and not run.has(file_names.HELD_OUT):
         HeldOut(config, run, base(), held_out).measure(0, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
-    tuned = sft_stage(config, run, base, samples, progress, launch)
+    data = sample_data(config, run, progress)
+    tuned = train_stage(config, run, base, data, progress=progress, launch=launch)
     if held_out:
         steps = run.read_json(file_names.TRAINING)["steps"]
         run.keep_rows(file_names.HELD_OUT, until_step=steps - 1)
         HeldOut(config, run, tuned, held_out).measure(steps, progress)
     return Injected(run.path, summarise_sft(config, run))
+
+
+def sample_data(config: SftConfig, run: RunFolder, progress: Progress) -> TrainingData:
+    """What is trained, and the samples that are measured on the way, of a run whose data are prepared.
+
+    Raises:
+        RunError: the cache has lost them.
+    """
+    samples = None if config.stream else open_prepared(config, run)
+
+    def make_exposures(context: "Context", device: "torch.device") -> "Stream":
+        from demask.training.stream import make_stream
+
+        if samples is None:
+            return open_sample_stream(config, context, progress)
+        return make_stream(config, context, samples.trained)
+
+    held_out = samples.held_out if samples else ()
+    return TrainingData(make_exposures, lambda loaded, *_: HeldOut(config, run, loaded, held_out))
