@@ -162,7 +162,7 @@ def test_a_plan_says_that_questions_will_be_made(
     assert "made when the run starts" in out
     assert "navigation" in out
     config = make_config({"model": str(tiny_model_folder), "documents": str(HANDBOOK), "qa": "no"})
-    assert make_plan(config).questions == 0
+    assert make_plan(config).about.questions == 0
 
 
 def test_passages_that_are_nearly_alike_are_named_unless_there_are_too_many(
@@ -171,9 +171,9 @@ def test_passages_that_are_nearly_alike_are_named_unless_there_are_too_many(
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text("Ilse Brandvold founded Brackwater Instruments in 1987.")
     config = make_config({"model": str(tiny_model_folder), "documents": str(tmp_path), "qa": "no"})
-    assert "b: says nearly what a says (similarity 1.00)" in make_plan(config).remarks
+    assert "b: says nearly what a says (similarity 1.00)" in make_plan(config).about.remarks
     monkeypatch.setattr("demask.stages.reading.MOST_COMPARED", 1)
-    remarks = make_plan(config).remarks
+    remarks = make_plan(config).about.remarks
     assert "near duplicates are not looked for among more than 1 passages" in remarks
     assert not any("says nearly" in remark for remark in remarks)
 
@@ -268,7 +268,7 @@ def test_paraphrases_of_a_file_are_trained_whatever_the_objective(
         }
     )
     plan = make_plan(config)
-    assert (plan.paraphrases, plan.steps) == (1, plan.passages + 1)
+    assert (plan.about.paraphrases, plan.steps) == (1, plan.about.passages + 1)
     texts = ["".join(piece.text for piece in preview.pieces) for preview in preview_examples(config, count=9)]
     assert sum("1987 Ilse founded it." in text for text in texts) == 1
 

@@ -17,9 +17,8 @@ from demask.stages import expected_questions, measuring
 from demask.stages.expected_questions import expect_questions
 from demask.stages.measuring import RunCost, ShareOfOne
 from demask.stages.planning import make_plan
-from demask.stages.sft_planning import make_sft_plan
 from demask.terminal import duration, render_plan, render_sft_plan
-from demask.training.savings import LONG, find_savings
+from demask.training.plan import LONG, find_savings
 
 HANDBOOK = Path(__file__).parents[1] / "docs" / "handbook"
 
@@ -112,7 +111,7 @@ def test_both_kinds_of_plan_say_that_a_model_does_not_fit_and_load_nothing(
     assert f"not measured: it {plan.problem}" in show(render_plan(plan))
     (tmp_path / "sums.jsonl").write_text('{"question": "Who?", "answer": "Me."}\n' * 4)
     values = {"model": recipe["model"], "data": [str(tmp_path / "sums.jsonl")], "device": "cpu"}
-    tuned = make_sft_plan(make_sft_config(values), Launch(), progress=Silent())
+    tuned = make_plan(make_sft_config(values))
     assert (tuned.seconds, "this machine has 0.1 GB" in tuned.problem) == (None, True)
     assert "not measured" in show(render_sft_plan(tuned))
 
@@ -203,18 +202,22 @@ def test_the_plan_counts_the_questions_that_the_run_then_asks(recipe: dict[str, 
     values["train"] = {"steps": 1}
     plan = make_plan(make_config(values))
     said = show(render_plan(plan))
-    assert f"{plan.questions}, made when the run starts, by rules" in said
+    assert f"{plan.about.questions}, made when the run starts, by rules" in said
     done = demask.inject(**values, out=tmp_path / "run", evaluate={"max_new_tokens": 1, "ceiling": False})
     asked = (done.run_folder / "qa_pairs.jsonl").read_text().splitlines()
-    assert plan.questions == len(asked) > 0
+    assert plan.about.questions == len(asked) > 0
 
 
 def test_given_questions_are_counted_and_none_are_none(recipe: dict[str, Any], tmp_path: Path) -> None:
-    assert make_plan(make_config(recipe)).questions == 0
+    assert make_plan(make_config(recipe)).about.questions == 0
     pair = {"document_id": "1", "question": "Who?", "answers": ["Idris"], "direction": "backward"}
     (tmp_path / "qa.jsonl").write_text(json.dumps(pair))
     plan = make_plan(make_config({**recipe, "qa": str(tmp_path / "qa.jsonl")}))
-    assert (plan.questions, plan.questions_bound, plan.questions_how) == (1, "exactly", "given")
+    assert (plan.about.questions, plan.about.questions_bound, plan.about.questions_how) == (
+        1,
+        "exactly",
+        "given",
+    )
 
 
 def test_questions_that_will_be_paid_for_are_at_most_so_many_and_nobody_is_asked(
@@ -222,7 +225,7 @@ def test_questions_that_will_be_paid_for_are_at_most_so_many_and_nobody_is_asked
 ) -> None:
     monkeypatch.setenv("DEMASK_SERVER_URL", "http://127.0.0.1:9/v1")
     plan = make_plan(make_config({**recipe, "qa": None, "max_questions": 20}))
-    assert (plan.questions, plan.questions_bound) == (20, "at most")
+    assert (plan.about.questions, plan.about.questions_bound) == (20, "at most")
     assert "at most 20, made by a language model" in show(render_plan(plan))
 
 

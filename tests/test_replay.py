@@ -91,7 +91,9 @@ def test_a_masked_diffusion_model_is_refused_before_anything_is_read() -> None:
 
 
 def test_the_plan_says_that_replay_is_not_counted(settings: dict[str, Any]) -> None:
-    assert any("replays 2 conversations" in remark for remark in make_plan(make_config(settings)).remarks)
+    assert any(
+        "replays 2 conversations" in remark for remark in make_plan(make_config(settings)).about.remarks
+    )
 
 
 def test_more_conversations_than_the_pool_has_are_refused() -> None:

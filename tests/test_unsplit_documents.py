@@ -43,8 +43,8 @@ def test_a_plan_names_documents_that_are_cut_where_no_sentence_ends(
 ) -> None:
     (facts / "log.txt").write_text(LOG)
     plan = make_plan(recipe(tiny_model_folder, facts))
-    assert plan.coverage == 1
-    (remark,) = (line for line in plan.remarks if "log.txt" in line)
+    assert plan.about.coverage == 1
+    (remark,) = (line for line in plan.about.remarks if "log.txt" in line)
     assert remark.startswith(f"{facts / 'log.txt'}: sentences longer than a passage are cut ")
     assert " at ends of lines; the first at '" in remark
 

@@ -41,13 +41,12 @@ from demask.reports.tables import (
 )
 from demask.reports.verdict import judge_run
 from demask.reports.wording import cautions, clean
-from demask.stages.planning import Plan
+from demask.stages.planning import DocumentCounts, Plan, SampleCounts
 from demask.storage.file_names import MODEL, REPORT_HTML
 from demask.storage.run_folder import open_run_folder
 
 if TYPE_CHECKING:
     from demask.knowledge.audit import Audit
-    from demask.stages.sft_planning import SftPlan
     from demask.tasks.evaluate import Evaluation
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
@@ -328,16 +327,16 @@ def _count_or_made(count: int | None, remark: str = "") -> str:
     return str(count) if count is not None else f"{made}, {remark}" if remark else made
 
 
-def _questions(plan: Plan) -> str:
-    if plan.questions is None:
-        return f"not known: {plan.questions_how}"
-    if not plan.questions:
-        return "none" if plan.questions_how == "given" else "none can be made; give some with --qa"
-    bound = "" if plan.questions_bound == "exactly" else f"{plan.questions_bound} "
-    return f"{bound}{plan.questions}, {plan.questions_how}"
+def _questions(counts: DocumentCounts) -> str:
+    if counts.questions is None:
+        return f"not known: {counts.questions_how}"
+    if not counts.questions:
+        return "none" if counts.questions_how == "given" else "none can be made; give some with --qa"
+    bound = "" if counts.questions_bound == "exactly" else f"{counts.questions_bound} "
+    return f"{bound}{counts.questions}, {counts.questions_how}"
 
 
-def _costs(plan: "Plan | SftPlan") -> list[tuple[str, str]]:
+def _costs(plan: Plan) -> list[tuple[str, str]]:
     """Speed, time and memory, and what helps where it is long."""
     share = f" in each of {plan.processes} processes" if plan.processes > 1 else ""
     machine = ("machine", f"{plan.device}, {plan.precision} matmuls{share}")
@@ -352,41 +351,40 @@ def _costs(plan: "Plan | SftPlan") -> list[tuple[str, str]]:
     ]
 
 
+def _learned(counts: DocumentCounts | SampleCounts) -> list[tuple[str, str]]:
+    if isinstance(counts, SampleCounts):
+        left = f", {counts.left_out:,} left out as too long" if counts.left_out else ""
+        held = f", {counts.held_out:,} held out" if counts.held_out else ""
+        return [("samples", f"{counts.samples:,}{held}{left}" if counts.samples else "read while training")]
+    tokens = f"{counts.document_tokens} tokens"
+    return [
+        ("documents", f"{counts.documents} in {counts.passages} passages, {tokens}"),
+        ("coverage", f"{counts.coverage:.0%} of the text stands in passages"),
+        ("questions", _questions(counts)),
+        ("paraphrases", _count_or_made(counts.paraphrases, "not counted here")),
+    ]
+
+
+def _exposures(counts: DocumentCounts | SampleCounts) -> list[tuple[str, str]]:
+    if isinstance(counts, DocumentCounts):
+        return [("exposures per passage", f"{counts.exposures:.0f}")]
+    return [("epochs", f"{counts.epochs:.3g}")] if counts.epochs else []
+
+
 def render_plan(plan: Plan) -> RichTable:
     """What a run will train and cost."""
     parts = f" in {plan.accumulation} micro-batches" if plan.accumulation > 1 else ""
+    padding = "" if plan.padding is None else f", and {plan.padding:.0%} padding"
     return render_rows(
         "Plan",
         [
             ("model", f"{plan.model}, {plan.parameters / 1e6:,.1f} million weights, {plan.method}"),
             ("objective", plan.objective),
-            ("documents", f"{plan.documents} in {plan.passages} passages, {plan.document_tokens} tokens"),
-            ("coverage", f"{plan.coverage:.0%} of the text stands in passages"),
-            ("questions", _questions(plan)),
-            ("paraphrases", _count_or_made(plan.paraphrases, "not counted here")),
+            *_learned(plan.about),
             ("steps", f"{plan.steps} of {plan.batch_size} examples{parts}"),
-            ("exposures per passage", f"{plan.exposures:.0f}"),
+            *_exposures(plan.about),
             ("learning rate", f"{plan.learning_rate:g}"),
-            ("tokens", f"{plan.tokens:,}, and {plan.padding:.0%} padding"),
-            *_costs(plan),
-        ],
-    )
-
-
-def render_sft_plan(plan: "SftPlan") -> RichTable:
-    """What a run of fine-tuning will train and cost."""
-    left = f", {plan.left_out:,} left out as too long" if plan.left_out else ""
-    held = f", {plan.held_out:,} held out" if plan.held_out else ""
-    epochs = f", {plan.epochs:.3g} epochs" if plan.epochs else ""
-    return render_rows(
-        "Plan",
-        [
-            ("model", f"{plan.model}, {plan.parameters / 1e6:,.1f} million weights, {plan.method}"),
-            ("objective", plan.objective),
-            ("samples", f"{plan.samples:,}{held}{left}" if plan.samples else "read while training"),
-            ("steps", f"{plan.steps:,} of {plan.batch_size} samples{epochs}"),
-            ("learning rate", f"{plan.learning_rate:g}"),
-            ("tokens", f"{plan.tokens:,}"),
+            ("tokens", f"{plan.tokens:,}{padding}"),
             *_costs(plan),
         ],
     )

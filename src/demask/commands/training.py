@@ -35,7 +35,7 @@ from demask.commands.app import (
 from demask.errors import ConfigError
 
 if TYPE_CHECKING:
-    from demask.recipe.fine_tuning import SftConfig
+    from demask.recipe.fine_tuning import TaskConfig
     from demask.recipe.launch import Launch
 
 data = App(help="Look at what is trained.", no_args_is_help=True)
@@ -130,21 +130,27 @@ def plan(
     Tokens, steps, exposures per passage, questions, padding, time and memory. A few steps are made
     to see, and thrown away.
     """
-    from demask.stages.planning import make_plan
-
     if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
-        _print_sft_plan(*read_sft_config(recipe, model, None, objective, overrides), as_json=as_json)
-        return
-    config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
+        _print_plan(*read_sft_config(recipe, model, None, objective, overrides), as_json=as_json)
+    else:
+        made = read_config(recipe, model, documents, qa, objective, overrides, preset)
+        _print_plan(*made, as_json=as_json)
+
+
+def _print_plan(config: "TaskConfig", launch: "Launch", *, as_json: bool) -> None:
+    """A few steps of the run are made to see."""
+    from demask.stages.planning import DocumentCounts, make_plan
+
     with show_progress() as progress:
         made = make_plan(config, launch=launch, progress=progress)
     if as_json:
-        print_json(asdict(made))
+        print_json(made.as_json())
         return
     from demask.terminal import render_plan
 
     open_terminal().print(render_plan(made))
-    for remark in made.remarks[1:]:  # the first says what the table has said
+    remarks = made.about.remarks if isinstance(made.about, DocumentCounts) else ()
+    for remark in remarks[1:]:  # the first says what the table has said
         print(remark)
 
 
@@ -163,21 +169,19 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.stages.planning import preview_examples
 
+    config: TaskConfig
     if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
-        from demask.stages.sft_planning import preview_samples
-
-        tuned, _ = read_sft_config(recipe, model, None, objective, overrides)
-        with show_progress() as progress:
-            examples, in_place = preview_samples(tuned, count=count, progress=progress), False
+        config, _ = read_sft_config(recipe, model, None, objective, overrides)
     else:
         config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
-        examples, in_place = preview_examples(config, count=count), config.objective.name == "diffusion"
+    with show_progress() as progress:
+        examples = preview_examples(config, count=count, progress=progress)
     if as_json:
         print_json([asdict(example) for example in examples])
         return
     from demask.terminal import print_previews
 
-    print_previews(examples, in_place=in_place)
+    print_previews(examples, in_place=config.objective.needs.diffusion)
 
 
 @app.command()
@@ -199,7 +203,7 @@ def sft(
     """
     config, launch = read_sft_config(recipe, model, data, objective, overrides)
     if plan:
-        _print_sft_plan(config, launch, as_json=as_json)
+        _print_plan(config, launch, as_json=as_json)
         return
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/sft")
@@ -216,17 +220,3 @@ def sft(
 
     open_terminal().print(render_rows("Fine-tuned", describe_sft(result.summary)))
     print(f"Model:  {out / 'model'}\nTry:    demask benchmark {out} --tasks gsm8k --limit 100")
-
-
-def _print_sft_plan(config: "SftConfig", launch: "Launch", *, as_json: bool) -> None:
-    """What a run of `demask sft` would train and cost; a few of its steps are made to see."""
-    from demask.stages.sft_planning import make_sft_plan
-
-    with show_progress() as progress:
-        made = make_sft_plan(config, launch, progress=progress)
-    if as_json:
-        print_json(asdict(made))
-        return
-    from demask.terminal import render_sft_plan
-
-    open_terminal().print(render_sft_plan(made))

@@ -117,6 +117,11 @@ class Objective(Section):
         """Variants that always stand in one step, side by side."""
         return 1
 
+    @property
+    def steady(self) -> bool:
+        """Whether all examples of a sample in a variant have as many tokens, but for the wording drawn."""
+        return True
+
     @abstractmethod
     def example_length(self, context: Context) -> Callable[[int, int], int]:
         """From the tokens of a prompt and of a completion to those of the longest example of them."""

@@ -98,6 +98,11 @@ class MaskedObjective(Objective):
         """A mask token."""
         return Needs(mask=True, mask_token=self.mask_token)
 
+    @property
+    def steady(self) -> bool:
+        """Not where masked and plain examples are mixed."""
+        return self.share in (0, 1)
+
     def example_length(self, context: Context) -> Callable[[int, int], int]:
         """The prompt, the answer and its copy, with what stands around them."""
         chat = context.chat

@@ -1,4 +1,4 @@
-"""What a run will train and cost, before it starts: the plan and the preview.
+"""What a run will train and cost, before it starts: the plan and the preview, of either kind of recipe.
 
     plan = make_plan(config)
     for example in preview_examples(config, count=2): ...
@@ -6,34 +6,80 @@
 The plan makes a few steps with the real model; the preview needs its tokenizer alone.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.objectives.objective import Preview
 from demask.progress import Progress, Silent, advancing
+from demask.recipe.fine_tuning import SftConfig, TaskConfig
 from demask.recipe.launch import ALONE, Launch
 from demask.recipe.sections import RunConfig
-from demask.records import Passage, Sample
+from demask.records import Passage
 from demask.stages.expected_questions import expect_questions
 from demask.stages.inputs import add_paraphrases, split_documents
 from demask.stages.measuring import RunCost, measure_cost
-from demask.stages.reading import (
-    Coverage,
-    Knowledge,
-    coverage_remarks,
-    measure_coverage,
-    read_knowledge,
-)
+from demask.stages.reading import Coverage, Knowledge, coverage_remarks, measure_coverage, read_knowledge
+from demask.stages.samples import PreparedSamples, open_sample_stream, prepare
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
-from demask.training.savings import find_savings
+from demask.training.plan import find_savings
 
 if TYPE_CHECKING:
     from demask.objectives.objective import Context
+    from demask.stages.training import Stream
     from demask.training.stream import ExposureStream
+
+# Examples that are made to count their tokens; of a longer run as many micro-batches, evenly over all.
+_COUNTED = 100_000
+
+
+@dataclass(frozen=True)
+class DocumentCounts:
+    """What a run learns from documents, in numbers.
+
+    Attributes:
+        questions: given, or made when the run starts; None: not known.
+        questions_bound: what that number is: `exactly`, `about` or `at most`.
+        questions_how: where they come from; or why their number is not known.
+        paraphrases: None: they are made when the run starts, and are not counted here.
+        document_tokens: of all passages.
+        coverage: share of the text that stands in passages.
+        exposures: how often each passage is seen.
+        remarks: what of the documents is not trained, and what is nearly alike.
+    """
+
+    documents: int
+    passages: int
+    questions: int | None
+    questions_bound: str
+    questions_how: str
+    paraphrases: int | None
+    document_tokens: int
+    coverage: float
+    exposures: float
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SampleCounts:
+    """What a run of fine-tuning learns from, in numbers.
+
+    Attributes:
+        samples: that are trained; None: they are read while training.
+        held_out: that are measured and not trained.
+        left_out: that are too long.
+        epochs: how often each is seen; None: nobody knows.
+    """
+
+    samples: int | None
+    held_out: int
+    left_out: int
+    epochs: float | None
 
 
 @dataclass(frozen=True)
@@ -41,14 +87,10 @@ class Plan:
     """A run in numbers.
 
     Attributes:
-        questions: given, or made when the run starts; None: not known.
-        questions_bound: what that number is: `exactly`, `about` or `at most`.
-        questions_how: where they come from; or why their number is not known.
-        paraphrases: None: they are made when the run starts, and are not counted here.
-        remarks: what of the documents is not trained, and what is nearly alike.
-        exposures: how often each passage is seen.
-        tokens: positions of all examples of the run.
-        padding: share of positions that are computed besides and thrown away.
+        about: what is learned.
+        tokens: positions of all examples of the run; where samples are read while training, as many a step as
+            in the steps that were timed.
+        padding: share of positions that are computed besides and thrown away; None: not known.
         tokens_per_second: of all processes.
         seconds: of training alone, from `measured_steps` real steps; questions come on top. None: not
             measured, see `problem`.
@@ -60,22 +102,13 @@ class Plan:
     model: str
     objective: str
     method: str
-    documents: int
-    passages: int
-    questions: int | None
-    questions_bound: str
-    questions_how: str
-    paraphrases: int | None
-    document_tokens: int
-    coverage: float
-    remarks: tuple[str, ...]
+    about: DocumentCounts | SampleCounts
     steps: int
     batch_size: int
     accumulation: int
-    exposures: float
     learning_rate: float
     tokens: int
-    padding: float
+    padding: float | None
     parameters: int
     processes: int
     device: str
@@ -87,55 +120,87 @@ class Plan:
     problem: str = ""
     savings: tuple[str, ...] = ()
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, all on one level."""
+        values = asdict(self)
+        return {**values.pop("about"), **values}
+
 
 @dataclass(frozen=True)
-class Setting:
-    """All that a run has read before its first step."""
+class DocumentSetting:
+    """All that a run has read of its documents before its first step."""
 
+    config: RunConfig
+    context: "Context"
+    stream: "ExposureStream[Any]"
     knowledge: Knowledge
     coverage: Coverage
     tokens: int  # of all passages
+
+    def count(self, progress: Progress) -> DocumentCounts:
+        """For the plan; questions that cost nothing are made to count them."""
+        config, knowledge, coverage = self.config, self.knowledge, self.coverage
+        questions = expect_questions(config, knowledge, progress)
+        return DocumentCounts(
+            documents=len(knowledge.documents),
+            passages=coverage.passages,
+            questions=questions.count,
+            questions_bound=questions.bound,
+            questions_how=questions.how,
+            paraphrases=None if knowledge.paraphrases is None else len(knowledge.paraphrases),
+            document_tokens=self.tokens,
+            coverage=coverage.share,
+            exposures=self.stream.exposures,
+            remarks=(*coverage_remarks(config, knowledge, coverage), *_replay_remarks(config)),
+        )
+
+
+@dataclass(frozen=True)
+class SampleSetting:
+    """All that a run of fine-tuning has read before its first step; no samples where they are streamed."""
+
     context: "Context"
-    stream: "ExposureStream[Sample]"
+    stream: "Stream"
+    samples: PreparedSamples | None
+
+    def count(self, progress: Progress) -> SampleCounts:
+        """For the plan."""
+        if self.samples is None:
+            return SampleCounts(None, 0, 0, None)
+        trained = self.samples.trained
+        epochs = len(self.stream) / len(trained)
+        return SampleCounts(len(trained), len(self.samples.held_out), trained.file.left_out.count, epochs)
 
 
-def make_plan(config: RunConfig, *, launch: Launch = ALONE, progress: Progress | None = None) -> Plan:
-    """Count tokens exactly, and time a few steps with the real model, if that fits.
+def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress | None = None) -> Plan:
+    """Count tokens, and time a few steps with the real model, if that fits.
+
+    Args:
+        config: of the run.
+        launch: on how many processes.
+        progress: told how far it is.
 
     Raises:
         DemaskError: what would stop the run stops the plan, too.
     """
-    with TemporaryDirectory(prefix="demask-") as folder:
-        told = progress or Silent()
-        return _plan(config, read_setting(config, RunFolder(Path(folder)), told), launch, told)
-
-
-def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progress) -> Plan:
-    stream, knowledge = setting.stream, setting.knowledge
-    questions = expect_questions(config, knowledge, progress)
-    cost = measure_cost(config, stream, launch=launch, progress=progress)
-    counted = _count(setting, cost, launch, progress)
+    told = progress or Silent()
+    with _reading(config, told) as setting:
+        stream = setting.stream
+        about = setting.count(told)
+        cost = measure_cost(config, stream, launch=launch, progress=told)
+        counted = _count(config, setting, cost, launch, told)
     seconds = cost.seconds_of(counted.real)
     return Plan(
         model=config.model,
         objective=config.objective.name,
         method=config.train.method,
-        documents=len(knowledge.documents),
-        passages=setting.coverage.passages,
-        questions=questions.count,
-        questions_bound=questions.bound,
-        questions_how=questions.how,
-        paraphrases=None if knowledge.paraphrases is None else len(knowledge.paraphrases),
-        document_tokens=setting.tokens,
-        coverage=setting.coverage.share,
-        remarks=(*coverage_remarks(config, knowledge, setting.coverage), *_replay_remarks(config)),
+        about=about,
         steps=stream.steps,
         batch_size=stream.batch_size,
         accumulation=cost.accumulation,
-        exposures=stream.exposures,
         learning_rate=cost.learning_rate,
         tokens=counted.real,
-        padding=1 - counted.real / counted.positions,
+        padding=None if counted.positions is None else 1 - counted.real / counted.positions,
         parameters=cost.parameters,
         processes=launch.ranks,
         device=cost.device,
@@ -146,7 +211,11 @@ def _plan(config: RunConfig, setting: Setting, launch: Launch, progress: Progres
         memory_bytes=cost.memory_bytes + _memory_beyond(cost, counted),
         problem=cost.problem,
         savings=find_savings(
-            config.train, seconds, device=cost.device, what="documents", exposures=stream.exposures
+            config.train,
+            seconds,
+            device=cost.device,
+            what="samples" if isinstance(about, SampleCounts) else "documents",
+            exposures=about.epochs if isinstance(about, SampleCounts) else about.exposures,
         ),
     )
 
@@ -157,24 +226,58 @@ def _replay_remarks(config: RunConfig) -> list[str]:
     return [f"each step also replays {replayed} conversations, which are not counted here"] * bool(replayed)
 
 
-def _count(setting: Setting, cost: RunCost, launch: Launch, progress: Progress) -> "_Tokens":
-    """Tokens of the whole run, and the largest micro-batch."""
+class _Tokens(NamedTuple):
+    real: int
+    positions: int | None  # with padding; None: not known
+    largest: int  # positions of the largest micro-batch
+    largest_timed: int  # the same of those at the beginning, whose steps were timed
+
+
+def _count(
+    config: TaskConfig,
+    setting: DocumentSetting | SampleSetting,
+    cost: RunCost,
+    launch: Launch,
+    progress: Progress,
+) -> _Tokens:
+    """Tokens of the whole run, and the largest micro-batch.
+
+    Masks change which tokens are hidden, never how many there are. Where one of several instructions is
+    drawn, the first that is met stands for all: the shortest and the longest of ours are a few tokens apart.
+    """
     from demask.models.acceleration.packing import can_pack
     from demask.models.load import outline_model
-    from demask.training.stream import cut_micro_batches
+    from demask.training.stream import ExposureStream, cut_micro_batches
 
+    stream, steady = setting.stream, config.objective.steady
+    if not isinstance(stream, ExposureStream):  # to read all of the data would take too long
+        return _Tokens(round(cost.tokens_per_step * stream.steps), None, 0, 0)
+    packed, timed = can_pack(outline_model(setting.context.architecture)), cost.steps + 1
     parts = cost.accumulation * launch.ranks
-    progress.begin("Counting tokens", setting.stream.steps * parts)
-    micro_batches = advancing(cut_micro_batches(setting.stream, accumulation=parts), progress)
-    return _count_tokens(
-        setting.stream,
-        micro_batches,
-        packed=can_pack(outline_model(setting.context.architecture)),
-        timed=(cost.steps + 1) * parts,
-    )
+    micro_batches = cut_micro_batches(stream, accumulation=parts)
+    made = min(len(stream), len(stream.passages) * stream.variants) if steady else len(stream)
+    looked_at = micro_batches[:: max(1, round(made / _COUNTED))]
+    known: dict[tuple[int, ...], int] = {}
+
+    def count(place: int) -> int:
+        exposure = stream.exposure(place)
+        key = (exposure.passage, exposure.variant) if steady else (place,)
+        if key not in known:
+            known[key] = len(stream[place].token_ids)
+        return known[key]
+
+    progress.begin("Counting tokens", len(looked_at))
+    real = positions = largest = largest_timed = 0
+    for micro_batch in advancing(looked_at, progress):
+        lengths = [count(place) for place in micro_batch]
+        size = sum(lengths) if packed else max(lengths) * len(lengths)
+        real, positions, largest = real + sum(lengths), positions + size, max(largest, size)
+        largest_timed = largest if micro_batch.start < timed * stream.batch_size else largest_timed
+    scale = len(stream) / sum(map(len, looked_at))
+    return _Tokens(round(real * scale), round(positions * scale), largest, largest_timed)
 
 
-def _memory_beyond(cost: RunCost, counted: "_Tokens") -> int:
+def _memory_beyond(cost: RunCost, counted: _Tokens) -> int:
     """Bytes that the largest micro-batch of the run takes more than those that were timed."""
     from demask.training.plan import estimate_activations
 
@@ -184,51 +287,25 @@ def _memory_beyond(cost: RunCost, counted: "_Tokens") -> int:
     return estimate_activations(parameters=cost.parameters, micro_batch_tokens=beyond)
 
 
-class _Tokens(NamedTuple):
-    real: int
-    positions: int  # with padding
-    largest: int  # positions of the largest micro-batch
-    largest_timed: int  # the same of those at the beginning, whose steps were timed
-
-
-def _count_tokens(
-    stream: "ExposureStream[Sample]", micro_batches: Iterable[range], *, packed: bool, timed: int
-) -> _Tokens:
-    """Over the whole run; masks change which tokens are hidden, never how many there are.
-
-    Where one of several instructions is drawn, the first that is met stands for all: the shortest and the
-    longest of ours are a few tokens apart.
-    """
-    known: dict[tuple[int, int], int] = {}
-
-    def count(place: int) -> int:
-        exposure = stream.exposure(place)
-        key = (exposure.passage, exposure.variant)
-        if key not in known:
-            known[key] = len(stream[place].token_ids)
-        return known[key]
-
-    real = positions = largest = largest_timed = 0
-    for number, micro_batch in enumerate(micro_batches):
-        lengths = [count(place) for place in micro_batch]
-        size = sum(lengths) if packed else max(lengths) * len(lengths)
-        real, positions, largest = real + sum(lengths), positions + size, max(largest, size)
-        largest_timed = largest if number < timed else largest_timed
-    return _Tokens(real, positions, largest, largest_timed)
-
-
-def preview_examples(config: RunConfig, *, count: int) -> list[Preview]:
+def preview_examples(config: TaskConfig, *, count: int, progress: Progress | None = None) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
+    with _reading(config, progress or Silent()) as setting:
+        first = (setting.stream[place] for place in range(len(setting.stream)))
+        return [config.objective.preview(setting.context, example) for example in islice(first, count)]
+
+
+@contextmanager
+def _reading(config: TaskConfig, progress: Progress) -> Iterator[DocumentSetting | SampleSetting]:
+    """All that the run will read, as long as the block lasts."""
+    if isinstance(config, SftConfig):
+        yield _read_samples(config, progress)
+        return
     with TemporaryDirectory(prefix="demask-") as folder:
-        setting = read_setting(config, RunFolder(Path(folder)), Silent())
-        return [
-            config.objective.preview(setting.context, setting.stream[place])
-            for place in range(min(count, len(setting.stream)))
-        ]
+        yield read_setting(config, RunFolder(Path(folder)), progress)
 
 
-def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Setting:
-    """All that the run will read; kept in a folder, so that it need not fit into memory."""
+def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> DocumentSetting:
+    """All that a run will read of its documents; kept in a folder, so that it need not fit into memory."""
     from demask.data.sequences import PassageSamples
     from demask.models.context import load_context
     from demask.training.stream import make_stream
@@ -242,6 +319,22 @@ def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Se
     passages = folder.open_records(file_names.PASSAGES, Passage)
     trained = add_paraphrases(config, passages, knowledge.paraphrases or (), context)
     samples = PassageSamples(trained, context.tokenizer)
-    coverage = measure_coverage(knowledge, passages)
-    tokens = int(samples.answer_lengths.sum())
-    return Setting(knowledge, coverage, tokens, context, make_stream(config, context, samples))
+    return DocumentSetting(
+        config,
+        context,
+        make_stream(config, context, samples),
+        knowledge,
+        measure_coverage(knowledge, passages),
+        int(samples.answer_lengths.sum()),
+    )
+
+
+def _read_samples(config: SftConfig, progress: Progress) -> SampleSetting:
+    from demask.models.context import load_context
+    from demask.training.stream import make_stream
+
+    context = load_context(config.model, config.objective)
+    if config.stream:
+        return SampleSetting(context, open_sample_stream(config, context, progress), None)
+    samples = prepare(config, context, progress)
+    return SampleSetting(context, make_stream(config, context, samples.trained), samples)

@@ -31,6 +31,8 @@ MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
 # 1,036 and 2,024 took 2.02, 2.69 and 4.05 GB).
 _ACTIVATION_BYTES_PER_TOKEN = 1.8e6
 _PROCESS_BYTES = 0.56e9
+# Seconds of training from which on people look for something shorter.
+LONG = 2 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,42 @@ def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -
 def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:
     """Bytes that a micro-batch of so many positions holds for the backward pass."""
     return round(micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6))
+
+
+def find_savings(
+    train: Train, seconds: float | None, *, device: str, what: str, exposures: float | None = None
+) -> tuple[str, ...]:
+    """What helps, what saves most first; nothing where training is short or nobody knows how long it is.
+
+    Args:
+        train: the recipe's section.
+        seconds: of training; None: not measured.
+        device: `cpu` or `cuda`.
+        what: is trained on: `documents` or `samples`.
+        exposures: of each passage; None: not known.
+    """
+    if seconds is None or seconds < LONG:
+        return ()
+    found = ["a GPU: the same command uses one that PyTorch sees"] if device == "cpu" else []
+    half = _halve(train, exposures)
+    if half:
+        found.append(f"fewer exposures: --set {half} takes half the time")
+    if train.method == "full":
+        found.append(
+            "an adapter: --set train.method=lora asks for two thirds of the operations, and less memory"
+        )
+    found.append(f"fewer {what}")
+    if device != "cpu":
+        found.append("more GPUs: --set launch.processes=N")
+    return tuple(found)
+
+
+def _halve(train: Train, exposures: float | None) -> str:
+    """The setting that halves the length, of the two that exclude each other; empty where none does."""
+    if train.steps is not None:
+        return f"train.steps={train.steps // 2}" if train.steps > 1 else ""
+    epochs = exposures or train.epochs
+    return f"train.epochs={epochs / 2:.3g}" if epochs else ""
 
 
 def measure_matrix_rate(
