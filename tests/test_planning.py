@@ -17,7 +17,7 @@ from demask.stages import expected_questions, measuring
 from demask.stages.expected_questions import expect_questions
 from demask.stages.measuring import RunCost, ShareOfOne
 from demask.stages.planning import make_plan
-from demask.terminal import duration, render_plan, render_sft_plan
+from demask.terminal import duration, render_plan
 from demask.training.plan import LONG, find_savings
 
 HANDBOOK = Path(__file__).parents[1] / "docs" / "handbook"
@@ -113,7 +113,7 @@ def test_both_kinds_of_plan_say_that_a_model_does_not_fit_and_load_nothing(
     values = {"model": recipe["model"], "data": [str(tmp_path / "sums.jsonl")], "device": "cpu"}
     tuned = make_plan(make_sft_config(values))
     assert (tuned.seconds, "this machine has 0.1 GB" in tuned.problem) == (None, True)
-    assert "not measured" in show(render_sft_plan(tuned))
+    assert "not measured" in show(render_plan(tuned))
 
 
 def test_parts_of_a_model_may_fit_where_the_whole_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
