@@ -38,6 +38,7 @@ def test_our_own_code_keeps_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [
         str(v) for file in checker.find_files(list(checker.PLACES)) for v in checker.check_file(file)
     ] == []
+    assert checker.check_recipe(checker.SOURCE) == []
 
 
 def test_a_violation_is_one_line_with_path_line_and_limit(
@@ -78,20 +79,39 @@ def test_a_long_module_is_found(tmp_path: Path) -> None:
     assert check(tmp_path, "pass\n" * 701) == ["1 masks: 701 lines, limit 700"]
 
 
-def test_configuration_fields_of_all_classes_are_counted_in_config_only(tmp_path: Path) -> None:
-    source = "".join(
-        f"class {c}:\n    _own: int\n    k: ClassVar[int] = 1\n"
-        + "".join(f"    f{i}: int = {i}\n" for i in range(41))
-        for c in "AB"
-    )
-    assert check(tmp_path, source, name="sections.py") == ["1 sections: 82 configuration fields, limit 80"]
-    assert check(tmp_path, source) == []
+def write_recipe(folder: Path, *, objective_keys: int) -> Path:
+    """Two kinds of recipe with a shared section, and objectives of which the second refines the first."""
+    sections = """
+        class Train(Section):
+            kind: ClassVar[int] = 1
+            steps: int = 1
+        class SftTrain(Train):
+            steps: int = 2
+        class RunConfig(Section):
+            model: str
+            train: Train = Field(default_factory=Train)
+        class SftConfig(Section):
+            model: str
+            _own: int
+            train: SftTrain = Field(default_factory=SftTrain)
+        class Record:
+            none: int
+    """
+    keys = "".join(f"    f{number}: int = 0\n" for number in range(objective_keys))
+    objectives = f"class Objective(Section):\n    name: str\nclass Toy(Objective):\n    name: str\n{keys}"
+    for place, source in (("recipe", textwrap.dedent(sections)), ("objectives", objectives)):
+        (folder / place).mkdir()
+        (folder / place / "all.py").write_text(source)
+    return folder
 
 
-def test_configuration_fields_of_objectives_count_with_all_others(tmp_path: Path) -> None:
-    fields = "class C:\n" + "".join(f"    f{i}: int = {i}\n" for i in range(41))
-    assert check(tmp_path, fields, name="objectives.py") == []
-    assert check(tmp_path, fields, name="sections.py") == ["1 sections: 82 configuration fields, limit 80"]
+def test_recipe_keys_of_all_kinds_count_together_and_what_they_share_once(tmp_path: Path) -> None:
+    assert checker.check_recipe(write_recipe(tmp_path, objective_keys=77)) == []  # and model, steps, name
+
+
+def test_a_recipe_with_too_many_keys_is_found(tmp_path: Path) -> None:
+    (violation,) = checker.check_recipe(write_recipe(tmp_path, objective_keys=78))
+    assert str(violation) == f"{tmp_path}:1 recipe: 81 keys, limit 80"
 
 
 @pytest.mark.parametrize(
