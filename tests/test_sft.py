@@ -72,6 +72,34 @@ def test_a_run_leaves_a_model_and_says_what_it_did(
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_the_report_has_the_held_out_loss_both_curves_and_the_settings(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    summary = run(recipe(tiny_model_folder, sums, held_out=6), out)
+    html, markdown = (out / "report.html").read_text(), (out / "report.md").read_text()
+    before, after = (f"{summary['held_out_loss'][stage]:.3f}" for stage in ("before", "after"))
+    assert f"Its loss on 6 samples that it was not trained on fell from {before} to {after}" in markdown
+    assert f"| masked-sft | 6 | {before} | {after} |" in markdown
+    assert "| learning rate | 0.001 |" in markdown
+    assert "peak memory" in markdown
+    assert "Held-out loss over training steps" in html
+    assert "Loss over training steps, masked-sft" in html
+    assert "No questions were asked" not in html + markdown
+
+
+def test_a_deleted_report_is_made_again_without_held_out_samples_too(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    values, out = recipe(tiny_model_folder, sums), tmp_path / "run"
+    run(values, out)
+    markdown = (out / "report.md").read_text()
+    assert "No samples were held out" in markdown
+    (out / "report.md").unlink()
+    run(values, out)
+    assert (out / "report.md").read_text() == markdown
+
+
 @pytest.mark.parametrize("objective", ["cpt", "masked-cpt"])
 def test_running_text_is_learned_in_blocks(
     objective: str, tiny_model_folder: Path, texts: str, tmp_path: Path

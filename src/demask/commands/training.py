@@ -199,7 +199,8 @@ def sft(
 ) -> None:
     """Fine-tune on prompts with answers, masked or plain.
 
-    Or go on pre-training on running text. Leaves a model; a killed run goes on with the same command.
+    Or go on pre-training on running text. Leaves a model and a report; a killed run goes on with the
+    same command.
     """
     config, launch = read_sft_config(recipe, model, data, objective, overrides)
     if plan:
@@ -219,4 +220,5 @@ def sft(
     from demask.terminal import describe_sft, render_rows
 
     open_terminal().print(render_rows("Fine-tuned", describe_sft(result.summary)))
-    print(f"Model:  {out / 'model'}\nTry:    demask benchmark {out} --tasks gsm8k --limit 100")
+    print(f"Model:  {out / 'model'}\nReport: {out / 'report.html'}")
+    print(f"Try:    demask benchmark {out} --tasks gsm8k --limit 100")

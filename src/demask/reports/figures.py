@@ -64,6 +64,22 @@ def learning_curves(runs: Sequence[RunResult]) -> list[str]:
     ]
 
 
+def held_out_curve(runs: Sequence[RunResult]) -> str:
+    """The loss of held-out samples over steps, a line per arm; empty where no samples were held out."""
+    lines = [
+        Line(
+            run.label, tuple((point.step, point.loss) for point in run.fine_tuning.losses), number, dots=True
+        )
+        for number, run in enumerate(runs, start=1)
+        if run.fine_tuning and len(run.fine_tuning.losses) > 1
+    ]
+    if not lines:
+        return ""
+    y = value_scale([loss for line in lines for _, loss in line.points])
+    title = "Held-out loss over training steps"
+    return line_panel(lines, "Held-out samples", "nats per token", title, y=y)
+
+
 def accuracy_curve(runs: Sequence[RunResult], direction: str) -> str:
     """Accuracy over steps, a line per arm; empty when it was not measured while training."""
     lines = []

@@ -71,6 +71,15 @@ METHOD = (
 )
 
 
+FINE_TUNING_METHOD = (
+    METHOD[-1],
+    (
+        "Held-out loss",
+        "Samples that are drawn from the data and not trained, the same whatever the seed. Their answers are "
+        "scored after their bare prompts, so that objectives can be compared.",
+    ),
+)
+
 # In characters as encoded on the page. A browser lays out 3 MB of table in about a second.
 PREDICTIONS_BUDGET = 1_200_000
 DOCUMENTS_BUDGET = 400_000
@@ -195,7 +204,7 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
     drawn = {
         "accuracy_figures": [figures.accuracy_bars(runs, direction) for direction in asked_directions(runs)],
         "curve_figures": [figures.accuracy_curve(runs, direction) for direction in DIRECTIONS],
-        "loss_figures": figures.learning_curves(runs),
+        "loss_figures": [*figures.learning_curves(runs), figures.held_out_curve(runs)],
         "retention_figures": [figures.retention_bars(runs, name) for name in figures.RETENTION_BARS],
     }
     return {
@@ -210,7 +219,8 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
         "documents_cuts": documents.cuts,
         "outcomes": [o for o in (*OUTCOMES, "not scored") if any(row.outcome == o for row in questions.rows)],
         "directions": [d for d in DIRECTIONS if any(row.direction == d for row in questions.rows)],
-        "method": _explain_numbers(),
+        "fine_tuned": all(run.fine_tuning for run in runs),
+        "method": FINE_TUNING_METHOD if all(run.fine_tuning for run in runs) else _explain_numbers(),
         "version": version(runs[0]),
         "folders": ", ".join(run.folder.name for run in runs),
         # Figures escape what they draw.
@@ -253,6 +263,8 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "loss": tables.loss_table(runs),
         "files": tables.files_table(runs),
         "cost": tables.cost_table(runs),
+        "held_out": tables.held_out_table(runs),
+        "chosen": tables.chosen_table(runs),
         "questions": _questions_table(questions),
     }
 

@@ -84,6 +84,33 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class HeldOutPoint:
+    """The loss of held-out samples at a step, in nats per token; step 0 is before training."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What a run of `demask sft` trained on and chose.
+
+    Attributes:
+        samples: that were trained; None: they were read while training.
+        held_out: samples that were not trained, for their loss.
+        left_out: samples that were too long.
+        chosen: settings as they came out where the recipe leaves them open, and others, by name.
+        losses: of the held-out samples, in the order of steps; empty where none were held out.
+    """
+
+    samples: int | None
+    held_out: int
+    left_out: int
+    chosen: Mapping[str, Any]
+    losses: tuple[HeldOutPoint, ...]
+
+
+@dataclass(frozen=True)
 class FileRow:
     """One file: visible characters in it, those trained, and what was left out and why."""
 
@@ -119,6 +146,7 @@ class RunResult:
         losses: in the order of steps.
         retention: what else training changed; None when that was not measured.
         tasks: the field's tasks, with `measure: full`.
+        fine_tuning: of `demask sft`; None: it learned documents.
     """
 
     folder: Path
@@ -140,6 +168,7 @@ class RunResult:
     accuracies: tuple[AccuracyPoint, ...]
     retention: Retention | None = None
     tasks: tuple[TaskChange, ...] = ()
+    fine_tuning: FineTuning | None = None
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -181,6 +210,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             tasks=tuple(
                 TaskChange(**{**row, "change": Change(**row["change"])}) for row in asked.get("tasks", ())
             ),
+            fine_tuning=_fine_tuning(folder, summary) if "data" in config else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
@@ -234,6 +264,28 @@ def predictions_unchanged(run: RunResult) -> bool:
 
 def _cost(summary: Mapping[str, Any]) -> Cost:
     return Cost(**{name: summary.get(name) for name in Cost.__dataclass_fields__})
+
+
+_CHOSEN = (
+    "batch_size",
+    "accumulation",
+    "learning_rate",
+    "precision",
+    "processes",
+    "parameters",
+    "trained_parameters",
+)
+
+
+def _fine_tuning(folder: RunFolder, summary: Mapping[str, Any]) -> FineTuning:
+    data = summary["data"]
+    return FineTuning(
+        samples=data.get("samples"),
+        held_out=data["held_out"],
+        left_out=data.get("left_out", 0),
+        chosen={name: summary[name] for name in _CHOSEN},
+        losses=tuple(HeldOutPoint(row["step"], row["loss"]) for row in _rows(folder, file_names.HELD_OUT)),
+    )
 
 
 def _estimates(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:

@@ -36,6 +36,7 @@ from demask.reports.wording import (
     percent,
     share,
     shorten,
+    signed,
 )
 
 P = TypeVar("P")
@@ -145,6 +146,8 @@ def outcomes_table(runs: Sequence[RunResult]) -> Table:
 
 def cost_table(runs: Sequence[RunResult]) -> Table:
     """What each run took."""
+    if all(run.fine_tuning for run in runs):
+        return _fine_tuning_cost(runs)
     rows = [
         (
             run.label,
@@ -164,6 +167,69 @@ def cost_table(runs: Sequence[RunResult]) -> Table:
         tuple(rows),
         "Exposures: how often each passage was trained on. Tokens: prompts and completions of all steps. "
         "Coverage: share of the document tokens that were trained on.",
+    )
+
+
+def _fine_tuning_cost(runs: Sequence[RunResult]) -> Table:
+    rows = tuple(
+        (
+            run.label,
+            count(run.cost.steps),
+            count(run.fine_tuning.samples if run.fine_tuning else None),
+            count(run.cost.exposures),
+            count(run.cost.tokens),
+            minutes(run.cost.seconds),
+            memory(run.cost.peak_memory_bytes),
+        )
+        for run in runs
+    )
+    return Table(
+        "Cost",
+        ("arm", "steps", "samples", "epochs", "tokens", "minutes", "peak memory"),
+        rows,
+        "Epochs: how often each sample was trained on. Tokens: prompts and completions of all steps.",
+    )
+
+
+def held_out_table(runs: Sequence[RunResult]) -> Table:
+    """The loss of samples that were not trained, before and after; no rows where none were held out."""
+    found = [(run, run.fine_tuning) for run in runs if run.fine_tuning and run.fine_tuning.losses]
+    rows = tuple(
+        (
+            run.label,
+            count(tuned.held_out),
+            _loss(tuned.losses[0].loss),
+            _loss(tuned.losses[-1].loss),
+            signed(tuned.losses[-1].loss - tuned.losses[0].loss),
+        )
+        for run, tuned in found
+    )
+    return Table(
+        "Held-out loss",
+        ("arm", "held-out samples", "before", "after", "change"),
+        rows,
+        "Nats per token of the answer after its bare prompt, of running text that of the block, whatever the "
+        "objective. Lower is better.",
+    )
+
+
+def chosen_table(runs: Sequence[RunResult]) -> Table:
+    """Settings of fine-tuning as they came out, those that the recipe leaves open among them."""
+    tuned = [run for run in runs if run.fine_tuning]
+    names = dict.fromkeys(name for run in tuned if run.fine_tuning for name in run.fine_tuning.chosen)
+    rows = tuple(
+        (
+            name.replace("_", " "),
+            *(_setting(run.fine_tuning.chosen[name]) for run in tuned if run.fine_tuning),
+        )
+        for name in names
+    )
+    return Table("Settings as they came out", ("setting", *(run.label for run in tuned)), rows)
+
+
+def _setting(value: object) -> str:
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
     )
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from demask.evaluation.metrics import MEASURES, Estimate
 from demask.records import DIRECTIONS
-from demask.reports.runs import RunResult, find_metric, predictions_unchanged
+from demask.reports.runs import FineTuning, RunResult, find_metric, predictions_unchanged
 from demask.reports.wording import percent_range, share_percent
 
 Tone = Literal["good", "care", "bad", "unknown"]
@@ -53,9 +53,32 @@ class Verdict:
 
 def judge_run(run: RunResult) -> Verdict:
     """Say what a run has come to."""
+    if run.fine_tuning:
+        return _judge_fine_tuning(run.fine_tuning)
     measures = run.retention.measures if run.retention else {}
     tone = _choose_tone(run, measures)
     return Verdict(tone, _say_learned(run), tuple(_say_changed(measures)), _advise(run, measures, tone))
+
+
+def _judge_fine_tuning(tuned: FineTuning) -> Verdict:
+    """By the loss of samples that were not trained, which alone is measured."""
+    if not tuned.losses:
+        return Verdict(
+            "unknown",
+            "No samples were held out, so nobody knows what it has learned.",
+            (),
+            "Hold some out (held_out), or evaluate it on a test set.",
+        )
+    before, after = tuned.losses[0].loss, tuned.losses[-1].loss
+    rose = after > before
+    learned = (
+        f"Its loss on {tuned.held_out:,} samples that it was not trained on "
+        f"{'rose' if rose else 'fell'} from {before:.3f} to {after:.3f} nats per token."
+    )
+    if rose:
+        return Verdict("bad", learned, (), "Train for fewer steps, or with a lower learning rate.")
+    advice = "Evaluate it on a test set, and on what it could do before: neither was measured here."
+    return Verdict("unknown", learned, (), advice)
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,11 @@ def loss_name(run: RunResult) -> str:
 
 def headline(run: RunResult) -> str:
     """The run in one plain sentence."""
-    cost = run.cost
-    start = f"After {_plural(cost.steps, 'step')} on {_plural(cost.documents, 'document')}"
+    cost, tuned = run.cost, run.fine_tuning
+    start = f"After {_plural(cost.steps, 'step')} on {learned_from(run)}"
+    if tuned:
+        left = f" {_plural(tuned.left_out, 'sample')} were left out as too long." if tuned.left_out else ""
+        return f"{start}, {model_name(run)} has been fine-tuned with {run.objective}.{left}"
     asked = [direction for direction in DIRECTIONS if find_metric(run, "after", direction)]
     if not asked:
         return (
@@ -155,11 +158,20 @@ def headline(run: RunResult) -> str:
     return "; ".join(parts) + "."
 
 
+def learned_from(run: RunResult) -> str:
+    """What it was trained on: `8 documents`, `320 samples`."""
+    if run.fine_tuning is None:
+        return _plural(run.cost.documents, "document")
+    if run.fine_tuning.samples is None:
+        return "samples read while training"
+    return _plural(run.fine_tuning.samples, "sample")
+
+
 def citation(run: RunResult) -> str:
     """A sentence to quote, with everything the number depends on."""
     made = (
         f"{model_name(run)} trained with demask {version(run)} (objective {run.objective}, "
-        f"{_plural(run.cost.steps, 'step')}, {_plural(run.cost.documents, 'document')}, "
+        f"{_plural(run.cost.steps, 'step')}, {learned_from(run)}, "
         f"seed {run.config.get('seed', MISSING)}, config sha256 {run.config_sha256[:12]})"
     )
     measured = [
@@ -167,6 +179,12 @@ def citation(run: RunResult) -> str:
         for direction in asked_directions([run])
         if (after := find_metric(run, "after", direction))
     ]
+    if run.fine_tuning:
+        losses = [f"{point.loss:.3f}" for point in run.fine_tuning.losses]
+        said = (
+            f"held-out loss {losses[-1]} nats per token (before {losses[0]})" if losses else "not evaluated"
+        )
+        return f"{made}; {said}."
     if not measured:
         return f"{made}; no questions were asked."
     return (

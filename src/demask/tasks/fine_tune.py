@@ -21,6 +21,7 @@ from demask.stages.sft import HeldOut, check_sft, prepare_stage, summarise_sft
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
+from demask.tasks.evaluate import write_report
 from demask.tasks.inject import Injected
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
         run.remove(file_names.SUMMARY)
     if run.has(file_names.SUMMARY) and run.has(file_names.MODEL):
         progress.say(f"{run.path}: already complete, nothing is done again")
+        if not (run.has(file_names.REPORT_HTML) and run.has(file_names.REPORT_MARKDOWN)):
+            write_report(run)
         return Injected(run.path, run.read_json(file_names.SUMMARY))
     untouched = partial(load_once, config.model, device=config.device, progress=progress)
     base = untouched()
@@ -94,7 +97,9 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
         steps = run.read_json(file_names.TRAINING)["steps"]
         run.keep_rows(file_names.HELD_OUT, until_step=steps - 1)
         HeldOut(config, run, tuned, held_out).measure(steps, progress)
-    return Injected(run.path, summarise_sft(config, run))
+    summary = summarise_sft(config, run)
+    write_report(run)
+    return Injected(run.path, summary)
 
 
 def sample_data(config: SftConfig, run: RunFolder, progress: Progress) -> TrainingData:
