@@ -70,7 +70,7 @@ def bf16_is_faster() -> bool:
 
 
 def time_bf16(*, rounds: int = 8) -> float:
-    """How many times as fast as in float32 a matrix product is in bfloat16, at the sizes of a small model.
+    """How many times as fast as in float32 a matmul is in bfloat16, at the sizes of a small model.
 
     Args:
         rounds: of each, in turn; the quickest counts, as other work on the machine only slows down.
