@@ -155,7 +155,7 @@ def test_importing_the_library_starts_no_thread() -> None:
 
 
 @linux
-@pytest.mark.parametrize(("module", "words"), [("cli", ""), ("worker", "[]")])
+@pytest.mark.parametrize(("module", "words"), [("cli", ""), ("commands.worker", "[]")])
 def test_commands_and_workers_share(module: str, words: str) -> None:
     code = (
         f"import sys, threading, demask.{module} as module\n"

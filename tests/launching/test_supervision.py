@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from demask.errors import ConfigError, InterruptionError, RunError
 from demask.launching.nodes import Meeting, wait_for_first_node
-from demask.launching.processes import explain, run_workers
+from demask.launching.processes import explain, explain_silence, read_error, run_workers
 from demask.progress import Silent
 from demask.recipe.launch import Launch
 
@@ -275,3 +275,18 @@ def test_a_node_that_comes_when_all_is_done_does_not_wait(tmp_path: Path) -> Non
     meeting = Meeting(tmp_path / "begun", needed=True)
     meeting.begin()  # left behind by one that was killed
     assert not wait_for_first_node(meeting, lambda: True, Silent())
+
+
+@pytest.mark.parametrize("torn", ["", '{"message": {"mess', "[]", "3", '{"message": null}'])
+def test_what_a_worker_was_still_writing_when_it_was_killed_is_no_error_of_ours(
+    tmp_path: Path, torn: str
+) -> None:
+    (tmp_path / "rank-0.json").write_text(torn)
+    assert read_error(tmp_path / "rank-0.json") is None
+
+
+def test_the_worker_that_said_nothing_is_the_one_that_ended(tmp_path: Path) -> None:
+    (tmp_path / "rank-0.json").write_text("")
+    assert str(explain_silence(range(2), tmp_path)).startswith("rank 1: ended without a word, perhaps killed")
+    (tmp_path / "rank-1.json").write_text("")
+    assert "rank 0: ended" in str(explain_silence(range(2), tmp_path))

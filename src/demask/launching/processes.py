@@ -16,7 +16,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -64,11 +64,26 @@ def explain(failures: "Mapping[int, ProcessFailure]", logs: Path) -> DemaskError
     return type(error or RunError())(f"rank {rank}: {reason} (see {logs / f'rank-{rank}.log'})")
 
 
+def explain_silence(ranks: Iterable[int], logs: Path) -> DemaskError:
+    """The error of workers of which one has ended, while another was still saying why it ends, too.
+
+    Args:
+        ranks: of this node; the first that has said nothing is the one that ended.
+        logs: the folder of the ranks' files.
+    """
+    by_silence = sorted(ranks, key=lambda rank: ((logs / f"rank-{rank}.json").exists(), rank))
+    rank = by_silence[0]
+    return RunError(f"rank {rank}: ended without a word, perhaps killed (see {logs / f'rank-{rank}.log'})")
+
+
 def read_error(file: Path) -> DemaskError | None:
-    """What a worker raised; None where it left no file."""
+    """What a worker raised; None where it left no file, or was killed while it wrote one."""
     if not file.exists():
         return None
-    said = str(json.loads(file.read_text(encoding="utf-8"))["message"]["message"]).partition("\n")[0]
+    try:
+        said = str(json.loads(file.read_text(encoding="utf-8"))["message"]["message"]).partition("\n")[0]
+    except (ValueError, LookupError, TypeError):
+        return None
     kind, _, text = said.partition(": ")
     if kind == InterruptionError.__name__ and (found := re.search(r"step (\d+) by (\w+)", text)):
         return InterruptionError(signal.Signals[found[2]], step=int(found[1]))
@@ -165,6 +180,9 @@ def run_workers(folder: Path, launch: Launch, *, progress: Progress, program: Se
             start(*program, str(folder), launch.model_dump_json(), str(told))
     except ChildFailedError as failed:
         raise explain(failed.failures, logs) from None
+    except json.JSONDecodeError:  # torch has read what a worker was still writing of its end
+        first = place.node * launch.processes
+        raise explain_silence(range(first, first + launch.processes), logs) from None
     except (SignalException, KeyboardInterrupt) as stopped:
         raise _stopped(stopped, logs, launch, place) from None
     except DistError as error:

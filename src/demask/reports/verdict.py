@@ -218,12 +218,14 @@ def _say_drift(nats: float) -> str:
 
 
 def _advise(run: RunResult, measures: Mapping[str, Estimate], tone: Tone) -> str:
-    if predictions_unchanged(run):
-        return "Training has changed nothing: look at the warnings."
+    unchanged = "Training has changed nothing: look at the warnings." * predictions_unchanged(run)
     if not measures:
-        return (
+        unmeasured = (
             "What else training changed was not measured, so do not put it into service on this report alone."
         )
+        return f"{unchanged} {unmeasured}".strip()
+    if unchanged:
+        return unchanged
     lost = [name for name in LOST if name in measures and measure_tone(name, measures[name]) == "bad"]
     if lost:
         return "Do not use it for anything but questions about these documents."
