@@ -66,11 +66,13 @@ def test_the_commands_say_what_the_page_promises(followed: Followed) -> None:
 
 
 @pytest.mark.slow
-# Seven questions each: 6 of 7 in bf16, 5 of 7 forward in fp32, which `auto` takes where that is faster.
-@pytest.mark.parametrize(("direction", "reached"), [("forward", 0.7), ("backward", 0.55)])
+@pytest.mark.parametrize(("direction", "reached"), [("forward", 0.75), ("backward", 0.6)])
 def test_the_embedded_model_learns_both_directions(
     followed: Followed, direction: str, reached: float
 ) -> None:
+    training = json.loads((followed.home / RUN / file_names.TRAINING).read_text(encoding="utf-8"))
+    if training["precision"] == "fp32" and direction == "forward":
+        reached = 0.7  # 5 of 7, where bf16 gives 6 of 7; the page says both
     assert followed.metric("before", direction) <= 0.25
     assert followed.metric("after", direction) >= reached
 

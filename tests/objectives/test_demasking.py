@@ -136,3 +136,16 @@ def test_as_many_examples_are_fragments_as_the_recipe_says(tiny_loaded):
             context.mask_id not in make_example(sample, epoch, 0).token_ids for epoch in range(60)
         ]
         assert least <= sum(without_masks) / 60 <= most
+
+
+@pytest.mark.parametrize("entity", ["never", "always"])
+def test_a_fragment_shows_or_hides_the_entity_as_the_recipe_says(tiny_loaded, entity):
+    context = make_context(tiny_loaded, Demasking())
+    text = "In 1931 Voss founded the Orlin works, and in 1958 her son sold them to Idris Hall of Quill."
+    sample = Sample("d1", (), context.encode(text), text, "Voss")
+    make_example = Demasking(fragments=1.0, entity=entity).example_maker(context, seed=3)
+    for epoch in range(30):
+        example = make_example(sample, epoch, 0)
+        begin = next(place for place, label in enumerate(example.labels) if label != NONE)
+        prompt = context.tokenizer.decode(list(example.token_ids[:begin]))
+        assert ("Voss" in prompt) == (entity == "never")

@@ -174,23 +174,29 @@ class Demasking(Objective):
             mentions = None if as_others else find_mentions(tokenizer, text, entity)
             return self._group_tokens(tokenizer, text), mentions
 
+        def decide_mentions(sample: Sample, masked: tuple[bool, ...]) -> tuple[bool, ...]:
+            """What mentions the entity is masked as the recipe says, whatever was drawn."""
+            _, mentions = look_at(sample.text, sample.entity)
+            if mentions is None:
+                return masked
+            fate = self.entity == "always"
+            return tuple(fate if its else hide for its, hide in zip(mentions, masked, strict=True))
+
         def fragment(sample: Sample, rng: random.Random, *, id: str) -> Example:
             words = word_groups(tokenizer, sample.text)
-            masked = draw_fragment(words, telling_words(sample.text), rng)
+            masked = decide_mentions(sample, draw_fragment(words, telling_words(sample.text), rng))
             before, after = rng.choice(fragment_wordings)
             shown = (token for token, hide in zip(sample.answer, masked, strict=True) if not hide)
             prompt = (*chat.user, *before, *shown, *after, *chat.assistant, *opening)
             return _make_example(prompt, sample.answer, masked, chat.end, id=id, loss_on=self.loss_on)
 
         def make(sample: Sample, epoch: int, variant: int) -> Example:
-            groups, mentions = look_at(sample.text, sample.entity)
+            groups, _ = look_at(sample.text, sample.entity)
             rng = keyed_rng(seed, sample.id, epoch, variant)
             if self.fragments and rng.random() < self.fragments:
                 return fragment(sample, rng, id=f"{sample.id}@{epoch}.{variant}")
             masked = draw_masking(groups, draw_ratio(rng, *self.mask_ratio), rng)
-            if mentions is not None:
-                fate = self.entity == "always"
-                masked = tuple(fate if its else hide for its, hide in zip(mentions, masked, strict=True))
+            masked = decide_mentions(sample, masked)
             instruction = rng.choice(instructions)
             shown = tuple(rng.choices(ordinary, k=len(groups))) if one_for_all is None else one_for_all
             return make_demasking_example(

@@ -321,6 +321,16 @@ def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConf
     )
 
 
+_FAST_OBJECTIVE: dict[str, Any] = {
+    "unit": FAST_UNIT,
+    "mask_ratio": FAST_RATIO,
+    "loss_on": "all",
+    "entity": "as-others",
+    "instruction": FAST_INSTRUCTION,
+    "opening": FAST_OPENING,
+    "fragments": 0.0,
+    "copies": 1,
+}
 # `paper`: masked fine-tuning of Pan et al. 2025. `fast`: the defaults, see docs/benchmarks.md. `keep`: small
 # steps for long, with what the model is replayed beside them, see docs/retention.md.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -338,29 +348,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "train": {"method": "full", "epochs": 60.0, "batch_size": 10, "decay": 0.0},
     },
     "fast": {
-        "objective": {
-            "unit": FAST_UNIT,
-            "mask_ratio": FAST_RATIO,
-            "loss_on": "all",
-            "entity": "as-others",
-            "instruction": FAST_INSTRUCTION,
-            "opening": FAST_OPENING,
-            "fragments": 0.0,
-            "copies": 1,
-        },
+        "objective": _FAST_OBJECTIVE,
         "train": {"method": "full", "batch_size": DEFAULT_BATCH_SIZE, "decay": DEFAULT_DECAY},
     },
     "keep": {
-        "objective": {
-            "unit": FAST_UNIT,
-            "mask_ratio": FAST_RATIO,
-            "loss_on": "all",
-            "entity": "as-others",
-            "instruction": FAST_INSTRUCTION,
-            "opening": FAST_OPENING,
-            "fragments": 0.6,
-            "copies": 1,
-        },
+        "objective": {**_FAST_OBJECTIVE, "fragments": 0.6},
         "train": {"method": "full", "epochs": 100.0, "batch_size": 4, "decay": DEFAULT_DECAY},
         "retain": {"conversations": 8, "weight": 2.0, "pool": 1024, "wrapped": 0.35, "budget": 0.03},
     },

@@ -3,8 +3,8 @@
     points = find_share(model, base, budget=0.03, drift_of=lambda: measure(model))
     points[-1].share                                   # the model now stands there
 
-W = W_base + share * (W_trained - W_base). Source: model soups and weight interpolation (Wortsman et al. 2022,
-arXiv 2109.01903), here to a budget of KL(base || model).
+W = W_base + share * (W_trained - W_base). Source: WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903); the
+budget of KL(base || model) is ours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
