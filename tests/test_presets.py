@@ -8,7 +8,7 @@ import pytest
 from demask import cli
 from demask.commands.app import read_config
 from demask.objectives.demasking import Demasking
-from demask.recipe.sections import PRESETS
+from demask.recipe.sections import PRESETS, REPLAY_RATE_SHARE, make_config
 
 pytestmark = pytest.mark.smoke
 
@@ -45,3 +45,14 @@ def test_every_command_that_trains_or_plans_takes_a_preset(
     assert ended.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "demask: options: preset is 'papre', expected one of paper, fast, keep"
+
+
+def test_beside_replay_steps_are_smaller_and_other_objectives_keep_their_share() -> None:
+    for objective, share in (("demasking", 1.0), ("next-token", 0.5)):
+        plain, kept = (
+            make_config({"model": "m", "documents": "d", "objective": objective, "retain": retain})
+            for retain in ({}, {"conversations": 2})
+        )
+        assert plain.rate_share == share
+        assert kept.rate_share == pytest.approx(share * REPLAY_RATE_SHARE)
+        assert REPLAY_RATE_SHARE < 0.5

@@ -143,3 +143,25 @@ def test_the_term_reads_each_tokens_own_row_and_is_zero_for_the_base_itself() ->
     assert kl_to_base(rows)(scored).abs().max() < 1e-6
     wrong = scored._replace(rows_N=torch.tensor([0, 1, 2]))
     assert kl_to_base(rows)(wrong).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("k", [1, 3, V])
+def test_what_is_minimised_is_the_divergence_of_the_likeliest_and_one_class_of_the_rest(k: int) -> None:
+    rng = torch.Generator().manual_seed(4)
+    base, tuned = (torch.randn(5, V, generator=rng) * 2 for _ in range(2))
+    rows = targets_of(base, torch.zeros(5, dtype=torch.int64), k=k)
+    expected = []
+    for p, q, top in zip(base.softmax(dim=1), tuned.softmax(dim=1), rows.ids_MK, strict=True):
+        classes = [[share[top], share.sum() - share[top].sum()] for share in (p, q)]
+        ps, qs = (torch.cat([kept, rest[None].clamp_min(1e-6)]) for kept, rest in classes)
+        expected.append((ps * (ps / qs).log()).sum())
+    found = lumped_divergence(tuned.log_softmax(dim=1), rows)
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-4, rtol=1e-4)
+
+
+def test_the_term_does_not_look_at_the_token_that_was_drawn() -> None:
+    scored = draw_scored([1, 1, 1], rows=[0, 1, 2])
+    rows = targets_of(torch.zeros_like(scored.logits_NV), scored.labels_N, k=1)
+    other = scored._replace(labels_N=(scored.labels_N + 1) % V)
+    torch.testing.assert_close(kl_to_base(rows)(scored), kl_to_base(rows)(other))
+    assert torch.equal(kl_to_base(rows)(scored), lumped_divergence(scored.logits_NV.log_softmax(dim=1), rows))
