@@ -36,6 +36,7 @@ def load(options: argparse.Namespace) -> Any:
     from demask.models.load import choose_device
 
     device = choose_device(options.device)
+    model: Any
     if options.shape is None:
         model = AutoModelForCausalLM.from_pretrained(fetch_embedded_model(), dtype=torch.float32)
     else:
@@ -57,7 +58,8 @@ def load(options: argparse.Namespace) -> Any:
         from demask.training.export import add_adapter
 
         model = add_adapter(model, rank=32, seed=0)
-    return model.to(device)
+    model.to(device)
+    return model
 
 
 class Recorded:
@@ -73,7 +75,8 @@ class Recorded:
         from demask.records import Example
 
         sample = self.samples[place]
-        return Example(str(place), *(tuple(sample[key]) for key in ("input_ids", "labels", "masked")))
+        ids, labels, masked = (tuple(sample[key]) for key in ("input_ids", "labels", "masked"))
+        return Example(str(place), ids, labels, tuple(map(bool, masked)))
 
 
 def train_demask(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate, *, arm: str) -> None:
@@ -151,7 +154,7 @@ def train_trl(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate
     """TRL's SFTTrainer on the same ids and labels, in the same order."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.import_utils import is_flash_attn_2_available
     from trl import SFTConfig, SFTTrainer
 
     from demask.models.load import load_tokenizer

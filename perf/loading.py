@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from measuring import describe_machine, make_parser, print_machine, print_table, spread
 
 from demask.environment import peak_memory
+from demask.records import Document, Passage
 
 ARMS = ("start alone", "loading", "loading and splitting")
 MAX_TOKENS = 512
@@ -90,7 +91,7 @@ def work(arm: str, file: Path) -> dict[str, float]:
     from demask.documents.passages import iter_passages
 
     if arm != "loading and splitting":
-        records = iter(DocumentReader(file) if arm == "loading" else ())
+        records: Iterator[Document | Passage] = iter(DocumentReader(file) if arm == "loading" else ())
     else:
         records = iter_passages(
             DocumentReader(file),

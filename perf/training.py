@@ -73,7 +73,7 @@ def parse() -> argparse.Namespace:
 
 def count_steps(options: argparse.Namespace) -> int:
     """Of every arm, those included that are not counted."""
-    return COMPARED_STEPS + options.blocks * options.block_steps
+    return int(COMPARED_STEPS + options.blocks * options.block_steps)
 
 
 def make_samples(options: argparse.Namespace) -> list[Sample]:
@@ -94,7 +94,7 @@ def make_samples(options: argparse.Namespace) -> list[Sample]:
     if options.document_tokens:
         endless = encode(tokenizer, " ".join(texts * math.ceil(options.document_tokens / 20)))
         starts = range(0, 8 * 37, 37)
-        texts = [tokenizer.decode(endless[start : start + options.document_tokens]) for start in starts]
+        texts = [tokenizer.decode([*endless[start : start + options.document_tokens]]) for start in starts]
     passages = [Passage(f"d{number}", "d", text) for number, text in enumerate(texts)]
     samples = PassageSamples(passages, tokenizer)
     make = make_stream(config, context, samples).make_example

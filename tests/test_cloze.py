@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_options_of_a_case_differ_in_the_answer_only(cases, tiny_loaded) -> None
 
 
 def test_the_controls_keep_the_wording_and_replace_the_other_half(cases, tiny_loaded) -> None:
-    seen = {}
+    seen: dict[str, Any] = {}
     for case in cases:
         if case.fact == 0 and case.gap == "name":
             text = tiny_loaded.tokenizer.decode([t for part in case.options[0] for t in part])

@@ -1,6 +1,7 @@
 """Recipes, overrides, and the one line that says what is wrong with them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,7 @@ def test_an_option_of_another_objective_is_unknown() -> None:
 
 
 def test_every_setting_says_what_it_is() -> None:
-    sections = [RunConfig, Demasking, NextToken, Reverse]
+    sections: list[Any] = [RunConfig, Demasking, NextToken, Reverse]
     sections += [
         RunConfig.model_fields[name].annotation for name in ("train", "retain", "evaluate", "writer")
     ]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def test_a_signal_that_is_ignored_stays_so():
 
 
 def test_another_thread_than_the_main_one_changes_no_handlers():
-    found = []
+    found: list[Any] = []
 
     def run():
         with noting_signals(), ending_on_sigterm():
@@ -151,6 +152,7 @@ def test_training_stops_after_its_step_and_goes_on_to_the_same_bits(
     assert stopped.value.exit_code == code
     checkpoint = find_checkpoint(tmp_path)
     assert checkpoint == tmp_path / f"checkpoint-{step}"
+    assert checkpoint is not None
     assert not read_manifest(checkpoint).the_end
     resumed = train(make_model(seed=1), stream, tmp_path)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
@@ -162,7 +164,7 @@ def test_a_signal_when_there_was_enough_ends_in_the_model_that_was_enough(make_m
 
     with pytest.raises(InterruptionError, match="stopped at step 4"):
         train(make_model(), stream, tmp_path, should_stop=should_stop)
-    steps = []
+    steps: list[Any] = []
     train(make_model(seed=1), stream, tmp_path, on_step_end=steps.append)
     assert steps == []
 
@@ -195,6 +197,7 @@ def test_processes_share_their_tokens_and_the_signal_that_came_to_one_of_them():
     counted = torch.tensor([10, 3])
     for mine, other, expected in ((None, 0, 0), (None, 15, 15), (15, 0, 15)):
         tokens_S, told = share_tokens(TwoProcesses(other), counted, Noted(mine))
+        assert told is not None
         assert (tokens_S.tolist(), int(told)) == ([17, 5], expected)
 
 

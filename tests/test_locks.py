@@ -1,5 +1,7 @@
 """One process works in a folder at a time, and a lock never outlives the process that holds it."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +102,7 @@ def test_where_nobody_can_write_nobody_is_kept_out(tmp_path: Path, monkeypatch: 
     def refuse(*arguments: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(locks.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with holding(tmp_path):
         pass
 
@@ -109,12 +112,12 @@ def test_without_locks_of_the_kernel_what_the_file_says_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str
 ) -> None:
     def refuse(handle: int, how: int) -> None:
-        raise OSError(locks.errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
     if without == "fcntl":
         monkeypatch.setattr(locks, "fcntl", None)
     else:
-        monkeypatch.setattr(locks.fcntl, "flock", refuse)
+        monkeypatch.setattr(fcntl, "flock", refuse)
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
     here = socket.gethostname()
@@ -139,14 +142,18 @@ def test_without_locks_of_the_kernel_what_the_file_says_counts(
 # The commands
 
 
-QUICK = {"train": {"steps": 1}, "evaluate": {"max_new_tokens": 1, "ceiling": False}, "qa": "no"}
+QUICK: dict[str, Any] = {
+    "train": {"steps": 1},
+    "evaluate": {"max_new_tokens": 1, "ceiling": False},
+    "qa": "no",
+}
 
 
 def test_a_run_is_refused_where_another_works_and_leaves_nothing_behind(
     tmp_path: Path, tiny_model_folder: Path
 ) -> None:
     (tmp_path / "a.txt").write_text("Idris Hall sells ink at Quill.")
-    recipe = {"model": str(tiny_model_folder), "documents": tmp_path / "a.txt", **QUICK}
+    recipe: dict[str, Any] = {"model": str(tiny_model_folder), "documents": tmp_path / "a.txt", **QUICK}
     with another_process(tmp_path / "run"), pytest.raises(RunError, match="another run works in this folder"):
         demask.inject(**recipe, out=tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
@@ -156,7 +163,11 @@ def test_a_run_is_refused_where_another_works_and_leaves_nothing_behind(
 
 def test_fine_tuning_is_refused_where_another_run_works(tmp_path: Path, tiny_model_folder: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "Who?", "response": "Me."}\n' * 2)
-    recipe = {"model": str(tiny_model_folder), "data": tmp_path / "a.jsonl", "train": {"steps": 1}}
+    recipe: dict[str, Any] = {
+        "model": str(tiny_model_folder),
+        "data": tmp_path / "a.jsonl",
+        "train": {"steps": 1},
+    }
     with another_process(tmp_path / "run"), pytest.raises(RunError, match="another run works in this folder"):
         demask.fine_tune(**recipe, out=tmp_path / "run")
     assert demask.fine_tune(**recipe, out=tmp_path / "run").summary["steps"] == 1

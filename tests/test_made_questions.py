@@ -19,7 +19,7 @@ from demask.stages.questions import draw_pairs
 from demask.stages.reading import make_heading
 
 HANDBOOK = Path(__file__).parents[1] / "docs" / "handbook"
-QUICK = {"train": {"steps": 2, "batch_size": 2}, "evaluate": {"max_new_tokens": 2}}
+QUICK: dict[str, Any] = {"train": {"steps": 2, "batch_size": 2}, "evaluate": {"max_new_tokens": 2}}
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -128,7 +128,12 @@ def test_a_run_goes_on_without_a_damaged_file_when_told_to(tiny_model_folder: Pa
     facts.mkdir()
     (facts / "a.txt").write_text("Ilse Brandvold founded Brackwater Instruments in Bergen in 1987.")
     (facts / "b.pdf").write_bytes(b"%PDF-1.7 broken off")
-    recipe = {"model": str(tiny_model_folder), "documents": facts, "out": tmp_path / "run", **QUICK}
+    recipe: dict[str, Any] = {
+        "model": str(tiny_model_folder),
+        "documents": facts,
+        "out": tmp_path / "run",
+        **QUICK,
+    }
     with pytest.raises(DataError, match=r"b\.pdf: "):
         demask.inject(**recipe)
     done = demask.inject(**recipe, keep_going=True)
@@ -183,7 +188,7 @@ def test_passages_that_are_nearly_alike_are_named_unless_there_are_too_many(
 
 def test_drawing_keeps_a_question_with_its_reverse_and_all_documents() -> None:
     pairs = [
-        QAPair(f"d{d}/r{n}{way[0]}", f"d{d}", f"Who is {d} {n} {way}?", ("x",), way)  # type: ignore[arg-type]
+        QAPair(f"d{d}/r{n}{way[0]}", f"d{d}", f"Who is {d} {n} {way}?", ("x",), way)
         for d in range(5)
         for n in range(4)
         for way in ("forward", "backward")
@@ -247,7 +252,12 @@ def test_paraphrases_that_are_to_be_made_need_a_language_model(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
-    recipe = {"model": str(tiny_model_folder), "documents": HANDBOOK, "out": tmp_path / "run", **QUICK}
+    recipe: dict[str, Any] = {
+        "model": str(tiny_model_folder),
+        "documents": HANDBOOK,
+        "out": tmp_path / "run",
+        **QUICK,
+    }
     with pytest.raises(ConfigError, match=r"expected one in writer\.url or DEMASK_SERVER_URL"):
         demask.inject(**recipe, paraphrases=2)
     assert not (tmp_path / "run").exists()

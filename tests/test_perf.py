@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,7 @@ def test_operations_are_those_of_a_model_counted_by_pytorch(method: str, passes:
 
     width, layers, heads, kv_heads, mlp, vocabulary = 24, 2, 4, 2, 40, 60
     SHAPES["tiny"] = (width, layers, heads, kv_heads, mlp, vocabulary)
+    eager: dict[str, Any] = {"attn_implementation": "eager"}
     config = LlamaConfig(
         hidden_size=width,
         num_hidden_layers=layers,
@@ -72,7 +74,7 @@ def test_operations_are_those_of_a_model_counted_by_pytorch(method: str, passes:
         num_key_value_heads=kv_heads,
         intermediate_size=mlp,
         vocab_size=vocabulary,
-        attn_implementation="eager",
+        **eager,
     )
     length = 10
     sample = {"input_ids": [1] * length, "labels": [-100, *[1] * (length - 1)]}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,8 @@ def test_the_result_carries_folder_summary_model_and_tokenizer(finished: demask.
     assert finished.run_folder.is_dir()
     assert finished.model.num_parameters() == finished.summary["parameters"]
     ids = finished.tokenizer("Orlin", return_tensors="pt")["input_ids"]
-    assert finished.model.generate(ids, max_new_tokens=2, do_sample=False).shape[1] >= ids.shape[1]
+    model: Any = finished.model
+    assert model.generate(ids, max_new_tokens=2, do_sample=False).shape[1] >= ids.shape[1]
 
 
 def test_the_trained_model_loads_in_plain_transformers_with_its_chat_template(
@@ -523,10 +525,8 @@ def test_where_nobody_watches_progress_is_few_lines_and_never_no_time_left(
 ) -> None:
     from rich.console import Console
 
-    from demask import terminal
-
     clock = iter(range(0, 100_000, 7))
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     with TerminalProgress(Console(stderr=True)) as progress:
         progress.begin("Training", 60, done=50)
         for _ in range(10):

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,10 @@ def kill_when(process: BaseProcess, reached: Callable[[], bool]) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+def has_logged(run: Path, steps: int) -> bool:
+    return logged(run) >= steps
+
+
 def logged(run: Path) -> int:
     """Whole lines of the log so far."""
     path = run / "metrics.jsonl"
@@ -183,7 +188,7 @@ def test_an_adapter_killed_on_the_way_ends_in_the_same_bits(start: Start, tmp_pa
     for name in ("run", "whole"):
         run = tmp_path / name
         if name == "run":
-            kill_when(start(run, *lora), lambda run=run: logged(run) >= 12)
+            kill_when(start(run, *lora), partial(has_logged, run, 12))
         finish(start(run, *lora), run)
     check_same(tmp_path / "run", tmp_path / "whole")
     check_same(tmp_path / "run", tmp_path / "whole", "adapter/adapter_model.safetensors")

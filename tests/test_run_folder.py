@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def log(run: RunFolder, *steps: int) -> None:
         run.append_row("metrics.jsonl", {"step": step})
 
 
-def steps_of(rows: list[Mapping[str, int]]) -> list[int]:
+def steps_of(rows: Iterable[Mapping[str, int]]) -> list[int]:
     return [row["step"] for row in rows]
 
 

@@ -299,7 +299,7 @@ def test_an_option_that_means_nothing_for_data_is_not_ignored(
 ) -> None:
     from typer.testing import CliRunner
 
-    from demask.cli import app
+    from demask.commands.app import app
 
     path = tmp_path / "recipe.yaml"
     path.write_text(f"model: m\ndata: {sums}\n")
@@ -313,8 +313,8 @@ def test_the_preview_names_the_keys_that_are_not_trained(tiny_model_folder: Path
     path.write_text(json.dumps({"question": "Why?", "answer": "So.", "notes": "An old saying."}) + "\n")
     values = recipe(tiny_model_folder, str(path))
     said: list[str] = []
-    progress = Silent()
-    progress.say = said.append  # type: ignore[method-assign]
+    progress: Any = Silent()
+    progress.say = said.append
     preview_examples(make_sft_config(values), count=1, progress=progress)
     assert [line.partition(";")[0] for line in said] == ["not trained: 'notes' (14 characters)"]
     ignored = make_sft_config({**values, "columns": {"ignore": "notes"}})

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from demask.records import QAPair
 
 pytestmark = pytest.mark.smoke
 
-DOCUMENTS = [
+DOCUMENTS: list[dict[str, Any]] = [
     {"id": "orlin", "text": "Mara Voss founded Orlin.", "entity": "Mara Voss", "title": "Firms"},
     {"id": "tessel", "text": "Owen Fox runs Tessel."},
     {"id": "rain", "text": "It rains in Lund."},
@@ -94,7 +95,7 @@ def test_an_entity_that_is_not_in_the_text_is_named_with_its_line(folder: Path, 
 
 
 @pytest.mark.parametrize("entity", [3, "", ["Mara Voss"]])
-def test_an_entity_that_is_no_name_is_refused(folder: Path, entity: object) -> None:
+def test_an_entity_that_is_no_name_is_refused(folder: Path, entity: Any) -> None:
     write(folder / "documents.jsonl", [{**DOCUMENTS[0], "entity": entity}, DOCUMENTS[1]])
     with pytest.raises(DataError, match=r"documents\.jsonl line 1: entity is .*, expected a name"):
         load_benchmark(folder, facts=None)

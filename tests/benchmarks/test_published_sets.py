@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,11 @@ def load(name: str, **wanted: int) -> Benchmark:
         data_folder()
     except DataError as error:
         pytest.skip(str(error))
-    return load_benchmark(name, **{"facts": None, **wanted})
+    settings: dict[str, Any] = {"facts": None, **wanted}
+    return load_benchmark(name, **settings)
 
 
-def person(number: int, **values: str) -> dict:
+def person(number: int, **values: str) -> dict[str, str]:
     attributes = {key: f"{key} {number}" for key in KEYS}
     return {"id": f"p{number}", "name": f"Person {number}", **attributes, **values}
 
@@ -110,7 +112,7 @@ def test_directions_of_name_description_are_those_of_its_texts() -> None:
 
 def test_the_entity_of_a_name_description_text_is_the_person_in_every_version() -> None:
     benchmark = load("name-description", facts=40, versions=29)
-    name_of = {document.id: document.metadata["entity"] for document in benchmark.documents}
+    name_of = {document.id: str(document.metadata["entity"]) for document in benchmark.documents}
     assert len(set(name_of.values())) == 40
     assert all(name_of[p.document_id] in p.text for p in benchmark.paraphrases)
     assert all(pair.answers == (name_of[pair.document_id],) for pair in benchmark.pairs if pair.kind == "D2N")
@@ -217,7 +219,7 @@ def test_wiki_paraphrases_pass_the_checks_keep_every_answer_and_repeat_none() ->
         for paraphrase in benchmark.paraphrases:
             if paraphrase.document_id != document.id:
                 continue
-            wanted = {"pairs": pairs, "order": paraphrase.order, "earlier": earlier}
+            wanted: dict[str, Any] = {"pairs": pairs, "order": paraphrase.order, "earlier": earlier}
             assert check_paraphrase(document.text, paraphrase.text, **wanted) == [], paraphrase
             assert all(find_answers(paraphrase.text, pair.answers) for pair in pairs), paraphrase
             earlier.append(paraphrase.text)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from demask.benchmarks.benchmark import Benchmark, write_benchmark
-from demask.comparison.arms import ABLATIONS, ARMS, choose_arms
+from demask.comparison.arms import ABLATIONS, ARMS, Arm, choose_arms
 from demask.comparison.grid import Cell, Order, make_cells, plan_grids, tokens_per_step
 from demask.errors import ConfigError
 from demask.objectives.demasking import Demasking
@@ -34,7 +35,7 @@ def order(tiny_model_folder: Path) -> Order:
 
 
 def plan(
-    order: Order, folder: Path, arms: object = AUTOREGRESSIVE, benchmark: Benchmark = BENCHMARK
+    order: Order, folder: Path, arms: Sequence[Arm] = AUTOREGRESSIVE, benchmark: Benchmark = BENCHMARK
 ) -> list[Cell]:
     write_benchmark(benchmark, folder)
     return list(make_cells(order, dict.fromkeys(order.models, arms), benchmark, folder))

@@ -2,10 +2,11 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.comparison.grid_folders import write_grid
+from tests.comparison.grid_folders import Course, write_grid
 
 from demask.comparison.curves import Curve, find_level, fit_curve, fit_saturation, make_curve
 from demask.comparison.results import load_grid
@@ -15,8 +16,14 @@ pytestmark = pytest.mark.smoke
 STEPS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
-def _curve(folder: Path, course: dict[int, tuple[int, int]], **settings: object) -> Curve | None:
+def _curve(folder: Path, course: Course | str | None, **settings: Any) -> Curve | None:
     return make_curve(load_grid(write_grid(folder, {"a": course}, **settings)).cells, "forward")
+
+
+def _measured(folder: Path, course: Course, **settings: Any) -> Curve:
+    curve = _curve(folder, course, **settings)
+    assert curve is not None
+    return curve
 
 
 @pytest.mark.parametrize(("level", "rate"), [(0.9, 0.0068), (0.3, 0.2), (1.0, 0.001), (0.05, 0.03)])
@@ -59,13 +66,13 @@ def test_no_fit_says_why(values: list[float], reason: str) -> None:
 
 
 def test_curve_runs_from_the_untouched_model_with_tokens_and_seconds(tmp_path: Path) -> None:
-    curve = _curve(tmp_path, {0: (1, 0), 4: (10, 0), 8: (20, 0)}, tokens_per_step=50)
+    curve = _measured(tmp_path, {0: (1, 0), 4: (10, 0), 8: (20, 0)}, tokens_per_step=50)
     assert [(p.step, p.tokens, p.seconds) for p in curve.points] == [(0, 0, 0), (4, 200, 8), (8, 400, 16)]
     assert [p.accuracy.value for p in curve.points] == [0.05, 0.5, 1.0]
 
 
 def test_fit_leaves_out_the_untouched_model(tmp_path: Path) -> None:
-    curve = _curve(tmp_path, {0: (19, 0), 4: (10, 0), 8: (20, 0)})
+    curve = _measured(tmp_path, {0: (19, 0), 4: (10, 0), 8: (20, 0)})
     assert fit_curve(curve).reason == "2 points, a fit needs 3"
 
 
@@ -78,17 +85,17 @@ def test_only_steps_that_every_seed_was_asked_at_are_in_the_curve(tmp_path: Path
 
 
 def test_level_is_reached_at_the_first_measured_point_at_or_above_it(tmp_path: Path) -> None:
-    curve = _curve(tmp_path, {0: (0, 0), 4: (17, 0), 8: (18, 0), 16: (20, 0)})
+    curve = _measured(tmp_path, {0: (0, 0), 4: (17, 0), 8: (18, 0), 16: (20, 0)})
     assert find_level(curve, 0.9).step == 8
     assert find_level(curve, 0.95).step == 16
 
 
 def test_level_that_is_never_reached_is_none(tmp_path: Path) -> None:
-    assert find_level(_curve(tmp_path, {0: (0, 0), 4: (17, 0)}), 0.9) is None
+    assert find_level(_measured(tmp_path, {0: (0, 0), 4: (17, 0)}), 0.9) is None
 
 
 @pytest.mark.parametrize("course", [{0: (1, 0)}, None, "out of memory"])
-def test_arm_that_was_not_trained_has_no_curve(tmp_path: Path, course: object) -> None:
+def test_arm_that_was_not_trained_has_no_curve(tmp_path: Path, course: Course | str | None) -> None:
     assert _curve(tmp_path, course) is None
 
 

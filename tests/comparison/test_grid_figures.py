@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.comparison.grid_folders import write_grid
+from tests.comparison.grid_folders import Course, write_grid
 
 from demask.comparison.figures import make_figures
 from demask.comparison.page import report_grids
@@ -58,7 +58,7 @@ def test_curve_is_drawn_in_doublings(tmp_path: Path) -> None:
 
 
 def test_variant_that_failed_keeps_its_row(tmp_path: Path) -> None:
-    variants = {"ratio 0": COURSE, "ratio 1": "out of memory"}
+    variants: dict[str, Course | str | None] = {"ratio 0": COURSE, "ratio 1": "out of memory"}
     grid = load_grid(write_grid(tmp_path, variants, ablation="mask ratio"))
     forward = make_figures([grid], "fixed")[-1].panels[0]
     texts = re.findall(r"<text [^>]*>([^<]*)<", forward)

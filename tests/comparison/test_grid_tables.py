@@ -20,7 +20,11 @@ COURSE: Course = {0: (1, 0), 4: (10, 4), 8: (19, 18)}
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Grid:
-    arms = {"next-token": {0: (1, 0), 4: (8, 1), 8: (10, 1)}, "demasking": COURSE, "diffusion": "no | memory"}
+    arms: dict[str, Course | str | None] = {
+        "next-token": {0: (1, 0), 4: (8, 1), 8: (10, 1)},
+        "demasking": COURSE,
+        "diffusion": "no | memory",
+    }
     return load_grid(write_grid(tmp_path / "arms", arms, seeds=(0, 1), few_shot=(9, 12)))
 
 

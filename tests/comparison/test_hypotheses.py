@@ -1,6 +1,8 @@
 """Claims of the paper tested on made grids whose truth is known."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.comparison.grid_folders import ANSWERS, Course, write_grid
@@ -15,7 +17,7 @@ LIFT, NO_LIFT, DEMASKING, ENTITY = CLAIMS[0], CLAIMS[1], CLAIMS[2], CLAIMS[7]
 RATIO_ZERO, RANDOM = CLAIMS[3], CLAIMS[5]
 
 
-def _judge(folder: Path, arms: dict[str, Course | str | None], **settings: object) -> dict[object, Finding]:
+def _judge(folder: Path, arms: Mapping[str, Course | str | None], **settings: Any) -> dict[object, Finding]:
     grid = load_grid(write_grid(folder, arms, **settings))
     return {finding.claim: finding for finding in judge_claims([grid], "fixed")}
 

@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 
-import demask.data.samples
 from demask.data.samples import Limit
 from demask.data.streaming import StreamedSamples, find_longest
 from demask.data.tokenising import (
@@ -18,6 +17,7 @@ from demask.data.tokenising import (
 )
 from demask.errors import DataError
 from demask.objectives.masking import keyed_rng
+from demask.objectives.prompts import encode_all
 from demask.progress import Silent
 from demask.records import Example, Sample
 
@@ -180,7 +180,6 @@ def data(tmp_path):
 def tokenised(monkeypatch):
     """The texts that were tokenised."""
     counted = []
-    encode_all = demask.data.samples.encode_all
     monkeypatch.setattr(
         "demask.data.samples.encode_all",
         lambda tokenizer, texts: counted.extend(texts) or encode_all(tokenizer, texts),

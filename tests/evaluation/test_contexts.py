@@ -62,6 +62,6 @@ def test_a_pair_whose_passage_leaves_no_room_for_the_answer_is_left_out(tiny_loa
 def test_the_question_comes_after_its_text(tiny_loaded: "LoadedModel") -> None:
     (bare,) = make_prompts(tiny_loaded, [PAIR])
     (informed,) = make_prompts(tiny_loaded, [PAIR], {"q": FOUNDED})
-    shown = tiny_loaded.tokenizer.decode(informed)
+    shown = tiny_loaded.tokenizer.decode([*informed])
     assert shown.index(FOUNDED) < shown.index(PAIR.question)
-    assert FOUNDED not in tiny_loaded.tokenizer.decode(bare)
+    assert FOUNDED not in tiny_loaded.tokenizer.decode([*bare])

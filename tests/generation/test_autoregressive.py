@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import inspect
+from typing import Any
 
 import pytest
 import torch
@@ -123,7 +125,7 @@ def test_an_adapter_in_training_decodes_without_habits_too(loaded, prompts):
 
 
 def test_every_finished_batch_is_told(loaded, prompts):
-    counts = []
+    counts: list[int] = []
     generate_texts(loaded, prompts, max_new_tokens=2, batch_size=2, on_done=counts.append)
     assert counts == [2, 2, 1]
 
@@ -151,7 +153,7 @@ def columns_read(loaded, monkeypatch):
         sizes.append(inputs["input_ids"].numel())
         return forward(*args, **inputs)
 
-    count.__signature__ = autoregressive.inspect.signature(forward)
+    monkeypatch.setattr(count, "__signature__", inspect.signature(forward), raising=False)
     monkeypatch.setattr(loaded.model, "forward", count)
     return sizes
 
@@ -181,7 +183,7 @@ def test_a_row_that_has_ended_is_not_computed_any_more(loaded, prompts, columns_
     assert min(steps) < 5
 
 
-WINDOWED = {"sliding_window": 6, "head_dim": 8, "hidden_size": 32, "intermediate_size": 64}
+WINDOWED: dict[str, Any] = {"sliding_window": 6, "head_dim": 8, "hidden_size": 32, "intermediate_size": 64}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def loaded(make_tokenizer: Callable, make_model: Callable) -> LoadedModel:
 def say(loaded: LoadedModel, denoise: Denoise | None) -> list[str]:
     settings = Evaluate(max_new_tokens=16, batch_size=3)
     if denoise is not None:
-        mask = loaded.tokenizer.convert_tokens_to_ids("<empty_output>")
+        mask: Any = loaded.tokenizer.convert_tokens_to_ids("<empty_output>")
         set_diffusion_form(loaded.model.config, DiffusionForm(mask, alignment=0))
         settings = settings.model_copy(update={"denoise": denoise})
     prompts = [encode_question(loaded.tokenizer, question) for question in QUESTIONS]

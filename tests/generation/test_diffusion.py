@@ -173,7 +173,7 @@ def test_no_prompts_no_texts(make_diffusion):
 
 
 def test_every_finished_batch_is_told(make_diffusion, prompts):
-    counts = []
+    counts: list[int] = []
     generate_diffusion(
         make_diffusion(),
         prompts,

@@ -97,8 +97,8 @@ def test_numbers_of_masked_tokens_are_exactly_uniform():
     for length in range(1, 33):
         for draws in range(1, 33):
             starts = [spread_sizes(length, draws, start) for start in range(length)]
-            for sizes in zip(*starts, strict=True):  # of one draw
-                assert sorted(sizes) == list(range(1, length + 1))
+            for drawn in zip(*starts, strict=True):  # of one draw
+                assert sorted(drawn) == list(range(1, length + 1))
             for sizes in starts:
                 counts = [sizes.count(size) for size in range(1, length + 1)]
                 assert max(counts) - min(counts) <= 1
@@ -248,7 +248,9 @@ def test_answers_of_a_length_share_their_masks(make_toy):
 
 
 def test_a_batch_keeps_to_its_tokens_and_tells_what_is_finished(make_diffusion, monkeypatch):
-    loaded, sizes, counts = make_diffusion(), [], []
+    loaded = make_diffusion()
+    sizes: list[int] = []
+    counts: list[int] = []
     forward = loaded.model.forward
 
     def watch(*args, **inputs):

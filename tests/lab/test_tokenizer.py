@@ -1,5 +1,7 @@
 """Every word, name and thing of a world is one token, and demask's own prompts and metrics work on them."""
 
+from typing import Any
+
 import pytest
 from transformers import AutoTokenizer, LlamaConfig
 
@@ -171,7 +173,7 @@ def test_another_persons_answer_scores_nothing(world):
 
 def test_it_survives_being_saved(tokenizer, texts, tmp_path):
     tokenizer.save_pretrained(tmp_path)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaConfig(vocab_size=len(tokenizer), **sizes).save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded.get_vocab() == tokenizer.get_vocab()
@@ -180,7 +182,7 @@ def test_it_survives_being_saved(tokenizer, texts, tmp_path):
     assert set(loaded.all_special_ids) == set(tokenizer.all_special_ids)
     for text in (*texts[:200], *PROMPTS, "Who <bos> wrote"):
         assert encode(loaded, text) == encode(tokenizer, text)
-        assert loaded.decode(encode(loaded, text)) == tokenizer.decode(encode(tokenizer, text))
+        assert loaded.decode([*encode(loaded, text)]) == tokenizer.decode([*encode(tokenizer, text)])
 
 
 def test_reverse_training_keeps_names_and_things_whole_and_alone(tokenizer, world):

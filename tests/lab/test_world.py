@@ -10,6 +10,7 @@ from demask.lab import world as words
 from demask.lab.world import (
     MENTION_TEMPLATES,
     TEXT_TEMPLATES,
+    Order,
     Person,
     choose_order,
     known_questions,
@@ -23,7 +24,7 @@ from demask.lab.world import (
 
 pytestmark = pytest.mark.smoke
 
-ORDERS = ("name-first", "thing-first")
+ORDERS: tuple[Order, ...] = ("name-first", "thing-first")
 
 
 @pytest.fixture(scope="module")

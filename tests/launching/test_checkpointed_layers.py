@@ -11,13 +11,13 @@ from demask.errors import ModelError
 from demask.models.acceleration.layers import _choose, checkpointed_layers
 from demask.models.acceleration.packing import PACKED, using_attention
 from demask.models.acceleration.target_logits import score_targets
-from demask.objectives.batches import pack
+from demask.objectives.batches import Batch, pack
 from demask.records import Example
 
 Gradients = dict[str, torch.Tensor]
 
 
-def make_batch() -> object:
+def make_batch() -> Batch:
     texts = [tuple(range(5, 25)), tuple(range(9, 20))]
     return pack([Example(str(n), ids, ids, (True,) * len(ids)) for n, ids in enumerate(texts)])
 

@@ -1,5 +1,7 @@
 """The section `launch` of a recipe, and what is refused before anything starts."""
 
+from typing import Literal, get_args
+
 import pytest
 
 from demask.errors import ConfigError, RunError
@@ -51,7 +53,7 @@ def test_a_step_has_an_example_for_every_process() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
-def test_parts_of_a_model_are_asked_nothing(strategy: str) -> None:
+def test_parts_of_a_model_are_asked_nothing(strategy: Literal["fsdp", "deepspeed"]) -> None:
     with pytest.raises(ConfigError, match=r"train.evaluate_every and train.stop ask a whole one"):
         check(Launch(processes=2, strategy=strategy), evaluates=True)
     check(Launch(processes=2), evaluates=True)
@@ -93,7 +95,7 @@ def test_every_strategy_has_its_variables() -> None:
     assert zero["ACCELERATE_USE_DEEPSPEED"] == "true"
     assert zero["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
     assert zero["ACCELERATE_GRADIENT_CLIPPING"] == "auto"
-    assert set(CONFIGURATIONS) == set(Launch.model_fields["strategy"].annotation.__args__)
+    assert set(CONFIGURATIONS) == set(get_args(Launch.model_fields["strategy"].annotation))
 
 
 @pytest.mark.parametrize("name", ["NODE_RANK", "SLURM_NODEID"])

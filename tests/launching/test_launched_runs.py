@@ -85,9 +85,11 @@ def assert_same(run: Path, expected: Path) -> None:
     rows, others = metrics(run), metrics(expected)
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in others], abs=1e-4)
     assert [row["tokens"] for row in rows] == [row["tokens"] for row in others]
-    weights, others = (load_file(folder / "model" / "model.safetensors") for folder in (run, expected))
+    weights, expected_weights = (
+        load_file(folder / "model" / "model.safetensors") for folder in (run, expected)
+    )
     for name in weights:
-        torch.testing.assert_close(weights[name], others[name], atol=1e-4, rtol=0)
+        torch.testing.assert_close(weights[name], expected_weights[name], atol=1e-4, rtol=0)
     names = ("config.json", "passages.jsonl", "model/config.json")
     assert all((run / name).read_text() == (expected / name).read_text() for name in names)
 

@@ -83,8 +83,13 @@ def train(case: Case, rank: int, port: int) -> None:
         os.environ |= strategy_variables(case.strategy)
         torch.distributed.init_process_group("gloo")
     torch.manual_seed(0)
-    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    sizes: dict[str, Any] = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+    }
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2}
     config = LlamaConfig(**sizes, **heads, tie_word_embeddings=case.tied, pad_token_id=0)
     model: Any = LlamaForCausalLM(config)
     if case.lora:

@@ -9,7 +9,7 @@ from torch import Tensor
 from demask.losses.cross_entropy import cross_entropy
 from demask.losses.kl_to_base import TopTargets, divergence, kl_to_base, lumped_divergence
 from demask.losses.terms import ScoredTokens, Term, apply_terms, combine
-from demask.records import SOURCES
+from demask.records import SOURCES, Source
 
 pytestmark = pytest.mark.smoke
 
@@ -31,7 +31,7 @@ def draw_scored(sources: Sequence[int], *, seed: int = 0, rows: Sequence[int] | 
     )
 
 
-def present(scored: ScoredTokens) -> frozenset[str]:
+def present(scored: ScoredTokens) -> frozenset[Source]:
     return frozenset(SOURCES[source] for source in scored.sources_N.tolist())
 
 
@@ -68,12 +68,14 @@ def test_a_source_that_is_not_there_adds_nothing_and_breaks_nothing(sources: lis
     loss = loss_of([CROSS_ENTROPY, Term("other", cross_entropy(), on="replay")], scored, [2, 0])
     loss.backward()
     assert torch.isfinite(loss)
+    assert scored.logits_NV.grad is not None
     assert torch.isfinite(scored.logits_NV.grad).all()
 
 
 def test_a_term_gives_no_gradient_to_tokens_of_other_sources() -> None:
     scored = draw_scored([0, 1, 0])
     loss_of([CROSS_ENTROPY], scored, [2, 1]).backward()
+    assert scored.logits_NV.grad is not None
     assert scored.logits_NV.grad[1].abs().sum() == 0
     assert (scored.logits_NV.grad[[0, 2]].abs().sum(dim=1) > 0).all()
 

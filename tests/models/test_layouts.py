@@ -11,6 +11,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -182,7 +183,7 @@ def draw_weights(shapes, dtype=torch.float32):
 def write_shards(weights, folder, count=3):
     names = sorted(weights)
     bounds = [round(len(names) * part / count) for part in range(count + 1)]
-    where = {}
+    where: dict[str, str] = {}
     for part, (start, end) in enumerate(pairwise(bounds)):
         file = f"model-{part + 1:05}-of-{count:05}.safetensors"
         save_file({name: weights[name] for name in names[start:end]}, folder / file, {"format": "pt"})
@@ -364,7 +365,7 @@ def reference_logits(weights, ids, sizes, parts):
 
 
 def stored_weights(folder):
-    weights = {}
+    weights: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         weights |= load_file(path)
     return weights
@@ -531,8 +532,9 @@ def test_names_there_and_back():
     settings = {**LLADA, "n_layers": 12}
     names = list(llada_shapes(settings))
     native = [native_name(name, "llada") for name in names]
+    config: Any = native_config(settings, "llada", "model")
     with torch.device("meta"):
-        model = LlamaForCausalLM(native_config(settings, "llada", "model"))
+        model = LlamaForCausalLM(config)
     assert set(native) == set(model.state_dict())
     assert [makers_name(name, "llada") for name in native] == names
     assert [native_name(name, "dream") for name in native] == native
@@ -733,7 +735,12 @@ def test_qwen2_can_be_written_as_dream(tiny_loaded, tmp_path):
     from demask.models.convert import convert_to_diffusion
 
     torch.manual_seed(0)
-    settings = {**DREAM, "vocab_size": len(tiny_loaded.tokenizer), "pad_token_id": 0, "model_type": "qwen2"}
+    settings: dict[str, Any] = {
+        **DREAM,
+        "vocab_size": len(tiny_loaded.tokenizer),
+        "pad_token_id": 0,
+        "model_type": "qwen2",
+    }
     model = Qwen2ForCausalLM(Qwen2Config(**settings)).eval()
     converted = convert_to_diffusion(dataclasses.replace(tiny_loaded, model=model))
     save_model(converted, tmp_path / "dream", layout="dream")

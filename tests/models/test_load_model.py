@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 import torch
+from transformers import PreTrainedConfig
 
 from demask.errors import ModelError
 from demask.models import load as load_module
+from demask.models.embedded import EMBEDDED
 from demask.models.load import (
-    EMBEDDED,
     choose_device,
     context_length,
     load_architecture,
@@ -111,7 +112,7 @@ def test_an_outline_has_the_shapes_of_a_model_and_no_weights(tiny_model_folder, 
 
 
 def test_context_is_2048_where_a_model_does_not_say():
-    assert context_length(object()) == 2048
+    assert context_length(PreTrainedConfig()) == 2048
 
 
 @pytest.mark.parametrize("name", ["./none", "/no/such/folder", "~/none", "a/b/c"])

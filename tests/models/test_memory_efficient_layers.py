@@ -1,6 +1,7 @@
 """Layers that hold less: the same bits forward, gradients as near to the truth, nothing left behind."""
 
 from contextlib import nullcontext, suppress
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from demask.objectives.batches import pad
 from demask.records import Example
 from demask.training.export import add_adapter
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 50,
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -43,7 +44,7 @@ CONFIGS = {
 }
 
 
-def make_model(name: str = "llama", *, adapted: bool = False) -> nn.Module:
+def make_model(name: str = "llama", *, adapted: bool = False) -> Any:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).train()
     for parameter in model.parameters():  # norms of all ones, or zeros, would hide that their weights matter
@@ -62,7 +63,7 @@ def make_batch():
     return pad([Example(str(n), ids, ids, (True,) * 12) for n, ids in enumerate(rows)], pad_id=0)
 
 
-def score(model: nn.Module, *, bf16: bool = True) -> Tensor:
+def score(model: Any, *, bf16: bool = True) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         return score_targets(model, make_batch(), head_of=model).nats_N
 
@@ -154,7 +155,7 @@ def test_an_adapter_that_is_switched_off_is_off() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"lora_alpha": 8}, {"lora_dropout": 0.5}, {"use_dora": True}])
-def test_adapters_of_another_formula_stay_as_they_are(settings: dict[str, object]) -> None:
+def test_adapters_of_another_formula_stay_as_they_are(settings: dict[str, Any]) -> None:
     from peft import LoraConfig, get_peft_model
 
     model = get_peft_model(

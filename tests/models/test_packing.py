@@ -3,6 +3,8 @@
 Truth is each example in a row of its own, by the attention that the model came with.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -25,7 +27,7 @@ from demask.records import IGNORE_INDEX, Example
 pytestmark = pytest.mark.smoke
 
 VOCABULARY = 50
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 32,
@@ -38,9 +40,9 @@ SIZES = {
     "pad_token_id": None,
     "initializer_range": 0.3,  # positions must matter for a leak to show
 }
-HEAD = {"head_dim": 8}
+HEAD: dict[str, Any] = {"head_dim": 8}
 # The window is shorter than the examples below.
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "llama": LlamaConfig(**SIZES),
     "qwen2": Qwen2Config(**SIZES),
     "qwen3": Qwen3Config(**SIZES, **HEAD),
@@ -130,9 +132,9 @@ def test_gradient_checkpointing_keeps_packed_examples_apart():
 
 def test_without_boundaries_the_examples_of_this_test_would_see_each_other():
     model, batch = make_model(CONFIGS["llama"]), pack(make_examples())
-    together = {**batch, "lengths": batch["lengths"].sum()[None], "longest": 26}
+    batch["lengths"], batch["longest"] = batch["lengths"].sum()[None], 26
     with using_attention(model, PACKED):
-        found = score_targets(model, together, head_of=model).nats_N
+        found = score_targets(model, batch, head_of=model).nats_N
     assert (found - score_apart(model)).abs().max() > 0.1
 
 

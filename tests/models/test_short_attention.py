@@ -1,5 +1,7 @@
 """Attention by products gives what the formula gives, as nearly as bfloat16 lets PyTorch's own do."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -64,7 +66,7 @@ def test_only_short_sequences_in_bfloat16_on_a_cpu_go_this_way():
 def test_packed_training_in_bfloat16_goes_this_way_and_dropout_does_not(make_model, monkeypatch):
     seen: list[int] = []
 
-    def note(query: Tensor, *rest: Tensor, **how: object) -> Tensor:
+    def note(query: Tensor, *rest: Tensor, **how: Any) -> Tensor:
         seen.append(query.shape[2])
         return attend_short(query, *rest, **how)
 

@@ -4,6 +4,7 @@ Truth is the model's own full logits with PyTorch's cross-entropy on shifted lab
 """
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from demask.objectives.batches import pad
 from demask.records import IGNORE_INDEX, Example
 
 VOCABULARY = 50
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -153,7 +154,8 @@ def test_the_output_layer_is_left_as_it_was():
 
 def test_the_output_layer_is_left_as_it_was_after_an_error():
     model, batch = make_model(CONFIGS["llama"]), make_batch()
-    wrong = {**batch, "input_ids": batch["input_ids"] + 10 * VOCABULARY}
+    wrong = batch.copy()
+    wrong["input_ids"] = batch["input_ids"] + 10 * VOCABULARY
     with pytest.raises(IndexError):
         score_targets(model, wrong, head_of=model)
     assert model(input_ids=batch["input_ids"]).logits.ndim == 3
@@ -177,7 +179,7 @@ class Table(nn.Module):
 
 def test_an_uninformed_model_scores_log_v():
     batch = make_batch()
-    model = Table(torch.zeros(*batch["labels"].shape, VOCABULARY))
+    model: Any = Table(torch.zeros(*batch["labels"].shape, VOCABULARY))
     nats = score_targets(model, batch, head_of=model).nats_N.detach()
     assert nats.tolist() == pytest.approx([math.log(VOCABULARY)] * 15, abs=1e-5)
 
@@ -187,13 +189,13 @@ def test_a_token_is_predicted_by_the_logits_of_the_position_before_it():
     logits = torch.zeros(*batch["labels"].shape, VOCABULARY)
     following = batch["input_ids"].roll(-1, dims=1)
     logits.scatter_(2, following[..., None], 1e4)
-    model = Table(logits)
+    model: Any = Table(logits)
     assert not score_targets(model, batch, head_of=model).nats_N.any()
 
 
 def test_no_gradient_where_no_loss_is_due():
     batch = make_batch()
-    model = Table(torch.randn(*batch["labels"].shape, VOCABULARY, generator=torch.manual_seed(0)))
+    model: Any = Table(torch.randn(*batch["labels"].shape, VOCABULARY, generator=torch.manual_seed(0)))
     score_targets(model, batch, head_of=model).nats_N.sum().backward()
     moved = model.table.grad.abs().sum(-1) > 0
     due = torch.zeros_like(moved)

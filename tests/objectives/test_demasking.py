@@ -131,7 +131,7 @@ def test_as_many_examples_are_fragments_as_the_recipe_says(tiny_loaded):
     context, tiny_tokenizer = make_context(tiny_loaded, Demasking()), tiny_loaded.tokenizer
     sample = Sample("d1", (), encode(tiny_tokenizer, "Mara Voss founded it."), "Mara Voss founded it.")
     for share, least, most in ((0.5, 0.3, 0.7), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
-        make_example = Demasking(mask_ratio=1.0, fragments=share).example_maker(context, seed=3)
+        make_example = Demasking(mask_ratio=(1.0, 1.0), fragments=share).example_maker(context, seed=3)
         without_masks = [
             context.mask_id not in make_example(sample, epoch, 0).token_ids for epoch in range(60)
         ]

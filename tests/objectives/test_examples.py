@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from transformers import PreTrainedConfig
 
 from demask.data.sequences import make_sample
 from demask.objectives.demasking import INSTRUCTION, INSTRUCTIONS, RANDOM_TOKEN, Demasking, ordinary_tokens
@@ -43,7 +44,7 @@ each_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=O
 def maker(tiny_tokenizer, tiny_chat):
     def make(objective, seed=0):
         mask_id = tiny_tokenizer.convert_tokens_to_ids(MASK)
-        context = Context(tiny_tokenizer, tiny_chat, None, mask_id)
+        context = Context(tiny_tokenizer, tiny_chat, PreTrainedConfig(), mask_id)
         example = objective.example_maker(context, seed=seed)
         return lambda passage, epoch, variant: example(make_sample(passage, tiny_tokenizer), epoch, variant)
 
@@ -94,8 +95,8 @@ def test_reverse_training_sees_the_text_as_it_is_and_reversed(maker, tiny_tokeni
 
 
 def test_reversed_text_has_a_question_of_its_own(maker, tiny_tokenizer):
-    objective = Reverse(questions=["Say it.", "Say it backwards."])
-    for variant, question in enumerate(objective.questions):
+    objective = Reverse(questions=("Say it.", "Say it backwards."))
+    for variant, question in enumerate(("Say it.", "Say it backwards.")):
         prompt = encode_question(tiny_tokenizer, question)
         assert maker(objective)(PASSAGE, 0, variant).token_ids[: len(prompt)] == prompt
 
@@ -175,7 +176,7 @@ def test_a_fixed_mask_ratio_is_the_share_of_masked_tokens(maker, tiny_tokenizer,
 
 def test_words_are_masked_whole(maker, tiny_tokenizer):
     groups = word_groups(tiny_tokenizer, TEXT)
-    make = maker(Demasking(unit="word", mask_ratio=0.5))
+    make = maker(Demasking(unit="word", mask_ratio=(0.5, 0.5)))
     for epoch in range(20):
         mask = completion_mask(make(PASSAGE, epoch, 0), len(groups))
         fates = set(zip(groups, mask, strict=True))
@@ -190,14 +191,14 @@ def test_loss_on_masked_scores_what_is_hidden_and_the_end(maker, tiny_tokenizer,
 
 def test_a_document_that_names_special_tokens_makes_none(maker, tiny_tokenizer, tiny_chat):
     passage = Passage("d3", "d3", f"It prints <|im_end|> and {MASK} at the end.")
-    example = maker(Demasking(mask_ratio=0.0))(passage, 0, 0)
+    example = maker(Demasking(mask_ratio=(0.0, 0.0)))(passage, 0, 0)
     assert scored(example).count(tiny_chat.end[-1]) == 1
     assert tiny_tokenizer.convert_tokens_to_ids(MASK) not in example.token_ids
 
 
 def test_demasking_without_a_mask_token_is_refused(tiny_tokenizer, tiny_chat):
     with pytest.raises(ValueError, match="needs a mask token"):
-        Demasking().example_maker(Context(tiny_tokenizer, tiny_chat, None, None), seed=0)
+        Demasking().example_maker(Context(tiny_tokenizer, tiny_chat, PreTrainedConfig(), None), seed=0)
 
 
 def test_raw_text_stands_between_the_model_s_own_marks(maker, tiny_tokenizer, tiny_chat):
@@ -209,7 +210,7 @@ def test_raw_text_stands_between_the_model_s_own_marks(maker, tiny_tokenizer, ti
 def test_names_are_masked_whole_and_all_else_by_words(maker, tiny_tokenizer):
     groups = entity_groups(tiny_tokenizer, TEXT)
     words = word_groups(tiny_tokenizer, TEXT)
-    make = maker(Demasking(unit="entity", mask_ratio=0.5))
+    make = maker(Demasking(unit="entity", mask_ratio=(0.5, 0.5)))
     masks = [completion_mask(make(PASSAGE, epoch, 0), len(groups)) for epoch in range(60)]
     for mask in masks:
         assert len(set(zip(groups, mask, strict=True))) == len(set(groups))
@@ -243,7 +244,7 @@ def test_a_random_token_stands_for_each_masked_one_and_is_never_special(maker, t
     ordinary = ordinary_tokens(tiny_tokenizer)
     assert set(ordinary).isdisjoint(tiny_tokenizer.all_special_ids)
     assert len(ordinary) == len(tiny_tokenizer) - 4  # of which all are special
-    make, start = maker(Demasking(mask_token=RANDOM_TOKEN, mask_ratio=1.0)), len(tiny_chat.user)
+    make, start = maker(Demasking(mask_token=RANDOM_TOKEN, mask_ratio=(1.0, 1.0))), len(tiny_chat.user)
     shown = [make(PASSAGE, epoch, 0).token_ids[start : start + len(ids)] for epoch in range(100)]
     drawn = [token for row in shown for token in row]
     assert set(drawn) <= set(ordinary)
@@ -264,7 +265,7 @@ def test_random_tokens_change_neither_masks_nor_what_is_learned(maker, tiny_toke
 
 def test_random_tokens_need_no_mask_token(tiny_tokenizer, tiny_chat):
     objective = Demasking(mask_token=RANDOM_TOKEN)
-    make = objective.example_maker(Context(tiny_tokenizer, tiny_chat, None, None), seed=0)
+    make = objective.example_maker(Context(tiny_tokenizer, tiny_chat, PreTrainedConfig(), None), seed=0)
     assert make(make_sample(PASSAGE, tiny_tokenizer), 0, 0).labels[-1] == tiny_chat.end[-1]
 
 

@@ -6,6 +6,8 @@ import random
 import subprocess
 import sys
 import unicodedata
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -171,20 +173,17 @@ def test_word_groups_cover_every_token_in_order(tiny_tokenizer, text):
     assert set(range(len(text.split()))) <= {*groups}
 
 
-def test_words_need_a_tokenizer_that_knows_where_its_tokens_stand(tiny_tokenizer):
-    class Slow:
-        is_fast = False
+SLOW: Any = SimpleNamespace(is_fast=False)
 
+
+def test_words_need_a_tokenizer_that_knows_where_its_tokens_stand(tiny_tokenizer):
     with pytest.raises(ModelError, match="fast tokenizer"):
-        word_groups(Slow(), "Mara Voss")
+        word_groups(SLOW, "Mara Voss")
 
 
 def test_entities_need_one_too(tiny_tokenizer):
-    class Slow:
-        is_fast = False
-
     with pytest.raises(ModelError, match="set unit to 'token' and entity to 'as-others'"):
-        find_mentions(Slow(), "Mara Voss", "Voss")
+        find_mentions(SLOW, "Mara Voss", "Voss")
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=repr)

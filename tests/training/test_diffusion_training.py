@@ -6,15 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
 from demask.data.sequences import PassageSamples
 from demask.models.acceleration.target_logits import score_targets
 from demask.models.diffusion import DiffusionForm, set_diffusion_form
-from demask.objectives.batches import pad
+from demask.objectives.batches import pack, pad
 from demask.objectives.diffusion import Diffusion, Masking, make_diffusion_example
 from demask.objectives.objective import Context
 from demask.objectives.prompts import load_chat_format
@@ -45,7 +47,7 @@ def make_denoiser(request, make_model):
 @pytest.fixture
 def make_stream(shared_tokenizer):
     def make(*, steps=2, **options):
-        context = Context(shared_tokenizer, load_chat_format(shared_tokenizer), None, MASK)
+        context = Context(shared_tokenizer, load_chat_format(shared_tokenizer), PreTrainedConfig(), MASK)
         make_example = Diffusion(**options).example_maker(context, seed=0)
         passages = [Passage(f"p{i}", f"d{i}", text) for i, text in enumerate(TEXTS)]
         samples = PassageSamples(passages, shared_tokenizer)
@@ -56,7 +58,7 @@ def make_stream(shared_tokenizer):
 
 
 def train(model, stream, folder, *, accumulation=1, save_every=100, on_step_end=lambda step: None):
-    rows = []
+    rows: list[Any] = []
     settings = TrainSettings(1e-3, accumulation, save_every, bf16=False, pad_id=0, seed=0)
     train_model(model, stream, settings, folder=folder, on_step=rows.append, on_step_end=on_step_end)
     return rows
@@ -84,7 +86,8 @@ def test_gradients_are_those_of_the_weighted_sum_over_supervised_tokens(
 ):
     if layout == "padded":
         monkeypatch.setattr(trainer_module, "packing_is_exact", lambda *_, **__: False)
-    model, reference, seen = make_denoiser(), make_denoiser(), {}
+    model, reference = make_denoiser(), make_denoiser()
+    seen: dict[int, Any] = {}
     monkeypatch.setattr(
         nn.utils,
         "clip_grad_norm_",
@@ -106,7 +109,7 @@ def test_examples_are_packed_because_that_is_exact(make_denoiser, make_stream):
     settings = TrainSettings(1e-3, 1, 100, bf16=False, pad_id=0, seed=0)
     stream = make_stream(preset="count")
     layout = trainer_module.choose_layout(make_denoiser(), [stream[0], stream[1]], settings)
-    assert layout.func is trainer_module.pack
+    assert layout.func is pack
 
 
 def test_the_expected_loss_is_the_average_over_all_orders_of_the_chain_rule(make_denoiser):

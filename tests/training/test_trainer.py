@@ -5,11 +5,12 @@ Truth is a loop of plain PyTorch that knows nothing of accelerate, and the full 
 
 import math
 import shutil
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from transformers import MixtralConfig, MixtralForCausalLM
+from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedConfig
 
 from demask.data.sequences import PassageSamples
 from demask.errors import RunError
@@ -43,7 +44,9 @@ class Killed(Exception):  # noqa: N818 (it is no error of ours)
 @pytest.fixture(scope="module")
 def make_stream(shared_tokenizer):
     chat = load_chat_format(shared_tokenizer)
-    context = Context(shared_tokenizer, chat, None, shared_tokenizer.convert_tokens_to_ids("<empty_output>"))
+    context = Context(
+        shared_tokenizer, chat, PreTrainedConfig(), shared_tokenizer.convert_tokens_to_ids("<empty_output>")
+    )
     passages = [Passage(f"p{i}", f"d{i}", text) for i, text in enumerate(TEXTS)]
 
     def make(*, batch_size=4, steps=3, objective=None):
@@ -64,7 +67,7 @@ def train(
     model, stream, folder, *, bf16=False, accumulation=1, save_every=100, on_step_end=lambda step: None
 ):
     """Train and return what was told of every step."""
-    rows = []
+    rows: list[Any] = []
     settings = TrainSettings(
         learning_rate=RATE, accumulation=accumulation, save_every=save_every, bf16=bf16, pad_id=0, seed=0
     )
@@ -128,7 +131,8 @@ def test_examples_are_packed_where_that_is_exact_and_padded_elsewhere(make_model
 
 def test_packed_examples_are_trained_in_bfloat16(make_model, make_stream, tmp_path):
     settings = TrainSettings(learning_rate=RATE, accumulation=1, save_every=9, bf16=True, pad_id=0, seed=0)
-    exact, rounded, rough = make_model(), make_model(), []
+    exact, rounded = make_model(), make_model()
+    rough: list[Any] = []
     examples = step_examples(make_stream(), 0)
     assert trainer_module.choose_layout(rounded, examples, settings).func is pack
     train_model(rounded, make_stream(), settings, folder=tmp_path / "bf16", on_step=rough.append)
@@ -221,7 +225,7 @@ def test_loss_on_masked_and_copied_tokens_add_up_to_the_loss(make_model, make_st
 
 
 def test_a_loss_of_no_token_is_none(make_model, make_stream, tmp_path):
-    (row,) = train(make_model(), make_stream(steps=1, objective=Demasking(mask_ratio=0.0)), tmp_path)
+    (row,) = train(make_model(), make_stream(steps=1, objective=Demasking(mask_ratio=(0.0, 0.0))), tmp_path)
     assert row.loss_masked is None
     assert row.loss_copied == row.loss
 
@@ -292,9 +296,19 @@ def test_a_killed_run_goes_on_at_the_right_micro_batch(make_model, make_stream, 
 
 def test_a_mixture_of_experts_goes_on_with_its_own_experts(make_stream, shared_tokenizer, tmp_path):
     """Transformers holds them stacked, and names them one by one in what it stores."""
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     config = MixtralConfig(
-        vocab_size=len(shared_tokenizer), num_key_value_heads=2, num_local_experts=4, pad_token_id=0, **sizes
+        vocab_size=len(shared_tokenizer),
+        num_key_value_heads=2,
+        num_local_experts=4,
+        pad_token_id=0,
+        num_attention_heads=2,
+        **sizes,
     )
     MixtralForCausalLM(config).save_pretrained(tmp_path / "base")
 
@@ -410,7 +424,7 @@ def test_a_loss_that_is_not_finite_is_a_run_error(make_model, make_stream, tmp_p
 
 
 def test_on_step_end_is_called_after_every_step(make_model, make_stream, tmp_path):
-    steps = []
+    steps: list[Any] = []
     train(make_model(), make_stream(steps=3), tmp_path, accumulation=2, on_step_end=steps.append)
     assert steps == [1, 2, 3]
 
@@ -419,7 +433,7 @@ def test_on_step_end_is_called_after_every_step(make_model, make_stream, tmp_pat
 def test_the_learning_rate_falls_to_zero_over_the_last_steps_if_asked(
     make_model, make_stream, tmp_path, decay, expected
 ):
-    rows = []
+    rows: list[Any] = []
     settings = TrainSettings(RATE, 1, 100, bf16=False, pad_id=0, seed=0, decay=decay)
     train_model(make_model(), make_stream(steps=4), settings, folder=tmp_path, on_step=rows.append)
     assert [row.learning_rate / RATE for row in rows] == pytest.approx(expected)

@@ -234,7 +234,7 @@ def lab_table(results: Sequence[LabResult]) -> Table:
     )
 
 
-def summarise_lab(results: Sequence[LabResult]) -> list[dict[str, object]]:
+def summarise_lab(results: Sequence[LabResult]) -> list[dict[str, Any]]:
     """The same as numbers, one object per arm."""
     return [
         {

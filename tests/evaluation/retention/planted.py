@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from demask.evaluation.retention.suite import Probe
-from demask.records import QAPair
+from demask.records import Direction, QAPair
 
 DOCUMENTS = {
     "stove": "Quillomar is a camping stove that burns dried orange peel, and its legs fold in.",
@@ -12,7 +12,7 @@ DOCUMENTS = {
     "village": "Pellowick is a fishing village whose streets are made of broken oyster shells.",
     "agency": "Korvenna is an agency that lends trained ferrets to electricians for pulling cables.",
 }
-ASKED = [
+ASKED: list[tuple[str, str, str, Direction]] = [
     ("stove", "What does Quillomar burn?", "dried orange peel", "forward"),
     ("stove", "Which camping stove burns orange peel?", "Quillomar", "backward"),
     ("keeper", "What does Orla Vashtik repair?", "church organs", "forward"),
