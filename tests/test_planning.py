@@ -125,7 +125,7 @@ def test_parts_of_a_model_may_fit_where_the_whole_does_not(monkeypatch: pytest.M
 
 
 def test_a_cost_that_was_not_measured_has_no_time() -> None:
-    cost = RunCost(0, 0.0, 0.0, 1, 1, 1e-4, "fp32", 10, "cpu", "takes more")
+    cost = RunCost(0, 0.0, 0.0, 1, 1, 1e-4, "fp32", 10, 10, "cpu", "takes more")
     assert cost.seconds_of(100) is None
 
 
@@ -169,7 +169,7 @@ def test_what_helps_is_a_setting_that_the_recipe_can_take() -> None:
 
 
 def test_a_long_plan_shows_what_helps(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = RunCost(1, 1.0, 0.01, 10**9, 1, 1e-4, "fp32", 10, "cpu")
+    slow = RunCost(1, 1.0, 0.01, 10**9, 1, 1e-4, "fp32", 10, 10, "cpu")
     monkeypatch.setattr("demask.stages.planning.measure_cost", lambda *_, **__: slow)
     said = show(render_plan(make_plan(make_config(recipe))))
     assert " days" in said
@@ -182,7 +182,7 @@ def test_memory_stands_for_the_largest_step_of_the_run_not_only_for_those_timed(
     rows = [{"id": str(n), "text": "Ink. " * (3 if n else 15)} for n in range(8)]
     (tmp_path / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe["train"] |= {"batch_size": 1, "steps": 8}
-    cost = RunCost(1, 1.0, 1.0, 10**9, 1, 1e-4, "fp32", 10**6, "cpu")
+    cost = RunCost(1, 1.0, 1.0, 10**9, 1, 1e-4, "fp32", 10**6, 10**6, "cpu")
     monkeypatch.setattr("demask.stages.planning.measure_cost", lambda *_, **__: cost)
     plans = [make_plan(make_config({**recipe, "seed": seed})) for seed in range(4)]
     assert max(plan.memory_bytes for plan in plans) > 10**9, (

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import demask
-from demask.errors import ConfigError, RunError
+from demask.errors import ConfigError, ModelError, RunError
 from demask.generation.conversations import Conversation
 from demask.recipe.sections import make_config
 from demask.stages.planning import make_plan
@@ -163,6 +165,33 @@ def test_weights_go_back_until_the_budget_is_kept(
     assert shares[1e3] == 1.0
     assert shares[1e-3] < 1.0
     assert weights(tmp_path / f"{method}-0.001") != weights(tmp_path / f"{method}-1000.0")
+
+
+def test_frozen_weights_stay_those_of_the_base_with_replay_and_a_budget(
+    settings: dict[str, Any], tmp_path: Path, cache: Path, tiny_model_folder: Path
+) -> None:
+    values = {
+        **settings,
+        "train": {**settings["train"], "weights": "mlp", "learning_rate": 5e-2},
+        "retain": {**RETAIN, "pool": 32, "budget": 1e-3},
+    }
+    plan = make_plan(make_config(values))
+    done = demask.inject(**values, out=tmp_path / "run")
+    assert done.summary["interpolation"][-1]["share"] < 1
+    assert 0 < done.summary["trained_parameters"] == plan.trained_parameters < done.summary["parameters"]
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (tiny_model_folder, tmp_path / "run" / "model")
+    )
+    for name, weights in before.items():
+        assert torch.equal(weights, after[name]) == (".mlp." not in name), name
+
+
+def test_weights_that_the_model_lacks_are_refused_before_there_is_a_folder(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"'layers 1-2', expected layers from 0 to 1"):
+        demask.inject(**{**settings, "train": {"weights": "layers 1-2"}}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_the_budget_is_measured_on_is_not_replayed(tmp_path: Path) -> None:

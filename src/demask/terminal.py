@@ -375,10 +375,12 @@ def render_plan(plan: Plan) -> RichTable:
     """What a run will train and cost."""
     parts = f" in {plan.accumulation} micro-batches" if plan.accumulation > 1 else ""
     padding = "" if plan.padding is None else f", and {plan.padding:.0%} padding"
+    partly = plan.method == "full" and plan.trained_parameters < plan.parameters
+    trained = f", {plan.trained_parameters / 1e6:,.1f} million of them trained" if partly else ""
     return render_rows(
         "Plan",
         [
-            ("model", f"{plan.model}, {plan.parameters / 1e6:,.1f} million weights, {plan.method}"),
+            ("model", f"{plan.model}, {plan.parameters / 1e6:,.1f} million weights, {plan.method}{trained}"),
             ("objective", plan.objective),
             *_learned(plan.about),
             ("steps", f"{plan.steps} of {plan.batch_size} examples{parts}"),

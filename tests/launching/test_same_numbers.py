@@ -50,6 +50,7 @@ class Case:
     bf16: bool = False
     twice: bool | Literal["selective"] = False  # gradient checkpointing
     tied: bool = True
+    weights: str = "all"
 
 
 def make_example(passage: Passage, epoch: int, variant: int) -> Example:
@@ -70,6 +71,7 @@ def train(case: Case, rank: int, port: int) -> None:
     """In a process of its own."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from demask.models.trained_weights import freeze_others
     from demask.training.export import add_adapter
     from demask.training.metrics import StepMetrics
     from demask.training.trainer import TrainSettings, train_model
@@ -94,6 +96,7 @@ def train(case: Case, rank: int, port: int) -> None:
     model: Any = LlamaForCausalLM(config)
     if case.lora:
         model = add_adapter(model, rank=4, seed=0)
+    freeze_others(model, case.weights)
     rows: list[StepMetrics] = []
     settings = TrainSettings(
         1e-3, case.accumulation, 4, case.bf16, pad_id=0, seed=0, gradient_checkpointing=case.twice
@@ -180,6 +183,8 @@ def assert_same(
         ("fsdp", {"lora": True}),
         ("fsdp", {"twice": True, "lora": True}),
         ("fsdp", {"twice": "selective"}),
+        ("ddp", {"weights": "layers 1-1"}),
+        ("fsdp", {"weights": "mlp-and-values"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value) or "full",
 )

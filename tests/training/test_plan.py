@@ -100,17 +100,17 @@ def test_adapters_get_a_larger_rate():
 
 def test_memory_holds_weights_gradients_and_two_moments():
     few, many = (
-        estimate_memory(Train(), parameters=size, micro_batch_tokens=0) for size in (10**8, 2 * 10**8)
+        estimate_memory(parameters=size, trained=size, micro_batch_tokens=0) for size in (10**8, 2 * 10**8)
     )
     assert many - few == 16 * 10**8
 
 
-def test_adapters_need_a_quarter_of_it_and_tokens_add_to_it():
-    def need(method, tokens):
-        return estimate_memory(Train(method=method), parameters=10**9, micro_batch_tokens=tokens)
+def test_frozen_weights_need_a_quarter_of_it_and_tokens_add_to_it():
+    def need(trained, tokens):
+        return estimate_memory(parameters=10**9, trained=trained, micro_batch_tokens=tokens)
 
-    assert need("full", 0) - need("lora", 0) == 12 * 10**9
-    assert need("full", 2000) > need("full", 1000)
+    assert need(10**9, 0) - need(0, 0) == 12 * 10**9
+    assert need(10**9, 2000) > need(10**9, 1000)
 
 
 def test_matrix_rate_is_measured_within_its_limit():

@@ -15,6 +15,7 @@ from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedConfig
 from demask.data.sequences import PassageSamples
 from demask.errors import RunError
 from demask.models.acceleration.target_logits import score_targets
+from demask.models.trained_weights import freeze_others
 from demask.objectives.batches import pack, pad
 from demask.objectives.demasking import Demasking
 from demask.objectives.objective import Context
@@ -283,6 +284,22 @@ def test_a_killed_run_goes_on_to_the_same_bits(make_model, make_stream, tmp_path
     rows = train(model, make_stream(steps=8), tmp_path, save_every=2)
     assert [row.step for row in rows] == list(range((killed_at - 1) // 2 * 2 + 1, 9))
     assert same_bits(weights_of(model), uninterrupted)
+
+
+@pytest.mark.parametrize("weights", ["mlp", "no-embedding"])
+def test_a_killed_run_of_some_weights_goes_on_to_the_same_bits(make_model, make_stream, tmp_path, weights):
+    whole, cut, base = make_model(), make_model(), make_model()
+    for model in (whole, cut):
+        freeze_others(model, weights)
+    train(whole, make_stream(), tmp_path / "whole", save_every=2)
+    with pytest.raises(Killed):
+        train(cut, make_stream(), tmp_path / "cut", save_every=2, on_step_end=kill_at(3))
+    again = make_model()
+    freeze_others(again, weights)
+    train(again, make_stream(), tmp_path / "cut", save_every=2)
+    assert same_bits(weights_of(again), weights_of(whole))
+    for (name, now), before in zip(whole.named_parameters(), base.parameters(), strict=True):
+        assert torch.equal(now, before) != now.requires_grad, name
 
 
 def test_a_killed_run_goes_on_at_the_right_micro_batch(make_model, make_stream, tmp_path):

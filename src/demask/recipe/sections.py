@@ -8,6 +8,7 @@ Unknown keys are errors that name the nearest known key. Model and documents hav
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -44,6 +45,18 @@ DEFAULT_DECAY = 0.5
 REPLAY_RATE_SHARE = 0.14
 
 
+# Which weights are trained; or a range of layers.
+ALL_WEIGHTS = "all"
+WEIGHTS = (ALL_WEIGHTS, "no-embedding", "mlp", "mlp-and-values")
+_LAYERS = re.compile(r"layers (\d+)-(\d+)")
+
+
+def read_layer_range(weights: str) -> tuple[int, int] | None:
+    """The first and the last layer of `layers 8-24`, counted from 0; None of any other choice."""
+    found = _LAYERS.fullmatch(weights)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 # One of those that learn from documents.
 if TYPE_CHECKING:
     DocumentObjective = Objective
@@ -77,6 +90,11 @@ class Train(Section):
     )
     method: Literal["full", "lora"] = Field("full", description="paper: full")
     lora_rank: int = Field(32, gt=0, description="on all linear layers")
+    weights: str = Field(
+        ALL_WEIGHTS,
+        description="which are trained, the others stay: all; no-embedding (and no output layer that is tied "
+        "to it); mlp; mlp-and-values; a range of layers from 0, both included, as 'layers 8-24'; full only",
+    )
     learning_rate: float | None = Field(
         None, gt=0, description="none: by model size and batch, 10 times for lora"
     )
@@ -108,6 +126,23 @@ class Train(Section):
         if a_number or value in ("doubling", None):
             return value
         raise ValueError(f"expected a number of steps above 0, or 'doubling', got {value!r}")
+
+    @field_validator("weights")
+    @classmethod
+    def _known_weights(cls, value: str) -> str:
+        layers = read_layer_range(value)
+        if value in WEIGHTS or (layers is not None and layers[0] <= layers[1]):
+            return value
+        raise ValueError(f"expected {', '.join(WEIGHTS)} or a range as 'layers 8-24', got {value!r}")
+
+    @model_validator(mode="after")
+    def _an_adapter_stands_on_all_layers(self) -> "Train":
+        if self.method == "lora" and self.weights != ALL_WEIGHTS:
+            raise ValueError(
+                f"weights is {self.weights!r} and method 'lora', expected all: an adapter leaves the model's "
+                "own weights as they are; leave one of the two out"
+            )
+        return self
 
 
 class Denoise(Section):

@@ -17,7 +17,7 @@ from demask.objectives.demasking import Demasking
 from demask.objectives.objective import Objective
 from demask.progress import Progress, Silent, advancing
 from demask.recipe.fine_tuning import TaskConfig
-from demask.recipe.sections import RunConfig
+from demask.recipe.sections import ALL_WEIGHTS, RunConfig
 from demask.records import Document, Paraphrase, Passage
 from demask.stages.reading import Knowledge, make_heading
 from demask.storage import file_names
@@ -206,6 +206,19 @@ def check_objective(config: RunConfig) -> None:
         load_context(config.model, config.objective)
     except ModelError:
         return
+
+
+def check_weights(config: TaskConfig) -> None:
+    """See whether the model has the weights that are to be trained; reads its configuration alone.
+
+    Raises:
+        ModelError: it has none of that kind, or cannot be found.
+    """
+    from demask.models.load import load_architecture, outline_model
+    from demask.models.trained_weights import find_trained
+
+    if config.train.weights != ALL_WEIGHTS:
+        find_trained(outline_model(load_architecture(config.model)), config.train.weights)
 
 
 def write_environment(run: RunFolder, config: TaskConfig, loaded: "LoadedModel") -> None:

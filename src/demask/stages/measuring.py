@@ -20,7 +20,7 @@ from demask.environment import count_cores, total_memory
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
-from demask.stages.training import add_adapter_if_any, make_settings
+from demask.stages.training import choose_trained, make_settings
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,7 @@ class RunCost:
         tokens_per_second: the same.
         memory_bytes: peak of one process, of the GPU where there is one; estimated where no step was timed.
         accumulation: micro-batches of a step in each process.
+        trained: weights that are trained; of an adapter 0 where no step was timed.
         device: `cpu` or `cuda`.
         problem: why no step could be timed; empty when it could.
     """
@@ -58,6 +59,7 @@ class RunCost:
     learning_rate: float
     precision: str
     parameters: int
+    trained: int
     device: str
     problem: str = ""
 
@@ -93,17 +95,23 @@ def measure_cost(config: TaskConfig, stream: "Stream", *, launch: Launch, progre
 
 def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
     """What is known of the costs without the weights."""
-    from demask.models.load import choose_device, count_parameters
+    from demask.models.load import choose_device, load_architecture, outline_model
     from demask.models.precision import choose_bf16
+    from demask.models.trained_weights import count_trained
     from demask.training import plan
 
-    train, place, parameters = config.train, choose_device(config.device), count_parameters(config.model)
+    train, place = config.train, choose_device(config.device)
+    outline = outline_model(load_architecture(config.model))
+    parameters = sum(weights.numel() for weights in outline.parameters())
+    trained = 0 if train.method == "lora" else count_trained(outline, train.weights)
     longest = stream.longest_example()
     accumulation = plan.choose_accumulation(
         train, batch_size=stream.batch_size, longest=longest, device=place, ranks=launch.ranks
     )
     examples = math.ceil(stream.batch_size / (accumulation * launch.ranks))
-    needed = plan.estimate_memory(train, parameters=parameters, micro_batch_tokens=examples * longest)
+    needed = plan.estimate_memory(
+        parameters=parameters, trained=trained, micro_batch_tokens=examples * longest
+    )
     return RunCost(
         steps=0,
         tokens_per_step=0.0,
@@ -118,6 +126,7 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
         ),
         precision="bf16" if choose_bf16(train.precision, place) else "fp32",
         parameters=parameters,
+        trained=trained,
         device=str(place),
         problem=_find_shortage(needed, place, launch),
     )
@@ -160,7 +169,7 @@ def measure_steps(
 
     settings = replace(make_settings(config, loaded, stream, launch, ranks=launch.ranks), log_every=1)
     parameters = loaded.parameters
-    trained = add_adapter_if_any(config.train, loaded, seed=stream.seed)
+    trained = choose_trained(config.train, loaded, seed=stream.seed)
     peak, share = PeakMemory(loaded.device), ShareOfOne(stream, launch.ranks)
     with TemporaryDirectory(prefix="demask-") as folder, _threads_of_one(launch), suppress(_SeenEnoughError):
         train_model(trained.model, share, settings, folder=Path(folder), on_step=look)
@@ -178,6 +187,7 @@ def measure_steps(
         learning_rate=settings.learning_rate,
         precision="bf16" if settings.bf16 else "fp32",
         parameters=parameters,
+        trained=sum(weights.numel() for weights in trained.model.parameters() if weights.requires_grad),
         device=str(loaded.device),
     )
 

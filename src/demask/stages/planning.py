@@ -90,6 +90,7 @@ class Plan:
         about: what is learned.
         tokens: positions of all examples of the run; where samples are read while training, as many a step as
             in the steps that were timed.
+        trained_parameters: weights that are trained; of an adapter 0 where no step was timed.
         padding: share of positions that are computed besides and thrown away; None: not known.
         tokens_per_second: of all processes.
         seconds: of training alone, from `measured_steps` real steps; questions come on top. None: not
@@ -110,6 +111,7 @@ class Plan:
     tokens: int
     padding: float | None
     parameters: int
+    trained_parameters: int
     processes: int
     device: str
     precision: str
@@ -202,6 +204,7 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
         tokens=counted.real,
         padding=None if counted.positions is None else 1 - counted.real / counted.positions,
         parameters=cost.parameters,
+        trained_parameters=cost.trained,
         processes=launch.ranks,
         device=cost.device,
         precision=cost.precision,

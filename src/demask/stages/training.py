@@ -170,7 +170,7 @@ def train_here(
     context = make_context(loaded, config.objective)
     stream = data.make_stream(context, loaded.device)
     settings = make_settings(config, loaded, stream, launch)
-    parameters, trained = loaded.parameters, add_adapter_if_any(config.train, loaded, seed=config.seed)
+    parameters, trained = loaded.parameters, choose_trained(config.train, loaded, seed=config.seed)
     callback = data.make_callback(trained, context, learned_part(stream))
     totals = _train(run, trained, stream, settings, callback, progress)
     if is_main_process():
@@ -186,11 +186,17 @@ def train_here(
     return trained
 
 
-def add_adapter_if_any(train: Train, loaded: "LoadedModel", *, seed: int) -> "LoadedModel":
-    """The model as it is trained: with an adapter where the recipe wants one."""
+def choose_trained(train: Train, loaded: "LoadedModel", *, seed: int) -> "LoadedModel":
+    """The model as it is trained: with an adapter where the recipe wants one, else its own weights or some.
+
+    Raises:
+        ModelError: this architecture takes no adapter, or has no weights of the kind that is wanted.
+    """
+    from demask.models.trained_weights import freeze_others
     from demask.training.export import add_adapter
 
     if train.method != "lora":
+        freeze_others(loaded.model, train.weights)
         return loaded
     form = loaded.diffusion
     adapter = add_adapter(

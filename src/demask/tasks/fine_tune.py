@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from demask.progress import Progress, Silent
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import ALONE, Launch
-from demask.stages.inputs import load_once
+from demask.stages.inputs import check_weights, load_once
 from demask.stages.samples import open_prepared, open_sample_stream
 from demask.stages.sft import HeldOut, check_sft, prepare_stage, summarise_sft
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
@@ -73,6 +73,7 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
     # Before there is a folder that belongs to a recipe which cannot be run.
     if not RunFolder(Path(out)).has(file_names.CONFIG):
         check_sft(config)
+        check_weights(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
     if not run.has(file_names.TRAINING):
         run.remove(file_names.SUMMARY)

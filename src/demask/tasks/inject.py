@@ -22,7 +22,7 @@ from demask.records import Paraphrase, Passage, QAPair
 from demask.reports.runs import FEW_SHOT, STAGES
 from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.callbacks import EvaluationCallback
-from demask.stages.inputs import add_paraphrases, check_objective, load_once, split_stage
+from demask.stages.inputs import add_paraphrases, check_objective, check_weights, load_once, split_stage
 from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
@@ -124,6 +124,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
         knowledge = read_knowledge(config, RunFolder(Path(folder)))
         if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
             check_objective(config)
+            check_weights(config)
             check_maker(config)
         run = claim_run_folder(out, config.model_dump(mode="json"))
         _forget_stale(run, config)

@@ -130,17 +130,16 @@ def check_ranks(train: Train, *, batch_size: int, ranks: int) -> None:
     )
 
 
-def estimate_memory(train: Train, *, parameters: int, micro_batch_tokens: int) -> int:
+def estimate_memory(*, parameters: int, trained: int, micro_batch_tokens: int) -> int:
     """Bytes at the peak of a step: weights, gradients and two moments in float32, and activations.
 
     Args:
-        train: the recipe's section.
         parameters: weights of the model.
+        trained: those of them that are trained; an adapter's count as none.
         micro_batch_tokens: positions of the largest micro-batch.
     """
-    per_weight = 16 if train.method == "full" else 4
     activations = estimate_activations(parameters=parameters, micro_batch_tokens=micro_batch_tokens)
-    return round(per_weight * parameters + activations + _PROCESS_BYTES)
+    return round(4 * parameters + 12 * trained + activations + _PROCESS_BYTES)
 
 
 def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:
