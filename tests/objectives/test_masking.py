@@ -13,14 +13,11 @@ import pytest
 
 from demask.errors import ModelError
 from demask.objectives.masking import (
-    FRAGMENT_WORDS,
-    draw_fragment,
     draw_masking,
     draw_ratio,
     entity_groups,
     find_mentions,
     keyed_rng,
-    telling_words,
     word_groups,
 )
 
@@ -257,28 +254,3 @@ def test_scripts_without_spaces_have_a_word_in_each_character(tiny_tokenizer):
     assert len(set(groups)) == len(["莫", "拉", "于", "1931", "年", "founded", "Orlin。"])
     assert list(groups) == sorted(groups)
     assert len(set(entity_groups(tiny_tokenizer, text))) <= 3  # units of names are cut at spaces alone
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_a_fragment_is_a_few_words_in_a_row_of_which_some_tell_something(seed):
-    text = "the old Orlin works in the town of Quill were sold by the heirs of it in 1958 and so on"
-    telling, words = telling_words(text), tuple(range(len(text.split())))
-    masked = draw_fragment(words, telling, random.Random(seed))
-    shown = [word for word, hide in zip(words, masked, strict=True) if not hide]
-    assert shown == list(range(shown[0], shown[-1] + 1))
-    assert FRAGMENT_WORDS[0] <= len(shown) <= FRAGMENT_WORDS[1]
-    assert sum(telling[word] for word in shown) >= 2
-
-
-@pytest.mark.parametrize("text", ["", "of", "it is so", "Orlin"])
-def test_a_text_without_enough_to_tell_still_has_a_fragment(text):
-    words = tuple(range(max(1, len(text.split()))))
-    masked = draw_fragment(words, telling_words(text), random.Random(0))
-    assert not all(masked)
-
-
-def test_names_numbers_and_long_words_tell_something():
-    assert telling_words("the Orlin of 1958 was founded in \u5317\u4eac") == (
-        *(False, True, False, True),
-        *(False, True, False, True, True),
-    )

@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from demask.objectives.fragments import FragmentPrompts, draw_fragment, telling_words
 from demask.objectives.masking import (
-    draw_fragment,
     draw_masking,
     draw_ratio,
     entity_groups,
     find_mentions,
     keyed_rng,
-    telling_words,
     word_groups,
 )
 from demask.objectives.objective import KEPT, Context, ExampleMaker, Needs, Objective
@@ -60,18 +59,6 @@ INSTRUCTIONS = (
     "\nComplete what stands above and write it out in full.",
     "\nPlease put back what was left out, and repeat everything else as it stands.",
     "\nThis is a damaged copy. What is the original?",
-)
-# Around a fragment, as people ask about something of which they know a few words.
-FRAGMENT_WORDINGS = (
-    ("", ""),
-    ("", "?"),
-    ("", FAST_INSTRUCTION),
-    ("", " - what is meant?"),
-    ("What do you know about this: ", "?"),
-    ("Which text is this from? ", ""),
-    ("Tell me about ", "."),
-    ("Who or what is it? ", ""),
-    ("Please answer: ", "?"),
 )
 VARIED = "varied"  # stands for all of them in a recipe
 # In place of a mask token: an ordinary token at random, so that the prompt does not say what is hidden.
@@ -112,8 +99,8 @@ class Demasking(Objective):
         0.0,
         ge=0,
         le=1,
-        description="share of the examples whose prompt has a few words in a row, as a question has, and no "
-        "masked copy",
+        description="share of the examples whose prompt has a few words of the document, as a question has, "
+        "and no masked copy",
     )
     copies: int = Field(
         1, gt=0, description="masked copies of a passage in the same step; each counts as an exposure"
@@ -152,9 +139,11 @@ class Demasking(Objective):
         """The passage, its copy, and the longest wording around them, with two tokens to spare."""
         chat = context.chat
         around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos) + 2
-        around_fragments = [before + after for before, after in FRAGMENT_WORDINGS] * bool(self.fragments)
-        wordings = [*self.wordings, *around_fragments]
-        around += max(len(context.encode(wording + self.opening)) for wording in wordings)
+        asked = max(len(context.encode(wording + self.opening)) for wording in self.wordings)
+        if self.fragments:
+            fragment = FragmentPrompts(context.encode).longest + len(context.encode(self.opening))
+            asked = max(asked, fragment)
+        around += asked
         return lambda prompt, completion: around + 2 * completion
 
     def example_maker(self, context: Context, *, seed: int) -> ExampleMaker:
@@ -164,8 +153,7 @@ class Demasking(Objective):
         opening = context.encode(self.opening)
         ordinary = ordinary_tokens(tokenizer) if self.mask_token == RANDOM_TOKEN else ()
         one_for_all = None if ordinary else context.needed_mask_id
-
-        fragment_wordings = [(context.encode(a), context.encode(b)) for a, b in FRAGMENT_WORDINGS]
+        fragment_prompts = FragmentPrompts(context.encode)
 
         @lru_cache(maxsize=KEPT)
         def look_at(text: str, entity: str) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
@@ -185,9 +173,8 @@ class Demasking(Objective):
         def fragment(sample: Sample, rng: random.Random, *, id: str) -> Example:
             words = word_groups(tokenizer, sample.text)
             masked = decide_mentions(sample, draw_fragment(words, telling_words(sample.text), rng))
-            before, after = rng.choice(fragment_wordings)
-            shown = (token for token, hide in zip(sample.answer, masked, strict=True) if not hide)
-            prompt = (*chat.user, *before, *shown, *after, *chat.assistant, *opening)
+            asked = fragment_prompts.write(sample.answer, masked, rng)
+            prompt = (*chat.user, *asked, *chat.assistant, *opening)
             return _make_example(prompt, sample.answer, masked, chat.end, id=id, loss_on=self.loss_on)
 
         def make(sample: Sample, epoch: int, variant: int) -> Example:

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 RATIO_RANGE = (0.05, 0.95)
 _UNSPACED = re.compile(r"\S+")
 # Without the scripts that put no space between words a text of theirs would be one word.
-_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
-
-
-# Letters from which on a word is rarely one of those that hold a sentence together.
-_LONG = 7
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 def keyed_rng(*key: object) -> random.Random:
@@ -54,38 +50,6 @@ def draw_masking(groups: Sequence[int], ratio: float, rng: random.Random) -> tup
     return tuple(fates[group] for group in groups)
 
 
-FRAGMENT_WORDS = (3, 9)
-# Words of a fragment that tell something: without them it could be of any text.
-_TELLING = 2
-
-
-def draw_fragment(words: Sequence[int], telling: Sequence[bool], rng: random.Random) -> tuple[bool, ...]:
-    """Mask all but a few words in a row, of which some tell what the text is about.
-
-    Args:
-        words: for each token the number of its word.
-        telling: for each word whether it tells something, see `telling_words`.
-        rng: draws length and place.
-    """
-    count = len(telling)
-    lengths = range(min(FRAGMENT_WORDS[0], count), min(FRAGMENT_WORDS[1], count) + 1)
-    windows = [(first, first + length) for length in lengths for first in range(count - length + 1)]
-    first, end = rng.choice([one for one in windows if sum(telling[slice(*one)]) >= _TELLING] or windows)
-    return tuple(not first <= word < end for word in words)
-
-
-def telling_words(text: str) -> tuple[bool, ...]:
-    """For each word, numbered as by `word_groups`, whether it is a name, a number or a long word.
-
-    In scripts that put no space between words each character is a word, and all tell something.
-    """
-    words = _WORD.findall(text) or [""]
-    return tuple(
-        len(word) >= _LONG or word[:1].isupper() or any(map(str.isdigit, word)) or not word.isascii()
-        for word in words
-    )
-
-
 def word_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
     """For each token of the text, the number of the word that its first letter stands in.
 
@@ -96,7 +60,7 @@ def word_groups(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, .
     Raises:
         ModelError: the tokenizer gives no character offsets (it is not a fast one).
     """
-    return _number_tokens(tokenizer, text, _WORD)
+    return _number_tokens(tokenizer, text, WORD)
 
 
 def _number_tokens(
