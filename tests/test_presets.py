@@ -8,7 +8,8 @@ import pytest
 from demask import cli
 from demask.commands.app import read_config
 from demask.objectives.demasking import Demasking
-from demask.recipe.sections import PRESETS, REPLAY_RATE_SHARE, make_config
+from demask.recipe.sections import PRESETS, REPLAY_RATE_SHARE, REPLAY_RATE_SHARE_MLP, make_config
+from demask.training.plan import make_schedule
 
 pytestmark = pytest.mark.smoke
 
@@ -56,3 +57,40 @@ def test_beside_replay_steps_are_smaller_and_other_objectives_keep_their_share()
         assert plain.rate_share == share
         assert kept.rate_share == pytest.approx(share * REPLAY_RATE_SHARE)
         assert REPLAY_RATE_SHARE < 0.5
+
+
+def test_without_a_name_the_preset_is_keep_and_a_recipe_says_otherwise_part_by_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DEMASK_PRESET")
+    config = make_config({"model": "m", "documents": "d", "retain": {"conversations": 3}})
+    kept = PRESETS["keep"]
+    assert config.objective == Demasking(**kept["objective"])
+    assert (config.train.weights, config.train.epochs) == (kept["train"]["weights"], None)
+    assert make_schedule(config.train, passages=1, replays=config.replays).steps == 140
+    assert make_schedule(config.train, passages=80, replays=config.replays).exposures == 70
+    assert (config.retain.conversations, config.retain.weight) == (3, kept["retain"]["weight"])
+    assert make_config({"model": "m", "documents": "d", "preset": "fast"}).retain.conversations == 0
+    monkeypatch.setenv("DEMASK_PRESET", "paper")
+    assert make_config({"model": "m", "documents": "d"}).train.epochs == 60
+
+
+def test_what_cannot_go_with_the_default_preset_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEMASK_PRESET")
+    given = {"model": "m", "documents": "d"}
+    diffusion = make_config({**given, "objective": "diffusion"})
+    assert diffusion.retain.conversations == 0
+    adapter = make_config({**given, "train": {"method": "lora", "steps": 9}})
+    assert adapter.train.weights == "all"
+    assert (adapter.train.steps, adapter.train.epochs) == (9, None)
+    assert adapter.retain.conversations == PRESETS["keep"]["retain"]["conversations"]
+    other = make_config({**given, "objective": "next-token"})
+    assert other.retain.conversations
+    assert other.objective.name == "next-token"
+
+
+def test_the_feed_forward_layers_alone_take_larger_steps_beside_replay() -> None:
+    config = make_config({"model": "m", "documents": "d", "preset": "keep"})
+    assert config.rate_share == REPLAY_RATE_SHARE_MLP
+    everything = make_config({"model": "m", "documents": "d", "preset": "keep", "train": {"weights": "all"}})
+    assert everything.rate_share == REPLAY_RATE_SHARE < REPLAY_RATE_SHARE_MLP

@@ -11,7 +11,7 @@ from demask.models.trained_weights import count_trained, freeze_others
 from demask.objectives.batches import pad
 from demask.recipe.sections import Train, make_config
 from demask.records import Example
-from demask.training.trainer import make_optimizer
+from demask.training.trainer import TrainSettings, make_optimizer
 
 SIZES = {
     "vocab_size": 60,
@@ -121,7 +121,7 @@ def test_what_is_frozen_already_stays_frozen(tiny_model):
 def test_frozen_weights_have_no_gradient_and_nothing_in_the_optimizer(make_model, wanted):
     model = make_model(num_hidden_layers=2).train()
     freeze_others(model, wanted)
-    optimizer = make_optimizer(model, 1e-2)
+    optimizer = make_optimizer(model, TrainSettings(1e-2, 1, 1, bf16=False, pad_id=0, seed=0))
     kept = {name: weights.detach().clone() for name, weights in model.named_parameters()}
     ids = torch.arange(5, 25)[None]
     model(input_ids=ids, labels=ids).loss.backward()

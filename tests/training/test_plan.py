@@ -9,7 +9,7 @@ import torch
 from demask.errors import ConfigError
 from demask.objectives.sft import Sft
 from demask.recipe.fine_tuning import SftTrain
-from demask.recipe.sections import DEFAULT_EPOCHS, LEAST_STEPS, Train
+from demask.recipe.sections import DEFAULT_LENGTH, Train
 from demask.training.plan import (
     LEARNING_RATES,
     LORA_FACTOR,
@@ -42,9 +42,9 @@ def test_every_passage_is_seen_at_least_as_often_as_asked(epochs, passages):
 
 def test_neither_steps_nor_epochs_means_the_default():
     default = make_schedule(Train(batch_size=5), passages=10)
-    assert default.exposures == DEFAULT_EPOCHS
+    assert default.exposures == DEFAULT_LENGTH.epochs
     few = make_schedule(Train(batch_size=5), passages=4)
-    assert (few.steps, few.batch_size) == (LEAST_STEPS, 4)
+    assert (few.steps, few.batch_size) == (DEFAULT_LENGTH.least_steps, 4)
     assert make_schedule(Train(epochs=3), passages=4).steps == 3  # as asked, however few
 
 

@@ -27,7 +27,7 @@ from demask.errors import ConfigError, DemaskError
 from demask.progress import Progress, Silent
 from demask.recipe.file import merge_values
 from demask.recipe.launch import ALONE
-from demask.recipe.sections import DEFAULT_EPOCHS, NO_QUESTIONS, RunConfig, make_config
+from demask.recipe.sections import NO_QUESTIONS, RunConfig, make_config
 from demask.storage.file_names import DOCUMENTS, QA_PAIRS, REPORT_HTML, SUMMARY
 from demask.storage.run_folder import RunFolder
 
@@ -340,7 +340,8 @@ def _recipe(order: Order, arm: Arm, benchmark: Benchmark, data: Path, model: str
     config = make_recipe(arm, merge_values(shared, order.settings or {}))
     if config.train.steps is None:
         texts = len(benchmark.documents)
-        exposures = order.exposures or config.train.epochs or DEFAULT_EPOCHS
+        length = config.train.length(replays=config.replays)
+        exposures = order.exposures or config.train.epochs or length.epochs
         copies = config.objective.together
         batch = min(config.train.batch_size, texts * copies)
         steps = math.ceil(exposures * texts / batch)

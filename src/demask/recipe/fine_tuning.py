@@ -6,7 +6,7 @@ Model and data have no default. What moves the weights is told as in any recipe,
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,7 +14,7 @@ from demask.objectives.objective import Objective
 from demask.objectives.registry import objective_of
 from demask.objectives.sft import MaskedSft
 from demask.recipe.errors import check_values
-from demask.recipe.sections import RunConfig, Train, make_config
+from demask.recipe.sections import Length, RunConfig, Train, make_config
 from demask.section import Section
 
 LongRule = Literal["error", "leave-out"]
@@ -43,9 +43,6 @@ class Columns(Section):
 class SftTrain(Train):
     """How the weights are moved."""
 
-    default_epochs: ClassVar[float] = 2.0
-    least_steps: ClassVar[int] = 0
-
     epochs: float | None = Field(None, gt=0, description="none and no steps: 2, as the paper at 1.2M samples")
     learning_rate: float | None = Field(
         None, gt=0, description="none: by model size and batch, a fifth of what documents take"
@@ -57,6 +54,12 @@ class SftTrain(Train):
         le=1,
         description="share of the steps, the last ones, over which the learning rate falls to zero",
     )
+
+    @staticmethod
+    def length(*, replays: bool) -> Length:
+        """How long, where the recipe does not say."""
+        del replays
+        return Length(2.0, 0)
 
 
 class SftConfig(Section):
@@ -80,6 +83,11 @@ class SftConfig(Section):
         default_factory=MaskedSft, description="sft, masked-sft, cpt, masked-cpt"
     )
     train: SftTrain = Field(default_factory=SftTrain, description="how the weights are moved")
+
+    @property
+    def replays(self) -> bool:
+        """Whether conversations of the base model are replayed."""
+        return False
 
     @property
     def rate_share(self) -> float:

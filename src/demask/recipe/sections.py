@@ -10,8 +10,9 @@ Unknown keys are errors that name the nearest known key. Model and documents hav
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -32,17 +33,31 @@ from demask.recipe.errors import check_values
 from demask.recipe.file import merge_values
 from demask.section import Section
 
-# Exposures per passage when the recipe says neither steps nor epochs (docs/benchmarks.md, presets).
-DEFAULT_EPOCHS = 28.0
-# Few documents make short epochs, and the backward direction, which comes last, was not learned on the
-# embedded model before 40 to 60 updates, however few the documents (docs/benchmarks.md). 56 are 28 exposures
-# of ten documents in batches of five, the fewest for which preset `fast` was confirmed.
-LEAST_STEPS = 56
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is whose recipe says neither steps nor epochs.
+
+    Attributes:
+        epochs: exposures of each passage.
+        least_steps: few documents make short epochs, and the backward direction, which comes last, takes as
+            many updates however few the documents (docs/benchmarks.md).
+    """
+
+    epochs: float
+    least_steps: int
+
+
+# 56 updates are 28 exposures of ten documents in batches of five, the fewest for which preset `fast` was
+# confirmed; 140 are 70 exposures of eight in batches of four, with which `keep` was searched.
+DEFAULT_LENGTH = Length(28.0, 56)
+REPLAY_LENGTH = Length(70.0, 140)
 DEFAULT_BATCH_SIZE = 5
 DEFAULT_DECAY = 0.5
 # Of the default learning rate where conversations are replayed: at the whole of it a step moves the model
-# further than those of the next step bring it back (docs/retention.md).
+# further than those of the next step bring it back (docs/retention.md). Feed-forward layers alone take more.
 REPLAY_RATE_SHARE = 0.14
+REPLAY_RATE_SHARE_MLP = 0.4
 
 
 # Which weights are trained; or a range of layers.
@@ -75,12 +90,11 @@ def _default_measure() -> Any:
 class Train(Section):
     """How the weights are moved."""
 
-    default_epochs: ClassVar[float] = DEFAULT_EPOCHS
-    least_steps: ClassVar[int] = LEAST_STEPS  # where the recipe does not say how long
-
     steps: int | None = Field(None, gt=0, description="updates; excludes epochs")
     epochs: float | None = Field(
-        None, gt=0, description="exposures per passage; none and no steps: 28, and at least 56 steps"
+        None,
+        gt=0,
+        description="exposures per passage; none and no steps: 28, at least 56 steps; beside replay 70, 140",
     )
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE, gt=0, description="examples per step; measured at 135M, paper: 64 at 8B"
@@ -126,6 +140,11 @@ class Train(Section):
         if a_number or value in ("doubling", None):
             return value
         raise ValueError(f"expected a number of steps above 0, or 'doubling', got {value!r}")
+
+    @staticmethod
+    def length(*, replays: bool) -> Length:
+        """How long, where the recipe does not say."""
+        return REPLAY_LENGTH if replays else DEFAULT_LENGTH
 
     @field_validator("weights")
     @classmethod
@@ -243,9 +262,17 @@ class RunConfig(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate)
 
     @property
+    def replays(self) -> bool:
+        """Whether conversations of the base model are replayed."""
+        return self.retain.conversations > 0
+
+    @property
     def rate_share(self) -> float:
         """Of the default learning rate, what this objective takes, and less of it beside replay."""
-        return self.objective.rate_share * (REPLAY_RATE_SHARE if self.retain.conversations else 1.0)
+        share = self.objective.rate_share
+        if self.replays:
+            share *= REPLAY_RATE_SHARE_MLP if self.train.weights == "mlp" else REPLAY_RATE_SHARE
+        return share
 
     @field_validator("qa", mode="before")
     @classmethod
@@ -366,8 +393,9 @@ _FAST_OBJECTIVE: dict[str, Any] = {
     "fragments": 0.0,
     "copies": 1,
 }
-# `paper`: masked fine-tuning of Pan et al. 2025. `fast`: the defaults, see docs/benchmarks.md. `keep`: small
-# steps for long, with what the model is replayed beside them, see docs/retention.md.
+# `paper`: masked fine-tuning of Pan et al. 2025. `fast`: facts as quickly as they go in (docs/benchmarks.md).
+# `keep`: small steps for long, with what the model is replayed beside them (docs/retention.md).
+DEFAULT_PRESET = "keep"
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "objective": {
@@ -387,33 +415,43 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "train": {"method": "full", "batch_size": DEFAULT_BATCH_SIZE, "decay": DEFAULT_DECAY},
     },
     "keep": {
-        "objective": {**_FAST_OBJECTIVE, "fragments": 0.6},
-        "train": {"method": "full", "epochs": 100.0, "batch_size": 4, "decay": DEFAULT_DECAY},
-        "retain": {"conversations": 8, "weight": 2.0, "pool": 1024, "wrapped": 0.35, "budget": 0.03},
+        "objective": {**_FAST_OBJECTIVE, "fragments": 0.75},
+        "train": {"method": "full", "weights": "mlp", "batch_size": 4, "decay": 0.9},
+        "retain": {"conversations": 8, "weight": 3.0, "pool": 1024, "wrapped": 0.35},
     },
 }
 
 
 def _over_preset(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The values put over those of the preset that they name; its objective is demasking."""
+    """The values put over those of the preset that they name, or of the default one."""
     given = dict(values)
-    name = given.pop("preset", None)
-    if name is None:
-        return given
-    if not isinstance(name, str) or name not in PRESETS:
-        raise ConfigError(f"{source}: preset is {name!r}, expected one of {', '.join(PRESETS)}")
     objective = given.get("objective", {})
     if isinstance(objective, str):
         given["objective"] = objective = {"name": objective}
+    method = objective.get("name", "demasking") if isinstance(objective, Mapping) else None
+    name = given.pop("preset", None)
+    if name is None:
+        # A masked-diffusion model cannot replay.
+        name = "fast" if method == "diffusion" else os.environ.get("DEMASK_PRESET") or DEFAULT_PRESET
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{source}: preset is {name!r}, expected one of {', '.join(PRESETS)}")
     under = dict(PRESETS[name])
-    if not isinstance(objective, Mapping) or objective.get("name", "demasking") != "demasking":
+    if method != "demasking":  # the preset's objective is
         under.pop("objective", None)
     train = given.get("train")
-    length = ("steps", "epochs")
-    if isinstance(train, Mapping) and any(train.get(key) is not None for key in length):
-        # One of the two is given, and the preset's may be the other: both together are an error.
-        under["train"] = {key: v for key, v in under.get("train", {}).items() if key not in length}
+    if isinstance(train, Mapping):
+        under["train"] = _leave_out_what_is_decided(under.get("train", {}), train)
     return merge_values(under, given)
+
+
+def _leave_out_what_is_decided(under: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's training without what contradicts what is given."""
+    left_out: set[str] = set()
+    if given.get("steps") is not None or given.get("epochs") is not None:
+        left_out |= {"steps", "epochs"}
+    if given.get("method") == "lora":  # an adapter leaves the model's own weights as they are
+        left_out |= {"weights"}
+    return {key: value for key, value in under.items() if key not in left_out}
 
 
 _REQUIRED = {

@@ -61,7 +61,9 @@ def check_share(config: TaskConfig, launch: Launch, *, samples: int) -> None:
     """
     from demask.training.plan import check_ranks, make_schedule
 
-    schedule = make_schedule(config.train, passages=samples, copies=config.objective.together)
+    schedule = make_schedule(
+        config.train, passages=samples, copies=config.objective.together, replays=config.replays
+    )
     check_ranks(config.train, batch_size=schedule.batch_size, ranks=launch.ranks)
 
 
@@ -232,6 +234,9 @@ def make_settings(
     from demask.training.trainer import TrainSettings
 
     train = config.train
+    # A pull towards zero is one away from the base model, and what is replayed makes gradients noisier.
+    replays = isinstance(stream, MixedStream)
+    held = {"weight_decay": 0.0, "beta2": 0.99} if replays else {}
     return TrainSettings(
         learning_rate=choose_learning_rate(
             train,
@@ -255,6 +260,7 @@ def make_settings(
         gradient_checkpointing=launch.gradient_checkpointing,
         keep=launch.keep,
         more_terms=stream.more_terms if isinstance(stream, MixedStream) else (),
+        **held,
     )
 
 

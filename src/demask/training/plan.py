@@ -44,11 +44,12 @@ class Schedule:
     exposures: float  # of each passage, over the run
 
 
-def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
+def make_schedule(train: Train, *, passages: int, copies: int = 1, replays: bool = False) -> Schedule:
     """Resolve steps or epochs, alike for all objectives, so that arms see as many examples.
 
     A batch never holds more than one epoch, so that few documents get many small steps rather
-    than few large ones; where the recipe does not say how long, there are at least `Train.least_steps`.
+    than few large ones; where the recipe does not say how long, there is a least number of steps, and beside
+    replay, whose steps are small, there are more of them.
     An epoch is as many exposures as there are passages: where each stands in a step in two copies,
     60 epochs show it 60 times, in 30 steps.
 
@@ -56,11 +57,13 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1) -> Schedule:
         train: the recipe's section.
         passages: how many there are.
         copies: of a passage in one step; a batch holds all of them or none.
+        replays: whether conversations are replayed.
     """
     batch_size = min(train.batch_size, passages * copies)
-    steps = train.steps or math.ceil((train.epochs or train.default_epochs) * passages / batch_size)
+    length = train.length(replays=replays)
+    steps = train.steps or math.ceil((train.epochs or length.epochs) * passages / batch_size)
     if train.steps is None and train.epochs is None:
-        steps = max(steps, train.least_steps)
+        steps = max(steps, length.least_steps)
     return Schedule(steps, batch_size, steps * batch_size / passages)
 
 

@@ -206,7 +206,9 @@ def make_stream(config: TaskConfig, context: Context, samples: Samples) -> Expos
         samples: what is trained on.
     """
     objective = config.objective
-    schedule = make_schedule(config.train, passages=len(samples), copies=objective.together)
+    schedule = make_schedule(
+        config.train, passages=len(samples), copies=objective.together, replays=config.replays
+    )
     return ExposureStream(
         samples,
         count_examples(objective.example_length(context), samples),

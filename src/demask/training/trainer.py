@@ -99,6 +99,8 @@ class TrainSettings:
     pad_id: int
     seed: int
     decay: float = 0.0  # share of the steps, at their end, over which the learning rate falls to zero
+    beta2: float = BETAS[1]
+    weight_decay: float = WEIGHT_DECAY
     compile: bool = False  # the layers, by torch.compile
     log_every: int | None = None  # steps; None: every one on CPU, every tenth elsewhere
     # What is in the layers is computed twice and not kept; selective: all but products and attention.
@@ -194,18 +196,23 @@ def _score(model: "PreTrainedModel", batch: Batch) -> Tensor:
         return score_targets(model, batch, head_of=model).nats_N
 
 
-def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW on what is trained, with decay on all but norms and biases."""
     in_norms = {
         id(w) for part in model.modules() if isinstance(part, nn.LayerNorm) for w in part.parameters()
     }
-    groups: dict[float, list[nn.Parameter]] = {WEIGHT_DECAY: [], 0.0: []}
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, weights in model.named_parameters():
         if weights.requires_grad:
             decays = id(weights) not in in_norms and not _UNDECAYED.search(name.lower())
-            groups[WEIGHT_DECAY if decays else 0.0].append(weights)
-    parts = [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
-    return torch.optim.AdamW(parts, lr=learning_rate, betas=BETAS, fused=True)
+            (decayed if decays else others).append(weights)
+    parts = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    betas = (BETAS[0], settings.beta2)
+    return torch.optim.AdamW(parts, lr=settings.learning_rate, betas=betas, fused=True)
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
@@ -283,7 +290,7 @@ class _Loop:
     _told: Tensor | None = None  # the signal of all processes, see `share_tokens`
 
     def __post_init__(self) -> None:
-        optimizer = make_optimizer(self.model, self.settings.learning_rate)
+        optimizer = make_optimizer(self.model, self.settings)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.deepspeed = self.accelerator.distributed_type == "DEEPSPEED"
         first = Term("cross-entropy", cross_entropy(never=never_written(self.model)))
