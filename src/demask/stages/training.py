@@ -234,10 +234,7 @@ def make_settings(
     from demask.training.trainer import TrainSettings
 
     train = config.train
-    # A pull towards zero is one away from the base model, and what is replayed makes gradients noisier.
-    replays = isinstance(stream, MixedStream)
-    held = {"weight_decay": 0.0, "beta2": 0.99} if replays else {}
-    return TrainSettings(
+    settings = TrainSettings(
         learning_rate=choose_learning_rate(
             train,
             parameters=loaded.parameters,
@@ -259,9 +256,11 @@ def make_settings(
         compile=launch.compile,
         gradient_checkpointing=launch.gradient_checkpointing,
         keep=launch.keep,
-        more_terms=stream.more_terms if isinstance(stream, MixedStream) else (),
-        **held,
     )
+    if not isinstance(stream, MixedStream):
+        return settings
+    # A pull towards zero is one away from the base model, and what is replayed makes gradients noisier.
+    return replace(settings, more_terms=stream.more_terms, weight_decay=0.0, beta2=0.99)
 
 
 def _train(
