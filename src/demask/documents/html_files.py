@@ -4,15 +4,14 @@
     parsed.text, parsed.title, parsed.metadata["date"]
     parsed.left_out  # navigation, footers, forms: by reason
 
-Works on the tree that lxml makes; dates are found by htmldate. Navigation is told by its HTML element or
-role, by words of its class and id, and lists by being links almost only.
+Works on the tree that lxml makes; htmldate finds the date, `furniture` what is no text of the page.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from demask.documents.furniture import BLOCKS, HEADINGS, UNSEEN, count_elements, survey, text_of, why_left_out
 from demask.documents.parsed import Block, Parsed, count_characters, join_blocks, one_line, sum_up, write_rows
 from demask.documents.text_files import read_bytes
 from demask.errors import DataError
@@ -21,45 +20,9 @@ from demask.text_encoding import choose_page_encoding
 # Its tree takes about ten times as much memory as the page.
 MAX_BYTES = 20_000_000
 
-_UNSEEN = frozenset("script style noscript template svg iframe object head".split())
-_LEFT_OUT = {
-    "nav": "navigation",
-    "footer": "page footer",
-    "aside": "aside",
-    "button": "form",
-    "select": "form",
-    "textarea": "form",
-    "dialog": "dialog",
-}
-_ROLES = {
-    "navigation": "navigation",
-    "menu": "navigation",
-    "menubar": "navigation",
-    "search": "form",
-    "banner": "page header",
-    "contentinfo": "page footer",
-    "complementary": "aside",
-    "dialog": "dialog",
-    "alertdialog": "dialog",
-}
-_SITE_WORDS = frozenset(
-    "nav navbar navigation menu sidebar breadcrumb breadcrumbs footer cookie cookies share sharing social"
-    " related newsletter advert ads promo toc pagination banner editsection comments".split()
-)
-_NOT_A_WORD = re.compile(r"[^a-z]+")
-_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _CHARSET = re.compile(
     rb"""<(?:meta|\?xml)[^>]{0,500}?(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
 )
-_BLOCKS = frozenset(
-    "address article blockquote body caption center dd details div dl dt fieldset figcaption figure form h1"
-    " h2 h3 h4 h5 h6 header hr li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
-)
-_HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
-# A part of the page with more of its text than this is no navigation, whatever it is called.
-_LARGEST_SHARE = 1 / 3
-_LINK_SHARE = 0.8
-_FEWEST_LINKS = 3
 # Characters from the start of the page among which its date is looked for.
 _DATED = 200_000
 
@@ -129,23 +92,26 @@ def _walk(root: Any) -> _Found:
 
     found = _Found([], [], [])
     inline: list[str] = []
-    largest = _LARGEST_SHARE * sum(map(count_characters, _texts(root)))
+    page = survey(root)
     inside = root  # the last block element that began or ended
+    number = 0  # of the element
     walker = etree.iterwalk(root, events=("start", "end"))
     for event, element in walker:
         tag = element.tag
         if event == "start":
-            reason = _why_left_out(element, largest)
-            if tag in _BLOCKS or reason:
+            reason = why_left_out(element, page, number)
+            if tag in BLOCKS:
                 _flush(inline, found, inside)
                 inside = element
-            if tag in _UNSEEN or reason or _is_data_table(element):
+            if tag in UNSEEN or reason or _is_data_table(element):
                 _take_whole(element, reason, found)
                 walker.skip_subtree()
-            elif element.text:
-                inline.append(element.text)
+                number += count_elements(element)
+                continue
+            number += 1
+            inline.append(element.text or "")
             continue
-        if tag in _BLOCKS:
+        if tag in BLOCKS:
             _flush(inline, found, element)
             inside = element.getparent() if element.getparent() is not None else element
         inline.append("\n" if tag == "br" else "")
@@ -154,63 +120,53 @@ def _walk(root: Any) -> _Found:
     return found
 
 
-def _texts(element: Any) -> Iterator[str]:
-    """All text that a reader could see in an element."""
-    from lxml import etree
-
-    walker = etree.iterwalk(element, events=("start", "end"))
-    for event, inner in walker:
-        if event == "start" and inner.tag in _UNSEEN:
-            walker.skip_subtree()
-        elif event == "start":
-            yield inner.text or ""
-        elif inner is not element:
-            yield " " if inner.tag in _BLOCKS or inner.tag == "br" else ""
-            yield inner.tail or ""
-
-
-def _text(element: Any) -> str:
-    return one_line("".join(_texts(element)))
-
-
 def _flush(inline: list[str], found: _Found, element: Any) -> None:
     """Make a block of the text since the last one."""
     text = "".join(inline)
     inline.clear()
     # Only a line break of the page itself ends a line; those of its source are spaces.
     lines = text.split("\n") if element.tag == "pre" else [one_line(text)]
-    text = "\n".join(line.rstrip() for line in lines).strip()
+    text = "\n".join(line.rstrip() for line in lines).strip("\n")
     if not text:
         return
     found.kept.append(count_characters(text))
-    if element.tag in _HEADINGS:
+    if element.tag in HEADINGS:
         found.blocks.append(Block(text, "heading"))
-    elif _begins_item(element):
-        found.blocks.append(Block(f"- {text}", "item"))
+    elif item := _begun_item(element):
+        found.blocks.append(Block(f"{item} {text}", "item"))
     else:
         found.blocks.append(Block(text))
 
 
-def _begins_item(element: Any) -> bool:
+def _begun_item(element: Any) -> str:
+    """The mark of the list item that an element begins, empty when it begins none."""
     parent = element.getparent()
-    return element.tag == "li" or (parent is not None and parent.tag == "li" and parent[0] is element)
+    item = element if element.tag == "li" else parent
+    if item is None or item.tag != "li" or (item is parent and parent[0] is not element):
+        return ""
+    around = item.getparent()
+    if around is None or around.tag != "ol":
+        return "-"
+    start, value = around.get("start", ""), item.get("value", "")
+    before = sum(1 for _ in item.itersiblings("li", preceding=True))
+    return f"{value if value.isdecimal() else before + (int(start) if start.isdecimal() else 1)}."
 
 
 def _take_whole(element: Any, reason: str, found: _Found) -> None:
     """Read an element that is not entered: one to leave out, a table, or a script."""
-    if element.tag in _UNSEEN:
+    if element.tag in UNSEEN:
         return
     if reason:
-        found.left_out.append((reason, _text(element)))
+        found.left_out.append((reason, text_of(element)))
         return
     caption = element.find("caption")
-    if caption is not None and _text(caption):
-        found.blocks.append(Block(_text(caption), "paragraph"))
+    if caption is not None and text_of(caption):
+        found.blocks.append(Block(text_of(caption), "paragraph"))
     lines = [[cell for cell in row if cell.tag in ("td", "th")] for row in element.iter("tr")]
-    rows = [[_text(cell) for cell in line] for line in lines if line]
+    rows = [[text_of(cell) for cell in line] for line in lines if line]
     header = bool(lines) and all(cell.tag == "th" for cell in lines[0])
     found.blocks.extend(write_rows(rows, header=header))
-    found.kept.append(count_characters(_text(element)))
+    found.kept.append(count_characters(text_of(element)))
 
 
 def _is_data_table(element: Any) -> bool:
@@ -222,34 +178,6 @@ def _is_data_table(element: Any) -> bool:
     )
 
 
-def _why_left_out(element: Any, largest: float) -> str:
-    """The reason to leave an element out, empty when there is none."""
-    tag = element.tag
-    if tag in _UNSEEN or tag in ("html", "body", "main", "article"):
-        return ""
-    if element.get("hidden") is not None or _HIDDEN.search(element.get("style", "")):
-        return "hidden"
-    reason = _LEFT_OUT.get(tag) or _ROLES.get(element.get("role", ""))
-    if reason:
-        return reason
-    words = _NOT_A_WORD.split(f"{element.get('class', '')} {element.get('id', '')}".lower())
-    if tag == "header" and not any(parent.tag in ("main", "article") for parent in element.iterancestors()):
-        guess = "page header"
-    elif not _SITE_WORDS.isdisjoint(words):
-        guess = "navigation"
-    else:
-        guess = "list of links" if tag in ("ul", "ol") and _is_links(element) else ""
-    return guess if guess and count_characters(_text(element)) <= largest else ""
-
-
-def _is_links(element: Any) -> bool:
-    links = list(element.iter("a"))
-    if len(links) < _FEWEST_LINKS:
-        return False
-    linked = sum(count_characters(_text(link)) for link in links)
-    return linked >= _LINK_SHARE * count_characters(_text(element))
-
-
 def _read_metadata(root: Any) -> dict[str, object]:
     """Title, date and author where the page says them."""
     from lxml import etree
@@ -259,7 +187,7 @@ def _read_metadata(root: Any) -> dict[str, object]:
         for meta in root.iter("meta")
     }
     titles = [one_line(" ".join(title.itertext())) for title in root.iter("title")]
-    heads = [_text(heading) for heading in root.iter("h1")]
+    heads = [text_of(heading) for heading in root.iter("h1")]
     title = said.get("og:title") or (heads[0] if len(heads) == 1 else "") or (titles or [""])[0]
     metadata = {
         "title": title,
