@@ -4,7 +4,7 @@ Imports stand inside the functions, so that `demask --help` answers before torch
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from demask.storage.run_folder import as_line
 
 if TYPE_CHECKING:
     from demask.documents.load import LoadedDocuments
+    from demask.documents.parsed import FileReport
     from demask.generation.completion import Estimate, Prices
     from demask.generation.server import Server
     from demask.progress import Progress
@@ -268,12 +269,23 @@ def _load(
     from demask.documents.load import load_documents
 
     loaded = load_documents(documents, text_column=text_column, keep_going=keep_going)
-    for name in loaded.skipped:
-        progress.say(f"{name}: left out, not a kind of file that is read")
-    for report in loaded.reports:
+    say_what_is_missing(loaded.skipped, loaded.reports, progress)
+    return loaded
+
+
+def say_what_is_missing(
+    skipped: Iterable[str], reports: Sequence["FileReport"], progress: "Progress"
+) -> None:
+    """Files that are not read, and files of which much is left out."""
+    from demask.documents.account import describe_large_losses, describe_skipped
+
+    for line in describe_skipped(skipped):
+        progress.say(line)
+    for report in reports:
         if report.problem:
             progress.say(f"left out: {report.problem}")
-    return loaded
+    for line in describe_large_losses(reports):
+        progress.say(line)
 
 
 def _keeping_replies(writer: "Server | None") -> AbstractContextManager[None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from demask.documents.account import describe_large_losses, describe_losses, describe_skipped
 from demask.documents.coverage import (
     DocumentCuts,
     FileCoverage,
@@ -17,7 +18,7 @@ from demask.documents.coverage import (
     find_near_duplicates,
     measure_file_coverage,
 )
-from demask.documents.load import SUFFIXES, DocumentReader
+from demask.documents.load import DocumentReader
 from demask.documents.parsed import FileReport
 from demask.errors import ConfigError
 from demask.knowledge.files import load_paraphrases, load_qa_pairs
@@ -169,18 +170,17 @@ def coverage_as_json(coverage: Coverage) -> dict[str, Any]:
 
 def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage) -> Iterator[str]:
     """What is trained and what is not, in lines for people."""
+    lost = sum(part.characters for file in coverage.files for part in file.left_out)
+    whole = sum(file.characters for file in coverage.files)
     yield (
         f"{coverage.documents} documents, {coverage.passages} passages, "
         f"coverage {coverage.share:.0%} (share of the text that stands in passages)"
+        + (f"; {lost / whole:.1%} of the files' characters are no text of them (named below)" if lost else "")
     )
-    yield from (f"{name}: left out, expected {', '.join(SUFFIXES)}" for name in knowledge.skipped)
+    yield from describe_skipped(knowledge.skipped)
     yield from (f"left out: {file.problem}" for file in coverage.files if file.problem)
-    lines = [
-        f"{file.path}: {part.characters:,} of {file.characters:,} characters left out ({part.reason})"
-        for file in coverage.files
-        for part in file.left_out
-    ]
-    yield from _name_some(lines, "more parts of files are left out")
+    yield from _name_some(describe_large_losses(coverage.files), "more files lose much of their text")
+    yield from _name_some(describe_losses(coverage.files), "more parts of files are left out")
     yield from _name_some([found.describe() for found in coverage.cuts], "more documents are cut so")
     near = [
         f"{found.second_id}: says nearly what {found.first_id} says (similarity {found.similarity:.2f})"

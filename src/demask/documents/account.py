@@ -1,0 +1,76 @@
+"""The account of losses, in lines for people: what of the files no document holds, largest first.
+
+for line in describe_losses(reports): ...     # "manual.html: 1,200 of 9,000 characters left out (navigation)"
+for line in describe_skipped(reader.skipped): ...
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from demask.documents.parsed import LeftOut
+from demask.documents.paths import SUFFIXES
+from demask.documents.text_files import shown
+
+# Of a file's visible characters: more than this left out is worth a look before hours of training.
+LARGE_SHARE = 0.1
+
+
+class Account(Protocol):
+    """What became of one file: a `FileReport` or a `FileCoverage`."""
+
+    @property
+    def path(self) -> str:
+        """Where it stands."""
+        ...
+
+    @property
+    def characters(self) -> int:
+        """Visible ones in the file."""
+        ...
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """Those that no document holds, by reason."""
+        ...
+
+
+def describe_losses(files: Iterable[Account]) -> list[str]:
+    """One line for each reason in each file, those with most characters first."""
+    lines = [
+        (part.characters, f"{file.path}: {part.characters:,} of {file.characters:,} characters left out "
+         f"({part.reason})")
+        for file in files
+        for part in file.left_out
+    ]  # fmt: skip
+    return [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
+
+
+def describe_large_losses(files: Iterable[Account]) -> list[str]:
+    """A warning for each file of which much is left out, those with most characters first."""
+    found = []
+    for file in files:
+        lost = sum(part.characters for part in file.left_out)
+        if file.characters and lost > LARGE_SHARE * file.characters:
+            most = max(file.left_out, key=lambda part: part.characters)
+            found.append((lost, file, most))
+    return [
+        f"warning: {file.path}: {lost / file.characters:.0%} of its text is left out, most as {most.reason} "
+        f"({most.characters:,} characters, {shown(most.sample)}); read it with 'demask data read', and save "
+        "as text what is missing"
+        for lost, file, most in sorted(found, key=lambda one: -one[0])
+    ]
+
+
+def describe_skipped(skipped: Iterable[str]) -> Iterator[str]:
+    """One line for each kind of file that is not read, those with most files first."""
+    kinds: dict[str, list[str]] = {}
+    for name in skipped:
+        kind = "folders that are links" if Path(name).is_dir() else Path(name).suffix.lower()
+        kinds.setdefault(kind or "files without an ending", []).append(name)
+    for kind, names in sorted(kinds.items(), key=lambda pair: -len(pair[1])):
+        if len(names) == 1:
+            yield f"{names[0]}: left out; expected {', '.join(SUFFIXES)}"
+        else:
+            what = f"{kind} files" if kind.startswith(".") else kind
+            yield f"{len(names)} {what}: left out, the first {names[0]}; expected {', '.join(SUFFIXES)}"
