@@ -11,10 +11,13 @@ from safetensors.torch import load_file
 import demask
 from demask.errors import ConfigError, ModelError, RunError
 from demask.generation.conversations import Conversation
+from demask.models.context import load_context
 from demask.recipe.sections import make_config
 from demask.stages.planning import make_plan
 from demask.stages.replay import read_pool, split_pool
+from demask.stages.replay_costs import stand_ins
 from demask.storage import file_names
+from demask.terminal import render_plan
 
 RETAIN = {"conversations": 2, "pool": 16}
 
@@ -92,10 +95,47 @@ def test_a_masked_diffusion_model_is_refused_before_anything_is_read() -> None:
         make_config({"model": "m", "documents": "d", "objective": "diffusion", "retain": RETAIN})
 
 
-def test_the_plan_says_that_replay_is_not_counted(settings: dict[str, Any]) -> None:
-    assert any(
-        "replays 2 conversations" in remark for remark in make_plan(make_config(settings)).about.remarks
-    )
+def test_the_plan_counts_what_is_replayed_and_what_comes_before_it(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    retain = {"conversations": 2, "pool": 32, "budget": 1e3, "wrapped": 0.5}
+    bare = make_plan(make_config({**settings, "retain": {}}))
+    plan = make_plan(make_config({**settings, "retain": retain}))
+    assert bare.replay is None
+    assert plan.replay is not None
+    assert not plan.replay.pool_is_kept
+    assert plan.replay.pool_seconds > 0
+    assert plan.replay.drift_seconds > 0
+    # 2 conversations of 60 to 90 tokens in each of 6 steps, and what stands in front of documents.
+    assert 6 * 2 * 60 < plan.tokens - bare.tokens < 6 * 2 * 90 + 6 * 2 * 128
+    assert plan.seconds == pytest.approx(plan.tokens / plan.tokens_per_second)
+    said = as_text(render_plan(plan))
+    assert "2 in each step; a pool of 32, drawn first, about" in said
+    assert "each time it is measured" in said
+    assert plan.as_json()["replay_conversations"] == 2
+    demask.inject(**{**settings, "retain": retain}, out=tmp_path / "run")
+    kept = make_plan(make_config({**settings, "retain": retain}))
+    assert kept.replay is not None
+    assert (kept.replay.pool_is_kept, kept.replay.pool_seconds) == (True, 0.0)
+    assert "in the cache" in as_text(render_plan(kept))
+
+
+def as_text(table: Any) -> str:
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def test_stand_ins_are_as_long_as_what_is_drawn_and_have_targets(settings: dict[str, Any]) -> None:
+    config = make_config({**settings, "retain": {"conversations": 2, "pool": 190}})
+    talks = stand_ins(config, load_context(config.model, config.objective))
+    assert len({talk.id for talk in talks}) == 190
+    assert all(talk.top_ids is not None and len(talk.top_ids) == len(talk.reply) for talk in talks)
+    # The pool that the embedded model drew has 89 tokens for each conversation.
+    assert sum(len(talk.prompt) + len(talk.reply) for talk in talks) / 190 == pytest.approx(89, abs=5)
 
 
 def test_more_conversations_than_the_pool_has_are_refused() -> None:

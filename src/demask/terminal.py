@@ -47,6 +47,7 @@ from demask.storage.run_folder import open_run_folder
 
 if TYPE_CHECKING:
     from demask.knowledge.audit import Audit
+    from demask.stages.replay_costs import ReplayCost
     from demask.tasks.evaluate import Evaluation
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
@@ -346,9 +347,21 @@ def _costs(plan: Plan) -> list[tuple[str, str]]:
         machine,
         ("speed", f"{plan.tokens_per_second:,.0f} tokens/s, from {plan.measured_steps} real steps"),
         ("time to train", f"about {duration(plan.seconds)}"),
+        *(_replay(plan.replay) if plan.replay else []),
         ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB{share}"),
         *([("what helps", "\n".join(plan.savings))] if plan.savings else []),
     ]
+
+
+def _replay(cost: "ReplayCost") -> list[tuple[str, str]]:
+    """What replayed conversations take besides the steps."""
+    drawn = "in the cache" if cost.pool_is_kept else f"drawn first, about {duration(cost.pool_seconds)}"
+    rows = [("replay", f"{cost.conversations} in each step; a pool of {cost.pool:,}, {drawn}")]
+    if cost.drift_seconds:
+        rows.append(
+            ("drift", f"about {duration(cost.drift_seconds)} each time it is measured, 1 to 10 times")
+        )
+    return rows
 
 
 def _learned(counts: DocumentCounts | SampleCounts) -> list[tuple[str, str]]:

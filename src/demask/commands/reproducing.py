@@ -169,7 +169,7 @@ def _print_plan(
     elif left is not None:
         told = (
             f"What is left to train takes about {duration(left)} with {len(slots)} at a time, from a few "
-            "real steps of each model; questions come on top."
+            "real steps of each model; questions and what is drawn for replay come on top."
         )
     elif plan:
         told = "How long it takes is not known: a model does not fit into the memory of this machine."

@@ -32,7 +32,7 @@ from demask.storage.file_names import DOCUMENTS, QA_PAIRS, REPORT_HTML, SUMMARY
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from demask.records import Sample
+    from demask.stages.training import Stream
     from demask.training.stream import ExposureStream
 
 Budget = Literal["steps", "tokens"]
@@ -199,10 +199,16 @@ def make_cells(
 
 
 def tokens_per_step(config: RunConfig) -> float:
-    """Mean over one pass through all texts; prompts included."""
+    """Mean over one pass through all texts; prompts and what is replayed included."""
+    from demask.training.stream import learned_part
+
     with _reading(config) as stream:
-        looked = min(len(stream), max(len(stream.lengths), stream.batch_size))
-        return sum(len(stream[place].token_ids) for place in range(looked)) / looked * stream.batch_size
+        learned: ExposureStream[Any] = learned_part(stream)
+        a_pass = len(learned.lengths) * stream.batch_size // learned.batch_size
+        looked = min(len(stream), max(a_pass, stream.batch_size))
+        tokens = sum(len(stream[place].token_ids) for place in range(looked))
+        per_step: float = tokens * stream.batch_size / looked
+    return per_step
 
 
 def time_steps(config: RunConfig, progress: Progress) -> float | None:
@@ -222,7 +228,7 @@ class PlannedArm:
         cells: how many there are, and of them `done`.
         steps: of each.
         tokens: of each, prompts included.
-        seconds: training of each, questions come on top; None: not timed.
+        seconds: training of each; questions and drawing what is replayed come on top. None: not timed.
         problem: why it cannot be run.
     """
 
@@ -356,9 +362,10 @@ def _with_train(config: RunConfig, **changes: Any) -> RunConfig:
 def _default_rate(config: RunConfig) -> float:
     from demask.models.load import count_parameters
     from demask.training.plan import choose_learning_rate
+    from demask.training.stream import learned_part
 
     with _reading(config) as stream:  # which may have fewer examples in a step than the recipe asks for
-        batch_size = stream.batch_size
+        batch_size = learned_part(stream).batch_size
     return choose_learning_rate(
         config.train,
         parameters=count_parameters(config.model),
@@ -378,12 +385,15 @@ def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
 
 
 @contextmanager
-def _reading(config: RunConfig) -> "Iterator[ExposureStream[Sample]]":
-    """Every exposure of a run, as long as the block lasts."""
+def _reading(config: RunConfig) -> "Iterator[Stream]":
+    """Every exposure of a run, as long as the block lasts; stand-ins where it replays."""
+    from demask.models.load import choose_device
     from demask.stages.planning import read_setting
+    from demask.stages.replay_costs import stand_in_stream
 
     with TemporaryDirectory(prefix="demask-") as folder:
-        yield read_setting(config, RunFolder(Path(folder)), Silent()).stream
+        setting = read_setting(config, RunFolder(Path(folder)), Silent())
+        yield stand_in_stream(config, setting.stream, setting.context, choose_device(config.device))
 
 
 def _folder_name(config: RunConfig, model: str, identify: Callable[[str], str]) -> str:

@@ -20,6 +20,7 @@ from demask.environment import count_cores, total_memory
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
+from demask.stages.replay_costs import ReplayCost, measure_replay
 from demask.stages.training import choose_trained, make_settings
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class RunCost:
         trained: weights that are trained; of an adapter 0 where no step was timed.
         device: `cpu` or `cuda`.
         problem: why no step could be timed; empty when it could.
+        replay: what replayed conversations take besides; None without any.
     """
 
     steps: int
@@ -62,6 +64,7 @@ class RunCost:
     trained: int
     device: str
     problem: str = ""
+    replay: ReplayCost | None = None
 
     def seconds_of(self, tokens: int) -> float | None:
         """Time to train on so many tokens; None where it was not measured."""
@@ -77,20 +80,23 @@ def measure_cost(config: TaskConfig, stream: "Stream", *, launch: Launch, progre
 
     Args:
         config: of the run.
-        stream: every exposure of the run.
+        stream: every exposure of the run; of one that replays, made of stand-ins.
         launch: how the run is started.
         progress: told how far it is.
 
     Raises:
         DemaskError: what would stop the run stops this, too.
     """
+    from demask.models.context import make_context
     from demask.models.load import load_model
 
     unmeasured = _estimate(config, stream, launch)
     if unmeasured.problem:
         return unmeasured
     progress.begin(f"Loading {config.model}", 1)
-    return measure_steps(config, load_model(config.model, device=config.device), stream, launch, progress)
+    loaded = load_model(config.model, device=config.device)
+    replay = measure_replay(config, loaded, make_context(loaded, config.objective), progress)
+    return replace(measure_steps(config, loaded, stream, launch, progress), replay=replay)
 
 
 def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
@@ -99,6 +105,7 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
     from demask.models.precision import choose_bf16
     from demask.models.trained_weights import count_trained
     from demask.training import plan
+    from demask.training.stream import learned_part
 
     train, place = config.train, choose_device(config.device)
     outline = outline_model(load_architecture(config.model))
@@ -121,7 +128,7 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
         learning_rate=plan.choose_learning_rate(
             train,
             parameters=parameters,
-            batch_size=stream.batch_size,
+            batch_size=learned_part(stream).batch_size,
             rate_share=config.rate_share,
         ),
         precision="bf16" if choose_bf16(train.precision, place) else "fp32",

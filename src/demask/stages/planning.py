@@ -24,6 +24,7 @@ from demask.stages.expected_questions import expect_questions
 from demask.stages.inputs import add_paraphrases, split_documents
 from demask.stages.measuring import RunCost, measure_cost
 from demask.stages.reading import Coverage, Knowledge, coverage_remarks, measure_coverage, read_knowledge
+from demask.stages.replay_costs import ReplayCost, stand_in_stream
 from demask.stages.samples import PreparedSamples, open_sample_stream, prepare
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -98,6 +99,7 @@ class Plan:
         memory_bytes: peak of one process, measured in these steps, with what larger micro-batches will take.
         problem: why no step could be timed; empty when some were.
         savings: what would make it shorter, where it is long.
+        replay: what replayed conversations take besides the steps; None: there are none, or `problem`.
     """
 
     model: str
@@ -121,11 +123,13 @@ class Plan:
     memory_bytes: int
     problem: str = ""
     savings: tuple[str, ...] = ()
+    replay: ReplayCost | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, all on one level."""
         values = asdict(self)
-        return {**values.pop("about"), **values}
+        replay = values.pop("replay") or {}
+        return {**values.pop("about"), **values, **{f"replay_{key}": value for key, value in replay.items()}}
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class DocumentSetting:
             document_tokens=self.tokens,
             coverage=coverage.share,
             exposures=self.stream.exposures,
-            remarks=(*coverage_remarks(config, knowledge, coverage), *_replay_remarks(config)),
+            remarks=tuple(coverage_remarks(config, knowledge, coverage)),
         )
 
 
@@ -185,12 +189,15 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
     Raises:
         DemaskError: what would stop the run stops the plan, too.
     """
+    from demask.models.load import choose_device
+
     told = progress or Silent()
     with _reading(config, told) as setting:
         stream = setting.stream
         about = setting.count(told)
-        cost = measure_cost(config, stream, launch=launch, progress=told)
-        counted = _count(config, setting, cost, launch, told)
+        mixed = stand_in_stream(config, stream, setting.context, choose_device(config.device))
+        cost = measure_cost(config, mixed, launch=launch, progress=told)
+        counted = _count(config, setting, mixed, cost, launch, told)
     seconds = cost.seconds_of(counted.real)
     return Plan(
         model=config.model,
@@ -212,6 +219,7 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
         tokens_per_second=cost.tokens_per_second,
         seconds=seconds,
         memory_bytes=cost.memory_bytes + _memory_beyond(cost, counted),
+        replay=cost.replay,
         problem=cost.problem,
         savings=find_savings(
             config.train,
@@ -221,12 +229,6 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
             exposures=about.epochs if isinstance(about, SampleCounts) else about.exposures,
         ),
     )
-
-
-def _replay_remarks(config: RunConfig) -> list[str]:
-    """What the plan does not count, as the conversations are drawn when the run starts."""
-    replayed = config.retain.conversations
-    return [f"each step also replays {replayed} conversations, which are not counted here"] * bool(replayed)
 
 
 class _Tokens(NamedTuple):
@@ -239,32 +241,37 @@ class _Tokens(NamedTuple):
 def _count(
     config: TaskConfig,
     setting: DocumentSetting | SampleSetting,
+    stream: "Stream",
     cost: RunCost,
     launch: Launch,
     progress: Progress,
 ) -> _Tokens:
-    """Tokens of the whole run, and the largest micro-batch.
+    """Tokens of the whole run, replayed ones included, and the largest micro-batch.
 
     Masks change which tokens are hidden, never how many there are. Where one of several instructions is
     drawn, the first that is met stands for all: the shortest and the longest of ours are a few tokens apart.
     """
     from demask.models.acceleration.packing import can_pack
     from demask.models.load import outline_model
-    from demask.training.stream import ExposureStream, cut_micro_batches
+    from demask.training.stream import ExposureStream, MixedStream, cut_micro_batches
 
-    stream, steady = setting.stream, config.objective.steady
-    if not isinstance(stream, ExposureStream):  # to read all of the data would take too long
+    if not isinstance(stream, ExposureStream | MixedStream):  # to read all of the data would take too long
         return _Tokens(round(cost.tokens_per_step * stream.steps), None, 0, 0)
     packed, timed = can_pack(outline_model(setting.context.architecture)), cost.steps + 1
     parts = cost.accumulation * launch.ranks
     micro_batches = cut_micro_batches(stream, accumulation=parts)
-    made = min(len(stream), len(stream.passages) * stream.variants) if steady else len(stream)
+    if isinstance(stream, MixedStream) or not config.objective.steady:
+        made = len(stream)
+    else:
+        made = min(len(stream), len(stream.passages) * stream.variants)
     looked_at = micro_batches[:: max(1, round(made / _COUNTED))]
     known: dict[tuple[int, ...], int] = {}
 
     def count(place: int) -> int:
+        if isinstance(stream, MixedStream) or not config.objective.steady:
+            return len(stream[place].token_ids)
         exposure = stream.exposure(place)
-        key = (exposure.passage, exposure.variant) if steady else (place,)
+        key = (exposure.passage, exposure.variant)
         if key not in known:
             known[key] = len(stream[place].token_ids)
         return known[key]

@@ -57,8 +57,7 @@ def make_pool(
     from demask.generation.conversations import as_tensors
 
     loaded = load()
-    foreign = round(config.retain.pool * FOREIGN_SHARE) if config.objective.shows_text else 0
-    own = config.retain.pool - foreign
+    own, foreign = _parts(config)
     talks = _from_cache(_key(loaded, [(own,)]), lambda: _draw_own(loaded, own, progress), progress)
     if foreign:
         prompts = _foreign_prompts(config, loaded, talks, foreign)
@@ -71,6 +70,25 @@ def make_pool(
             f"expected at least {config.retain.conversations}; lower retain.conversations"
         )
     write_bytes(run.file(file_names.REPLAY), save(as_tensors(talks)))
+
+
+def _parts(config: RunConfig) -> tuple[int, int]:
+    """How many conversations are the model's own, and how many are about foreign texts."""
+    foreign = round(config.retain.pool * FOREIGN_SHARE) if config.objective.shows_text else 0
+    return config.retain.pool - foreign, foreign
+
+
+def is_kept(config: RunConfig, loaded: "LoadedModel") -> bool:
+    """Whether the pool of a run stands in the user's cache, so that nothing is drawn."""
+    own, foreign = _parts(config)
+    file = _key(loaded, [(own,)])
+    if file is None or not file.exists() or not foreign:
+        return file is not None and file.exists()
+    try:
+        file = _key(loaded, _foreign_prompts(config, loaded, read_pool(file), foreign))
+    except RunError:  # it is damaged, and made again
+        return False
+    return file is not None and file.exists()
 
 
 def _from_cache(
@@ -180,6 +198,25 @@ def add_replay(
     """
     if not config.retain.conversations:
         return documents
+    return mix_replay(config, read_pool(run.file(file_names.REPLAY)), documents, context, device)
+
+
+def mix_replay(
+    config: RunConfig,
+    pool: "list[Conversation]",
+    documents: "ExposureStream[Any]",
+    context: "Context",
+    device: "torch.device",
+) -> "MixedStream":
+    """The stream of the documents, with some conversations of a pool in each step.
+
+    Args:
+        config: of the run.
+        pool: with targets.
+        documents: what is learned.
+        context: of the model that is trained.
+        device: where the loss is computed.
+    """
     import torch
 
     from demask.generation.conversations import as_example, top_targets
@@ -187,7 +224,7 @@ def add_replay(
     from demask.losses.terms import Term
     from demask.training.stream import ExposureStream, MixedStream
 
-    talks, _ = split_pool(config, read_pool(run.file(file_names.REPLAY)))
+    talks, _ = split_pool(config, pool)
     # The targets of all stand one after another.
     firsts = [0, *accumulate(len(talk.reply) for talk in talks)]
     parts = zip(*map(top_targets, talks), strict=True)

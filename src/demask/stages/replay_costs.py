@@ -1,0 +1,187 @@
+"""What replay costs a run, before there is a pool: for the plan.
+
+    stream = stand_in_stream(config, documents, context, device)    # as long as the run's, made of stand-ins
+    cost = measure_replay(config, loaded, context, progress)        # drawing the pool, measuring drift
+
+Steps are timed with conversations that are as long as those of a pool and say nothing: what a step takes does
+not depend on its words. How fast this model draws and scores is timed; how much there is to draw was counted
+in pools that the embedded model drew.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from demask.progress import Progress
+from demask.recipe.fine_tuning import TaskConfig
+from demask.recipe.sections import RunConfig
+from demask.stages.replay import PROBED, is_kept, mix_replay
+
+if TYPE_CHECKING:
+    import torch
+
+    from demask.generation.conversations import Conversation
+    from demask.models.load import LoadedModel
+    from demask.objectives.objective import Context
+    from demask.stages.training import Stream
+
+# Of the pool that the embedded model drew, 852 conversations of its own: tokens of the prompts in sixteenths,
+# and the mean of the replies. Of 154 about foreign texts: the prompts in thirds.
+_PROMPTS, _REPLY = (1, 1, 15, 19, 21, 24, 28, 29, 41, 49, 49, 62, 114, 138, 143, 157), 38
+_FOREIGN_PROMPTS, _FOREIGN_REPLY = (21, 26, 53), 34
+# Tokens that are drawn and read for each conversation of a pool, turns of users included, counted likewise.
+_DRAWN, _READ = 85, 83
+# Texts that are drawn together while it is timed, the length of their prompts, and the tokens of each that
+# are timed after the first. On one core 64 take no more time for each than 128 do.
+_TOGETHER, _BEGUN, _STEPS = 64, 8, 3
+# Stand-ins that are scored while it is timed.
+_SCORED = 16
+
+
+@dataclass(frozen=True)
+class ReplayCost:
+    """What replay costs beside the steps of training.
+
+    Attributes:
+        conversations: replayed in each step.
+        pool: different ones.
+        pool_is_kept: it stands in the user's cache, and is not drawn.
+        pool_seconds: to draw it; 0 where it is kept.
+        drift_seconds: of one measurement for `retain.budget`; 0 without.
+        memory_bytes: of the kept probabilities.
+    """
+
+    conversations: int
+    pool: int
+    pool_is_kept: bool
+    pool_seconds: float
+    drift_seconds: float
+    memory_bytes: int
+
+
+def stand_in_stream(
+    config: TaskConfig, documents: "Stream", context: "Context", device: "torch.device"
+) -> "Stream":
+    """The stream of a run that replays, made of stand-ins; any other stays as it is.
+
+    Args:
+        config: of the run.
+        documents: what is learned.
+        context: of the model.
+        device: where steps are made.
+    """
+    from demask.training.stream import ExposureStream
+
+    if not isinstance(config, RunConfig) or not config.retain.conversations:
+        return documents
+    assert isinstance(documents, ExposureStream)
+    return mix_replay(config, stand_ins(config, context), documents, context, device)
+
+
+def stand_ins(config: RunConfig, context: "Context") -> "list[Conversation]":
+    """Conversations as long as those of a pool, with targets; the kinds in turn."""
+    import torch
+
+    from demask.generation.conversations import OPENINGS, TOP_K, Conversation
+
+    words = context.encode(" ".join(OPENINGS))
+    kinds = [(prompt, _REPLY) for prompt in _PROMPTS]
+    if config.objective.shows_text:
+        kinds += [(prompt, _FOREIGN_REPLY) for prompt in _FOREIGN_PROMPTS]
+    longest = max(reply for _, reply in kinds)
+    ids, logp = torch.zeros(longest, TOP_K, dtype=torch.int32), torch.full((longest, TOP_K), -5.0)
+    made = []
+    for number in range(config.retain.pool):
+        prompt, reply = kinds[number * 7 % len(kinds)]  # 7 divides no number of kinds
+        said = _fill(words, reply)
+        asked = _ask(context, words, prompt)
+        targets = (ids[:reply], logp[:reply], logp[:reply, 0])
+        made.append(Conversation(f"stand-in-{number:05d}", asked, said, *targets))
+    return made
+
+
+def _ask(context: "Context", words: Sequence[int], length: int) -> tuple[int, ...]:
+    """A prompt of so many tokens; the shortest have no room for a template."""
+    user, assistant, mark = context.chat.user, context.chat.assistant, context.encode("?")
+    room = length - len(user) - len(assistant) - len(mark)
+    if room < 1:
+        return _fill(words, length)
+    return (*user, *_fill(words, room), *mark, *assistant)
+
+
+def _fill(words: Sequence[int], length: int) -> tuple[int, ...]:
+    return tuple(words[place % len(words)] for place in range(length))
+
+
+def measure_replay(
+    config: TaskConfig, loaded: "LoadedModel", context: "Context", progress: Progress
+) -> ReplayCost | None:
+    """Time how fast a model draws and scores conversations; None of a run that replays none.
+
+    Args:
+        config: of the run.
+        loaded: the base model, before it is trained.
+        context: of the model.
+        progress: told how far it is.
+    """
+    if not isinstance(config, RunConfig) or not config.retain.conversations:
+        return None
+    retain = config.retain
+    talks = stand_ins(config, context)
+    kept = is_kept(config, loaded)
+    probed = retain.budget is not None
+    progress.begin("Timing conversations", (not kept) + (probed or not kept))
+    scoring = _time_scoring(loaded, talks[:_SCORED], progress) if probed or not kept else 0.0
+    drawing = 0.0 if kept else _time_drawing(loaded, context, progress)
+    tokens = _count(talks) / len(talks)
+    return ReplayCost(
+        conversations=retain.conversations,
+        pool=retain.pool,
+        pool_is_kept=kept,
+        pool_seconds=0.0 if kept else retain.pool * (_DRAWN * drawing + (_READ + tokens) * scoring),
+        drift_seconds=_count(talks[::PROBED]) * scoring if probed else 0.0,
+        memory_bytes=_target_bytes(talks),
+    )
+
+
+def _count(talks: "Sequence[Conversation]") -> int:
+    return sum(len(talk.prompt) + len(talk.reply) for talk in talks)
+
+
+def _target_bytes(talks: "Sequence[Conversation]") -> int:
+    """As training holds them: ids of eight bytes, log-probabilities of four."""
+    from demask.generation.conversations import TOP_K
+
+    return sum(len(talk.reply) for talk in talks) * (TOP_K * 12 + 4)
+
+
+def _time_scoring(loaded: "LoadedModel", talks: "Sequence[Conversation]", progress: Progress) -> float:
+    """Seconds for each token of a conversation."""
+    from demask.evaluation.retention.drift import measure_divergence
+
+    begun = time.monotonic()
+    measure_divergence(loaded, talks)
+    progress.advance()
+    return (time.monotonic() - begun) / _count(talks)
+
+
+def _time_drawing(loaded: "LoadedModel", context: "Context", progress: Progress) -> float:
+    """Seconds for each token that is drawn, reading its prompt aside."""
+    from demask.generation.autoregressive import Sampling, generate_texts
+    from demask.generation.conversations import OPENINGS
+
+    words = context.encode(" ".join(OPENINGS))
+    prompts = [_fill(words[number % len(words) :], _BEGUN) for number in range(_TOGETHER)]
+
+    def draw(tokens: int) -> float:
+        begun = time.monotonic()
+        generate_texts(
+            loaded, prompts, max_new_tokens=tokens, batch_size=_TOGETHER, sampling=Sampling(1.0, seed=0)
+        )
+        return time.monotonic() - begun
+
+    first = draw(1)
+    seconds = draw(1 + _STEPS) - first
+    progress.advance()
+    return max(seconds, 0.0) / (_STEPS * _TOGETHER)
