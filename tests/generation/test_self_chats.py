@@ -2,7 +2,7 @@
 
 import pytest
 
-from demask.generation.conversations import (
+from demask.generation.self_chats import (
     OPENINGS,
     REPLY_TOKENS,
     SHARES,
@@ -43,15 +43,17 @@ def test_prompts_end_where_words_begin(tiny_loaded):
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_a_small_pool_may_lack_kinds(tiny_loaded, size):
-    assert len(draw_self_chats(tiny_loaded, size=size, seed=1, batch_size=8)) <= size
+    assert len(draw_self_chats(tiny_loaded, size=size, seed=1, rows=8)) <= size
 
 
 def test_the_same_seed_draws_the_same_pool_and_another_another(tiny_loaded):
     def draw(seed):
-        return draw_self_chats(tiny_loaded, size=16, seed=seed, batch_size=8)
+        return draw_self_chats(tiny_loaded, size=16, seed=seed, rows=8)
 
     first, again, other = draw(1), draw(1), draw(2)
-    assert first == again
+    assert [(talk.id, talk.prompt, talk.reply) for talk in first] == [
+        (talk.id, talk.prompt, talk.reply) for talk in again
+    ]
     assert [talk.reply for talk in first] != [talk.reply for talk in other]
     assert len({talk.id for talk in first}) == len(first) > 0
     assert all(0 < len(talk.reply) <= REPLY_TOKENS for talk in first)
@@ -73,7 +75,7 @@ def test_the_first_sentence_is_read(text, sentence):
 
 
 def test_what_a_user_begins_with_stands_in_the_prompt(tiny_loaded):
-    talks = draw_self_chats(tiny_loaded, size=32, seed=3, batch_size=8)
+    talks = draw_self_chats(tiny_loaded, size=32, seed=3, rows=8)
     texts = [tiny_loaded.tokenizer.decode(talk.prompt) for talk in talks]
     assert any("Which country" in text for text in texts)
     assert len(set(texts)) > len(texts) // 2

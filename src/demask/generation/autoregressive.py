@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -143,6 +143,13 @@ def _choose_decoder(loaded: LoadedModel, *, many: bool) -> _Decoder:
 
     On a GPU, more prompts than fit a batch go through its continuous batching.
     """
+    if not _keeps_keys(loaded):
+        return _generate
+    return _generate_continuously if many and loaded.device.type == "cuda" else _decode
+
+
+def _keeps_keys(loaded: LoadedModel) -> bool:
+    """Whether what a model remembers of a text are keys and values, a column for each token."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -150,9 +157,12 @@ def _choose_decoder(loaded: LoadedModel, *, many: bool) -> _Decoder:
     layers = DynamicCache(config=network.config).layers
     plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
     known = inspect.signature(network.forward).parameters.keys()
-    if not plain or not known >= {"position_ids", "past_key_values", "logits_to_keep"}:
-        return _generate
-    return _generate_continuously if many and loaded.device.type == "cuda" else _decode
+    return plain and known >= {"position_ids", "past_key_values", "logits_to_keep"}
+
+
+def can_forget(loaded: LoadedModel) -> bool:
+    """Whether tokens that a model has read can be taken back, see `Rows.forget`."""
+    return _keeps_keys(loaded) and not _has_window(_network(loaded))
 
 
 def _network(loaded: LoadedModel) -> Any:
@@ -162,7 +172,7 @@ def _network(loaded: LoadedModel) -> Any:
 
 
 @dataclass
-class _Rows:
+class Rows:
     """What has been read of each row; the columns of all rows end together, and some are padding."""
 
     cache: "Cache"
@@ -173,6 +183,47 @@ class _Rows:
         """Keep these rows, in this order; a row may stand there several times."""
         self.cache.batch_select_indices(rows)
         self.seen_BT, self.logits_BV = self.seen_BT[rows], self.logits_BV[rows]
+
+    def forget(self, row: int, *, keep: int) -> None:
+        """Take back what a row has read after its first tokens; its columns are padding then."""
+        self.seen_BT[row, self.seen_BT[row].nonzero()[keep:, 0]] = 0
+
+    def drop_columns(self, *, more_than: int) -> None:
+        """Move what was read to the right, where so many columns are padding in every row."""
+        longest = int(self.seen_BT.sum(dim=1).max())
+        if self.seen_BT.shape[1] - longest <= more_than:
+            return
+        places_BT = self.seen_BT.argsort(dim=1, stable=True)[:, -longest:]
+        self.seen_BT = self.seen_BT.gather(1, places_BT)
+
+        def move(kept_BHTD: Tensor) -> Tensor:
+            shape = (-1, kept_BHTD.shape[1], -1, kept_BHTD.shape[3])
+            return kept_BHTD.gather(2, places_BT[:, None, :, None].expand(shape))
+
+        for layer in _layers(self.cache):
+            layer.keys, layer.values = move(layer.keys), move(layer.values)
+
+    def put_below(self, other: "Rows") -> None:
+        """Add rows that the same model has read elsewhere, which are given up."""
+        width = max(self.seen_BT.shape[1], other.seen_BT.shape[1])
+
+        def join(mine: Tensor, theirs: Tensor, after: tuple[int, ...]) -> Tensor:
+            dim = -1 - len(after) // 2
+            padded = (
+                torch.nn.functional.pad(one, (*after, width - one.shape[dim], 0)) for one in (mine, theirs)
+            )
+            return torch.cat(list(padded))
+
+        self.seen_BT = join(self.seen_BT, other.seen_BT, ())
+        self.logits_BV = torch.cat([self.logits_BV, other.logits_BV])
+        for layer, added in zip(_layers(self.cache), _layers(other.cache), strict=True):
+            layer.keys = join(layer.keys, added.keys, (0, 0))
+            layer.values = join(layer.values, added.values, (0, 0))
+
+    def read_next(self, loaded: LoadedModel, ids: Sequence[int]) -> None:
+        """Read one more token of each row."""
+        ids_B1 = torch.tensor(ids, device=loaded.device)[:, None]
+        self.read(_network(loaded), ids_B1, torch.ones_like(ids_B1))
 
     def read(self, network: Any, ids_BT: Tensor, real_BT: Tensor) -> None:
         """Read some more tokens of each row."""
@@ -186,6 +237,11 @@ class _Rows:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
+
+
+def _layers(cache: "Cache") -> list[Any]:
+    """Those of a `DynamicCache`, each with its keys and values."""
+    return cast("list[Any]", cache.layers)
 
 
 @torch.inference_mode()
@@ -246,7 +302,7 @@ def _choose_tokens(
 
 def _read_prompts(
     loaded: LoadedModel, network: Any, prompts: Sequence[Sequence[int]], batch: Sequence[Group]
-) -> _Rows:
+) -> Rows:
     """What the members of a group share is read in one row, which they then go on from."""
     from transformers import DynamicCache
 
@@ -257,7 +313,7 @@ def _read_prompts(
     parts = [prompts[member] for member in members]
     count = len(parts) if alone else len(batch)
     nothing = torch.ones(count, 0, dtype=torch.int64, device=device)
-    rows = _Rows(cache, nothing, nothing)
+    rows = Rows(cache, nothing, nothing)
     if not alone:
         rows.read(
             network, *align_prompts([prompts[group.members[0]][: group.shared] for group in batch], loaded)
@@ -267,6 +323,13 @@ def _read_prompts(
         parts = [prompts[member][group.shared :] for group in batch for member in group.members]
     rows.read(network, *align_prompts(parts, loaded))
     return rows
+
+
+def read_prompts(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> tuple[list[int], Rows]:
+    """The numbers of the prompts in the order of the rows, and what was read of them."""
+    groups = group_prompts(prompts, least=_SHARED_TOKENS, most=len(prompts))
+    numbers = [member for group in groups for member in group.members]
+    return numbers, _read_prompts(loaded, _network(loaded), prompts, groups)
 
 
 def _has_window(network: Any) -> bool:

@@ -11,7 +11,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from demask.generation.conversations import SYSTEMS, Conversation, first_sentence
+from demask.generation.conversations import Conversation
+from demask.generation.self_chats import SYSTEMS, first_sentence
 from demask.generation.texts import Turn, TurnWriter, turn_writer
 from demask.objectives.objective import Context
 from demask.records import IGNORE_INDEX, Example

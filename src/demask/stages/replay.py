@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from demask.training.stream import ExposureStream, MixedStream
 
 # Of the draws; part of the pool, not of a run. A change of what is drawn needs another one.
-POOL_SEED = 12
+POOL_SEED = 13
 # Of the pool: prompts that the objective makes of other texts, with what the base model says to them. Without
 # them it is the form of the prompt that calls for a document, and not what it is about.
 FOREIGN_SHARE = 0.15
-# Conversations that are drawn side by side: a third faster than 40 on one core. Part of the pool, too.
+# Texts that are drawn side by side.
 DRAWN_TOGETHER = 128
 # One conversation in so many is not replayed where there is a budget, which is measured on them.
 PROBED = 16
@@ -78,6 +78,14 @@ def _parts(config: RunConfig) -> tuple[int, int]:
     return config.retain.pool - foreign, foreign
 
 
+def count_pool_tokens(config: RunConfig) -> int:
+    """Tokens that may be drawn for a pool."""
+    from demask.generation.self_chats import REPLY_TOKENS, count_drawn
+
+    own, foreign = _parts(config)
+    return count_drawn(own) + REPLY_TOKENS * foreign
+
+
 def is_kept(config: RunConfig, loaded: "LoadedModel") -> bool:
     """Whether the pool of a run stands in the user's cache, so that nothing is drawn."""
     own, foreign = _parts(config)
@@ -116,12 +124,12 @@ def _from_cache(
 def _key(loaded: "LoadedModel", drawn: Sequence[tuple[int, ...]]) -> Path | None:
     """Where conversations are kept that depend on the model and on what is drawn of it."""
     from demask.evaluation.qa import answers_key
-    from demask.generation import conversations
+    from demask.generation import self_chats
     from demask.objectives.prompts import encode
 
-    limits = (conversations.USER_TOKENS, conversations.OPENED_TOKENS, conversations.REPLY_TOKENS)
-    shares = tuple(conversations.SHARES.values())
-    texts = (*conversations.SYSTEMS, *conversations.OPENINGS)
+    limits = (self_chats.USER_TOKENS, self_chats.OPENED_TOKENS, self_chats.REPLY_TOKENS)
+    shares = tuple(self_chats.SHARES.values())
+    texts = (*self_chats.SYSTEMS, *self_chats.OPENINGS)
     made_of = [(POOL_SEED, *limits, *shares), *(encode(loaded.tokenizer, text) for text in texts), *drawn]
     # Of the settings only those that the draws depend on.
     key = answers_key(loaded, made_of, Evaluate(batch_size=DRAWN_TOGETHER))
@@ -129,19 +137,10 @@ def _key(loaded: "LoadedModel", drawn: Sequence[tuple[int, ...]]) -> Path | None
 
 
 def _draw_own(loaded: "LoadedModel", size: int, progress: Progress) -> "list[Conversation]":
-    from demask.generation.conversations import add_targets, draw_self_chats
+    from demask.generation.self_chats import count_drawn, draw_self_chats
 
-    progress.begin("Drawing the base model's own conversations", size)
-    return add_targets(
-        loaded,
-        draw_self_chats(
-            loaded,
-            size=size,
-            seed=POOL_SEED,
-            batch_size=DRAWN_TOGETHER,
-            on_done=progress.advance,
-        ),
-    )
+    progress.begin("Drawing the base model's own conversations (tokens)", count_drawn(size))
+    return draw_self_chats(loaded, size=size, seed=POOL_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance)
 
 
 def _foreign_prompts(
@@ -168,13 +167,13 @@ def _foreign_prompts(
 def _draw_foreign(
     loaded: "LoadedModel", prompts: Sequence[tuple[int, ...]], progress: Progress
 ) -> "list[Conversation]":
-    from demask.generation.conversations import add_targets, draw_replies
+    from demask.generation.self_chats import REPLY_TOKENS, draw_replies
 
-    progress.begin("Asking the base model to restore other texts", len(prompts))
-    talks = draw_replies(
-        loaded, prompts, name="foreign", seed=POOL_SEED, batch_size=DRAWN_TOGETHER, on_done=progress.advance
+    tokens = REPLY_TOKENS * len(prompts)
+    progress.begin("Asking the base model to restore other texts (tokens)", tokens)
+    return draw_replies(
+        loaded, prompts, name="foreign", seed=POOL_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
     )
-    return add_targets(loaded, talks)
 
 
 def add_replay(

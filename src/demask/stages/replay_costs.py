@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.sections import RunConfig
-from demask.stages.replay import PROBED, is_kept, mix_replay
+from demask.stages.replay import PROBED, count_pool_tokens, is_kept, mix_replay
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 # and the mean of the replies. Of 154 about foreign texts: the prompts in thirds.
 _PROMPTS, _REPLY = (1, 1, 15, 19, 21, 24, 28, 29, 41, 49, 49, 62, 114, 138, 143, 157), 38
 _FOREIGN_PROMPTS, _FOREIGN_REPLY = (21, 26, 53), 34
-# Tokens that are drawn and read for each conversation of a pool, turns of users included, counted likewise.
-_DRAWN, _READ = 85, 83
+# Tokens of a prompt that are read before anything is drawn, for each conversation of a pool: system prompts,
+# answered questions in front, foreign texts.
+_READ = 23
 # Texts that are drawn together while it is timed, the length of their prompts, and the tokens of each that
-# are timed after the first. On one core 64 take no more time for each than 128 do.
+# are timed after the first.
 _TOGETHER, _BEGUN, _STEPS = 64, 8, 3
 # Stand-ins that are scored while it is timed.
 _SCORED = 16
@@ -83,7 +84,8 @@ def stand_ins(config: RunConfig, context: "Context") -> "list[Conversation]":
     """Conversations as long as those of a pool, with targets; the kinds in turn."""
     import torch
 
-    from demask.generation.conversations import OPENINGS, TOP_K, Conversation
+    from demask.generation.conversations import TOP_K, Conversation
+    from demask.generation.self_chats import OPENINGS
 
     words = context.encode(" ".join(OPENINGS))
     kinds = [(prompt, _REPLY) for prompt in _PROMPTS]
@@ -134,12 +136,11 @@ def measure_replay(
     progress.begin("Timing conversations", (not kept) + (probed or not kept))
     scoring = _time_scoring(loaded, talks[:_SCORED], progress) if probed or not kept else 0.0
     drawing = 0.0 if kept else _time_drawing(loaded, context, progress)
-    tokens = _count(talks) / len(talks)
     return ReplayCost(
         conversations=retain.conversations,
         pool=retain.pool,
         pool_is_kept=kept,
-        pool_seconds=0.0 if kept else retain.pool * (_DRAWN * drawing + (_READ + tokens) * scoring),
+        pool_seconds=0.0 if kept else count_pool_tokens(config) * drawing + retain.pool * _READ * scoring,
         drift_seconds=_count(talks[::PROBED]) * scoring if probed else 0.0,
         memory_bytes=_target_bytes(talks),
     )
@@ -168,17 +169,18 @@ def _time_scoring(loaded: "LoadedModel", talks: "Sequence[Conversation]", progre
 
 def _time_drawing(loaded: "LoadedModel", context: "Context", progress: Progress) -> float:
     """Seconds for each token that is drawn, reading its prompt aside."""
-    from demask.generation.autoregressive import Sampling, generate_texts
-    from demask.generation.conversations import OPENINGS
+    from demask.generation.drawing import Script, Wanted, draw_scripts
+    from demask.generation.self_chats import OPENINGS
 
     words = context.encode(" ".join(OPENINGS))
     prompts = [_fill(words[number % len(words) :], _BEGUN) for number in range(_TOGETHER)]
 
+    def script(prompt: tuple[int, ...], tokens: int) -> Script:
+        yield Wanted(prompt, tokens, targets=True)
+
     def draw(tokens: int) -> float:
         begun = time.monotonic()
-        generate_texts(
-            loaded, prompts, max_new_tokens=tokens, batch_size=_TOGETHER, sampling=Sampling(1.0, seed=0)
-        )
+        draw_scripts(loaded, [script(prompt, tokens) for prompt in prompts], seed=0, rows=_TOGETHER)
         return time.monotonic() - begun
 
     first = draw(1)
