@@ -261,8 +261,8 @@ def test_without_questions_there_is_still_a_model_and_a_report(
     stages: list[str] = []
 
     class Listening(Silent):
-        def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-            stages.append(stage)
+        def begin(self, phase: str, total: int, *, done: int = 0, unit: str = "") -> None:
+            stages.append(phase)
 
     done = demask.inject(**{**settings, "qa": "no"}, out=tmp_path / "run", progress=Listening())
     assert "Training" in stages
@@ -530,17 +530,18 @@ def test_where_nobody_watches_progress_is_few_lines_and_never_no_time_left(
     clock = iter(range(0, 100_000, 7))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     with TerminalProgress(Console(stderr=True)) as progress:
-        progress.begin("Training", 60, done=50)
+        progress.begin("Training", 60, done=50, unit="steps")
         for _ in range(10):
-            progress.advance(note="loss 1.0")
+            progress.advance(1, {"loss": 1.0, "tokens/s": 640.2})
         progress.begin("Asking", 0)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "Training: goes on after 50 of 60"
+    assert lines[0] == "Training: goes on after 50 of 60 steps"
     assert [line.split(" left")[0] for line in lines[1:-2]] == [
-        "Training: 53 of 60, about 49 s",
-        "Training: 56 of 60, about 28 s",
-        "Training: 59 of 60, about 7 s",
+        "Training: 53 of 60 steps, about 49 s",
+        "Training: 56 of 60 steps, about 28 s",
+        "Training: 59 of 60 steps, about 7 s",
     ]
+    assert all(line.endswith(" left; loss 1.000, tokens/s 640") for line in lines[1:-2])
     assert all(line.endswith(" s") for line in lines[-2:])
 
 
@@ -586,9 +587,9 @@ def asked_again(settings: dict[str, Any], out: Path) -> list[str]:
     stages: list[str] = []
 
     class Listening(Silent):
-        def begin(self, what: str, total: int, *, done: int = 0) -> None:
-            if what.startswith("Asking"):
-                stages.append(what.partition("(")[2].rstrip(")"))
+        def begin(self, phase: str, total: int, *, done: int = 0, unit: str = "") -> None:
+            if phase.startswith("Asking"):
+                stages.append(phase.partition("(")[2].rstrip(")"))
 
     run_recipe(make_config(settings), out, progress=Listening())
     return stages

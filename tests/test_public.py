@@ -26,6 +26,7 @@ NAMES = [
     "load_documents",
     "load_qa_pairs",
     "make_config",
+    "request_stop",
 ]
 HEAVY = ["accelerate", "numpy", "peft", "pydantic", "scipy", "torch", "transformers", "yaml"]
 COMMANDS = [

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from demask.knowledge.files import load_qa_pairs
     from demask.recipe.sections import RunConfig, make_config
     from demask.records import Document, QAPair
+    from demask.storage.locks import request_stop
     from demask.tasks.fine_tune import fine_tune
     from demask.tasks.inject import Injected, inject
 
@@ -36,6 +37,7 @@ _HOMES = {
     "load_documents": "documents.load",
     "load_qa_pairs": "knowledge.files",
     "make_config": "recipe.sections",
+    "request_stop": "storage.locks",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "load_documents",
     "load_qa_pairs",
     "make_config",
+    "request_stop",
 ]
 
 

@@ -1,4 +1,6 @@
-"""Signals that ask a program to end: training ends after its step, all else at once.
+"""What asks a process to end: a signal, or the end of the process that started it.
+
+Training ends after its step, all else at once.
 
     with noting_signals() as noted:
         while steps and noted.number is None:
@@ -7,8 +9,11 @@
 Only the main thread may set handlers of signals; elsewhere these blocks change nothing.
 """
 
+import multiprocessing
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +46,23 @@ def noting_signals() -> Iterator[Noted]:
 
     with _handling({signal.SIGTERM: note, signal.SIGINT: note}):
         yield noted
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it; when that one is killed, nobody else would.
+
+    A process of `multiprocessing` waits for who asked for it, any other for its parent.
+    """
+    asked_by, parent = multiprocessing.parent_process(), os.getppid()
+
+    def watch() -> None:
+        if asked_by is not None:
+            asked_by.join()
+        while asked_by is None and os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # what was done goes on at its last file or checkpoint, when it is started again
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

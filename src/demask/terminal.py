@@ -27,6 +27,7 @@ from rich.text import Text
 
 from demask.knowledge.audit_rules import SEVERITIES
 from demask.objectives.objective import Preview
+from demask.progress import Status, describe_values
 from demask.reports.runs import RunResult, load_runs
 from demask.reports.tables import (
     Table,
@@ -84,7 +85,7 @@ class TerminalProgress:
             transient=True,
         )
         self._task: TaskID | None = None
-        self._stage, self._total, self._done, self._before = "", 0, 0, 0
+        self._status = Status()
         self._begun = self._told = time.monotonic()
 
     def __enter__(self) -> "TerminalProgress":
@@ -98,26 +99,29 @@ class TerminalProgress:
         if self._watched:
             self._bar.stop()
 
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        """A stage begins; the one before has ended and gets its line."""
+    def begin(self, phase: str, total: int, *, done: int = 0, unit: str = "") -> None:
+        """A phase begins; the one before has ended and gets its line."""
         self._end()
+        of_total = f"{done} of {total} {unit}".rstrip()
         if done:
-            self._line(f"{stage}: goes on after {done} of {total}")
-        self._stage, self._total, self._done, self._before = stage, total, done, done
+            self._line(f"{phase}: goes on after {of_total}")
+        self._status.begin(phase, total, done=done, unit=unit)
         self._begun = self._told = time.monotonic()
-        self._task = self._bar.add_task(stage, total=total, completed=done, note="")
+        self._task = self._bar.add_task(phase, total=total, completed=done, note="")
 
-    def advance(self, parts: int = 1, note: str = "") -> None:
-        """Some parts of the stage are done."""
-        self._done += parts
+    def advance(self, parts: int = 1, values: Mapping[str, float] | None = None) -> None:
+        """Some parts of the phase are done."""
+        self._status.advance(parts, values)
+        status, note = self._status, describe_values(self._status.values)
         if self._task is not None:
             self._bar.update(self._task, advance=parts, note=note)
         now = time.monotonic()
-        if not self._watched and now - self._told > _QUIET_SECONDS and self._done < self._total:
+        if not self._watched and now - self._told > _QUIET_SECONDS and status.done < status.total:
             self._told = now
-            here = max(self._done - self._before, 1)
-            left = (now - self._begun) / here * (self._total - self._done)
-            words = f"{self._stage}: {self._done} of {self._total}, about {duration(left)} left"
+            here = max(status.done - status.before, 1)
+            left = (now - self._begun) / here * (status.total - status.done)
+            of_total = f"{status.done} of {status.total} {status.unit}".rstrip()
+            words = f"{status.phase}: {of_total}, about {duration(left)} left"
             self._line(f"{words}; {note}" if note else words)
 
     def say(self, text: str) -> None:
@@ -129,7 +133,7 @@ class TerminalProgress:
             return
         self._bar.remove_task(self._task)
         self._task = None
-        self._line(f"{self._stage}: {time.monotonic() - self._begun:.1f} s")
+        self._line(f"{self._status.phase}: {time.monotonic() - self._begun:.1f} s")
 
     def _line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -37,10 +38,10 @@ class Watch:
         self.lines.append(f"started {name}")
         return self
 
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        self._stage = stage
+    def begin(self, phase: str, total: int, *, done: int = 0, unit: str = "") -> None:
+        self._stage = phase
 
-    def advance(self, parts: int = 1, note: str = "") -> None:
+    def advance(self, parts: int = 1, values: Mapping[str, float] | None = None) -> None:
         if self._kill and self._stage == "Training":
             self._kill = False
             os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)

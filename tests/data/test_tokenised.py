@@ -169,7 +169,7 @@ class Begun(Silent):
 
     times = 0
 
-    def begin(self, stage, total, *, done=0):
+    def begin(self, phase, total, *, done=0, unit=""):
         self.times += 1
         self.total = total
 

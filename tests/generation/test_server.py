@@ -472,8 +472,8 @@ class Told(Silent):
         self.said: list[str] = []
         self.stages: list[tuple[str, int]] = []
 
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        self.stages.append((stage, total))
+    def begin(self, phase: str, total: int, *, done: int = 0, unit: str = "") -> None:
+        self.stages.append((phase, total))
 
     def say(self, text: str) -> None:
         self.said.append(text)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,11 @@ class Told(Silent):
         self.said: list[str] = []
         self.advanced = self.expected = 0
 
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        self.begun.append(stage)
+    def begin(self, phase: str, total: int, *, done: int = 0, unit: str = "") -> None:
+        self.begun.append(phase)
         self.expected += total
 
-    def advance(self, parts: int = 1, note: str = "") -> None:
+    def advance(self, parts: int = 1, values: Mapping[str, float] | None = None) -> None:
         self.advanced += parts
 
     def say(self, text: str) -> None:

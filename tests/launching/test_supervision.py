@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ pytestmark = [
 WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
-from demask.launching.processes import ProgressWriter
+from demask.launching.processes import write_progress
 from demask.commands.worker import end_with_parent
 
 run, told, rank = Path(sys.argv[1]), Path(sys.argv[3]), int(os.environ["RANK"])
@@ -51,11 +51,11 @@ class Heard(Silent):
     def __init__(self) -> None:
         self.said: list[object] = []
 
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        self.said.append((stage, total, done))
+    def begin(self, phase: str, total: int, *, done: int = 0, unit: str = "") -> None:
+        self.said.append((phase, total, done, unit))
 
-    def advance(self, parts: int = 1, note: str = "") -> None:
-        self.said.append((parts, note))
+    def advance(self, parts: int = 1, values: Mapping[str, float] | None = None) -> None:
+        self.said.append((parts, values))
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -88,13 +88,13 @@ def test_what_the_first_worker_tells_is_shown(run: Run) -> None:
     run(
         """
 if rank == 0:
-    writer = ProgressWriter(told)
-    writer.begin("Training", 3, done=1); writer.advance(2, note="loss 1"); writer.say("a word")
+    writer = write_progress(told)
+    writer.begin("Training", 3, done=1, unit="steps"); writer.advance(2, {"loss": 1.5}); writer.say("a word")
 print("for the log")
 """,
         progress=heard,
     )
-    assert heard.said == [("Training", 3, 1), (2, "loss 1"), "a word"]
+    assert heard.said == [("Training", 3, 1, "steps"), (2, {"loss": 1.5}), "a word"]
 
 
 def test_workers_have_the_environment_of_torchrun(run: Run, tmp_path: Path) -> None:

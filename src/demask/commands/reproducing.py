@@ -14,6 +14,7 @@ import typer
 
 from demask.commands.app import Json, app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError
+from demask.progress import Status, describe_values
 
 if TYPE_CHECKING:
     from demask.benchmarks.benchmark import Benchmark
@@ -186,13 +187,8 @@ class _Row:
 
     def __init__(self, name: str) -> None:
         self._name, self._begun = name, time.monotonic()
-        self._stage, self._note, self._done, self._total = "", "", 0, 0
-
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        self._stage, self._total, self._done, self._note = stage, total, done, ""
-
-    def advance(self, parts: int = 1, note: str = "") -> None:
-        self._done, self._note = self._done + parts, note
+        self._status = Status()
+        self.begin, self.advance = self._status.begin, self._status.advance
 
     def say(self, text: str) -> None:
         """Remarks stand in the log of the process."""
@@ -205,8 +201,9 @@ class _Row:
 
     def columns(self) -> tuple[str, ...]:
         """What the table shows."""
-        far = f"{self._done}/{self._total}" if self._stage else ""
-        return self._name, self._stage, far, self.took(), self._note
+        status = self._status
+        far = f"{status.done}/{status.total}" if status.phase else ""
+        return self._name, status.phase, far, self.took(), describe_values(status.values)
 
 
 class _Table:

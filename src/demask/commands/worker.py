@@ -6,8 +6,6 @@ has a section `launch`; or by hand, by torchrun or `accelerate launch`.
 
 import os
 import sys
-import threading
-import time
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -16,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from demask.environment import count_cores
 from demask.errors import ConfigError, DemaskError, InterruptionError
-from demask.launching.processes import ProgressWriter
+from demask.launching.processes import write_progress
 from demask.launching.strategies import strategy_variables
 from demask.openmp import share_cores
 from demask.progress import Progress, Silent
 from demask.recipe.launch import Launch
+from demask.signals import end_with_parent
 from demask.storage import file_names
 from demask.storage.locks import holding
 from demask.storage.run_folder import RunFolder
@@ -50,18 +49,6 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def end_with_parent() -> None:
-    """Watch over whoever started this process: when it is killed, nobody else would end this one."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)  # the run goes on at its last checkpoint when it is started again
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _follow(words: list[str]) -> None:
     """The command line."""
     if not 1 <= len(words) <= 3:
@@ -82,7 +69,7 @@ def _open_progress(file: Path | None) -> AbstractContextManager[Progress]:
     if os.environ.get("RANK", "0") != "0":
         return nullcontext(Silent())
     if file is not None:
-        return nullcontext(ProgressWriter(file))
+        return nullcontext(write_progress(file))
     from rich.console import Console
 
     from demask.terminal import TerminalProgress
@@ -112,7 +99,7 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
         data = (
             sample_data(config, run, progress)
             if isinstance(config, SftConfig)
-            else document_data(config, run)
+            else document_data(config, run, progress)
         )
         train_here(config, run, loaded, data, progress=progress, launch=launch)
     except InterruptionError:

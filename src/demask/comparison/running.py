@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,8 +24,9 @@ from demask.comparison.grid import Cell, distinct_cells
 from demask.environment import count_cores
 from demask.errors import DemaskError
 from demask.openmp import share_cores
-from demask.progress import Progress
+from demask.progress import Forwarding, Progress, forward
 from demask.recipe.sections import RunConfig, make_config
+from demask.signals import end_with_parent
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder
@@ -218,8 +218,7 @@ def _listen(one: _Running) -> None:
     """Hand on what a process has told of its progress."""
     try:
         while one.link.poll():
-            word, told = one.link.recv()
-            getattr(one.progress, word)(**told)
+            forward(one.progress, *one.link.recv())
     except (EOFError, OSError):  # it has ended, which its sentinel says, too
         return
 
@@ -246,7 +245,7 @@ def _start_fork_server(jobs: int) -> Any:
 
 def _do(job: _Job, link: "Connection[Any, Any]") -> None:
     """Do a job in this process; exits with 1, the reason last in the log, when it cannot be done."""
-    threading.Thread(target=_end_with_parent, args=(link,), daemon=True).start()
+    end_with_parent()
     share_cores()  # a forked process has none of its parent's threads
     with job.log.open("a", encoding="utf-8", buffering=1) as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
@@ -254,7 +253,7 @@ def _do(job: _Job, link: "Connection[Any, Any]") -> None:
         if job.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = name_gpu(job.gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
         try:
-            _work(job, _Relay(link))
+            _work(job, Forwarding(partial(_send, link)))
         except DemaskError as error:
             sys.stderr.write(f"{error}\n")
             sys.exit(1)
@@ -294,24 +293,9 @@ def _evaluate_base(config: RunConfig, progress: Progress) -> None:
         ask_base(config, run, pairs, knowledge.documents, passages, load, progress)
 
 
-def _end_with_parent(link: "Connection[Any, Any]") -> None:
-    try:
-        link.recv()
-    except (EOFError, OSError):
-        os._exit(1)  # nobody would hear; the run goes on where it is when it is started again
-
-
-class _Relay:
-    """A progress that is told to the process that started this one; what it says goes to the log."""
-
-    def __init__(self, link: "Connection[Any, Any]") -> None:
-        self._link = link
-
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        self._link.send(("begin", {"stage": stage, "total": total, "done": done}))
-
-    def advance(self, parts: int = 1, note: str = "") -> None:
-        self._link.send(("advance", {"parts": parts, "note": note}))
-
-    def say(self, text: str) -> None:
-        sys.stdout.write(f"{text}\n")
+def _send(link: "Connection[Any, Any]", call: str, arguments: dict[str, Any]) -> None:
+    """Tell the process that started this one; remarks go to the log."""
+    if call == "say":
+        sys.stdout.write(f"{arguments['text']}\n")
+    else:
+        link.send((call, arguments))

@@ -558,7 +558,7 @@ def _find_or_write(
     folder = cache / key[:32]
     file = open_samples(folder)
     if file is None:
-        progress.begin("Tokenising", watch.rows)
+        progress.begin("Tokenising", watch.rows, unit="rows")
         left_out, unused = LeftOut(), UnusedKeys()
         samples = _check_end(make(left_out, unused), left_out, watch)
         file = write_samples(

@@ -77,7 +77,7 @@ def ask_served(
     """
     server = choose_model(server)
     loaded = load() if load else None  # first, so that the server does not work for a model that is missing
-    progress.begin(f"Asking {server.url}", len(pairs))
+    progress.begin(f"Asking {server.url}", len(pairs), unit="questions")
     predictions = ask_server(server, pairs, max_new_tokens=settings.max_new_tokens, on_done=progress.advance)
     canary = None
     if loaded is not None:
@@ -94,7 +94,7 @@ def _ask_first(
     from demask.evaluation.qa import ask_questions
 
     first = pairs[:CANARY_QUESTIONS]
-    progress.begin("Asking the model itself", len(first))
+    progress.begin("Asking the model itself", len(first), unit="questions")
     return ask_questions(loaded, first, settings, on_done=progress.advance)
 
 

@@ -40,7 +40,7 @@ from demask.objectives.masking import RATIO_RANGE, draw_masking, draw_ratio, key
 from demask.objectives.next_token import QUESTION, make_next_token_example
 from demask.objectives.prompts import encode, load_chat_format
 from demask.objectives.reverse import REVERSED_QUESTION
-from demask.progress import Progress
+from demask.progress import STEPS, Progress
 from demask.records import Example, Passage
 from demask.training.checkpoints import checkpoint_step
 from demask.training.export import save_model
@@ -129,11 +129,11 @@ def pretrain(
     stream = _make_stream(kind, world, settings, tokenizer, seed)
     checkpoints = folder.with_name(f"{folder.name}-checkpoints")
     done = checkpoint_step(checkpoints)
-    progress.begin(f"Pre-training ({kind}, seed {seed})", settings.count_steps(kind), done=done)
+    progress.begin(f"Pre-training ({kind}, seed {seed})", settings.count_steps(kind), done=done, unit=STEPS)
 
     def on_step(metrics: StepMetrics) -> None:
         speed = metrics.tokens / max(metrics.seconds, 1e-9)
-        progress.advance(metrics.steps, note=f"loss {metrics.loss:.3f}; {speed:.0f} tokens/s")
+        progress.advance(metrics.steps, {"loss": metrics.loss, "tokens/s": speed})
 
     train_model(
         model,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from demask.errors import ConfigError, DataError, DemaskError, InterruptionError, ModelError, RunError
 from demask.launching.nodes import LOGS, Place, find_place, open_meeting
-from demask.progress import Progress
+from demask.progress import Forwarding, Progress, forward
 from demask.recipe.launch import Launch
 
 if TYPE_CHECKING:
@@ -101,26 +101,14 @@ def _moment(failure: "ProcessFailure") -> tuple[float, float]:
     return failure.timestamp - _NOTICED, 0.0 if failure.exitcode == -signal.SIGKILL else 1.0
 
 
-class ProgressWriter:
-    """The worker's end; see `Progress`."""
+def write_progress(path: Path) -> Progress:
+    """The worker's end of `relaying`."""
+    file = path.open("w", encoding="utf-8", buffering=1)
 
-    def __init__(self, file: Path) -> None:
-        self._file = file.open("w", encoding="utf-8", buffering=1)
+    def send(call: str, arguments: dict[str, Any]) -> None:
+        file.write(json.dumps([call, arguments]) + "\n")
 
-    def begin(self, stage: str, total: int, *, done: int = 0) -> None:
-        """See `Progress`."""
-        self._tell("begin", stage=stage, total=total, done=done)
-
-    def advance(self, parts: int = 1, note: str = "") -> None:
-        """See `Progress`."""
-        self._tell("advance", parts=parts, note=note)
-
-    def say(self, text: str) -> None:
-        """See `Progress`."""
-        self._tell("say", text=text)
-
-    def _tell(self, word: str, **said: str | int) -> None:
-        self._file.write(json.dumps([word, said]) + "\n")
+    return Forwarding(send)
 
 
 class _Listener:
@@ -132,8 +120,8 @@ class _Listener:
     def write(self, text: str) -> None:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            word, said = json.loads(line)
-            getattr(self._progress, word)(**said)
+            call, arguments = json.loads(line)
+            forward(self._progress, call, arguments)
 
 
 @contextmanager

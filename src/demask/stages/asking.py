@@ -70,7 +70,7 @@ def ask_stage(
     if predictions is not None:
         progress.say(f"{stage}: as in an earlier run with this model and these questions, not asked again")
     else:
-        progress.begin(f"Asking ({stage})", len(pairs))
+        progress.begin(f"Asking ({stage})", len(pairs), unit="questions")
         predictions = ask_questions(loaded, pairs, settings, contexts=texts, on_done=progress.advance)
         try:
             remember(key, predictions)

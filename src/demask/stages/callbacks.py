@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from demask.objectives.demasking import Demasking
+from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import QAPair
 from demask.storage import file_names
@@ -46,6 +47,7 @@ class EvaluationCallback:
         context: of the model.
         learned: what it is trained on.
         pairs: what it is asked.
+        progress: told the accuracies.
     """
 
     config: RunConfig
@@ -54,11 +56,13 @@ class EvaluationCallback:
     context: "Context"
     learned: "ExposureStream[Any]"
     pairs: Sequence[QAPair]
+    progress: Progress
 
     def on_step_end(self, step: int) -> None:
         """Ask, where it is time."""
         if not self.pairs or not is_asked_at(step, self.config.train.evaluate_every):
             return
+        from demask.evaluation.metrics import HEADLINE
         from demask.training.distributed import is_main_process
 
         answered = measure_accuracy(self.loaded, self.pairs, self.config.evaluate)
@@ -67,6 +71,8 @@ class EvaluationCallback:
         for name, rows in zip((file_names.ACCURACY, file_names.STEP_SCORES), answered, strict=True):
             for row in rows:
                 self.run.append_row(name, {"step": step, **row})
+        rows = [row for row in answered[0] if row["metric"] == HEADLINE]
+        self.progress.advance(0, {f"{row['direction']} accuracy": row["value"] for row in rows})
 
     def should_stop(self, step: int) -> bool:
         """Probe, where it is time: whether so many texts are in that training may end."""

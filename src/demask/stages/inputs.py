@@ -59,7 +59,7 @@ def split_stage(
 
         loaded = load()
         write_environment(run, config, loaded)
-        progress.begin("Splitting documents", len(knowledge.documents))
+        progress.begin("Splitting documents", len(knowledge.documents), unit="documents")
         context = make_context(loaded, config.objective)
         passages = split_documents(config, knowledge.documents, context, progress)
         run.write_rows(file_names.PASSAGES, advancing(passages, progress))

@@ -81,7 +81,7 @@ def make_paraphrases(
     )
     estimate = announce_cost(list(prompts), complete, prices, progress)
     if not dry_run:
-        progress.begin(f"Paraphrases by {complete.server.model}", len(documents))
+        progress.begin(f"Paraphrases by {complete.server.model}", len(documents), unit="documents")
         paraphrases += write_paraphrases(
             cut_for_making(documents, include=include, progress=progress),
             complete,

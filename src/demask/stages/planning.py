@@ -276,7 +276,7 @@ def _count(
             known[key] = len(stream[place].token_ids)
         return known[key]
 
-    progress.begin("Counting tokens", len(looked_at))
+    progress.begin("Counting tokens", len(looked_at), unit="micro-batches")
     real = positions = largest = largest_timed = 0
     for micro_batch in advancing(looked_at, progress):
         lengths = [count(place) for place in micro_batch]
@@ -322,7 +322,7 @@ def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Do
 
     progress.begin("Reading documents", 1)
     knowledge = read_knowledge(config, folder)
-    progress.begin("Splitting documents", len(knowledge.documents))
+    progress.begin("Splitting documents", len(knowledge.documents), unit="documents")
     context = load_context(config.model, config.objective)
     cut = split_documents(config, knowledge.documents, context, progress)
     folder.write_rows(file_names.PASSAGES, advancing(cut, progress))

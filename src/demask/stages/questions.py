@@ -103,7 +103,7 @@ def make_pairs(
     made = Made([], [], str(complete.server.model), estimate)
     if dry_run:
         return made
-    progress.begin(f"Questions by {made.made_by}", len(documents))
+    progress.begin(f"Questions by {made.made_by}", len(documents), unit="documents")
     for written in write_pairs(cut(progress), complete, count=facts, made_by=made.made_by):
         made.pairs.extend(written.pairs)
         made.rejects.extend(written.rejects)
@@ -118,7 +118,7 @@ def _make_by_rules(
 
     progress.begin("Loading the English model", 1)
     load_english()
-    progress.begin("Making questions by rules", documents)
+    progress.begin("Making questions by rules", documents, unit="documents")
     return Made(list(make_pairs_by_rules(cut(progress), per_passage=2 * facts)), [], RULES)
 
 
@@ -197,9 +197,9 @@ def check_pairs(
         loaded, pairs, texts, cut_for_making(texts.values()), max_new_tokens=settings.max_new_tokens
     )
     fitting = [pair for pair in pairs if pair.id in contexts]
-    progress.begin("Asking without the documents", len(pairs))
+    progress.begin("Asking without the documents", len(pairs), unit="questions")
     closed_book = ask_questions(loaded, pairs, settings, on_done=progress.advance)
-    progress.begin("Asking with the documents", len(fitting))
+    progress.begin("Asking with the documents", len(fitting), unit="questions")
     open_book = ask_questions(loaded, fitting, settings, contexts=contexts, on_done=progress.advance)
     return audit_pairs(
         pairs,

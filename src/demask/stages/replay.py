@@ -139,7 +139,7 @@ def _key(loaded: "LoadedModel", drawn: Sequence[tuple[int, ...]]) -> Path | None
 def _draw_own(loaded: "LoadedModel", size: int, progress: Progress) -> "list[Conversation]":
     from demask.generation.self_chats import count_drawn, draw_self_chats
 
-    progress.begin("Drawing the base model's own conversations (tokens)", count_drawn(size))
+    progress.begin("Drawing the base model's own conversations", count_drawn(size), unit="tokens")
     return draw_self_chats(loaded, size=size, seed=POOL_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance)
 
 
@@ -170,7 +170,7 @@ def _draw_foreign(
     from demask.generation.self_chats import REPLY_TOKENS, draw_replies
 
     tokens = REPLY_TOKENS * len(prompts)
-    progress.begin("Asking the base model to restore other texts (tokens)", tokens)
+    progress.begin("Asking the base model to restore other texts", tokens, unit="tokens")
     return draw_replies(
         loaded, prompts, name="foreign", seed=POOL_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
     )
@@ -298,7 +298,7 @@ def keep_budget(
     from demask.training.interpolation import SHARES, find_share
 
     _, probe = split_pool(config, read_pool(run.file(file_names.REPLAY)))
-    progress.begin("Measuring drift", len(SHARES))
+    progress.begin("Measuring drift", len(SHARES), unit="weights")
 
     def drift_of() -> float:
         rows = measure_divergence(trained, probe)

@@ -103,7 +103,7 @@ def measure_base(
 
     loaded, suite = load(), load_suite(config.measure)
     probes = _fitting(loaded, base_probes(suite, _sources(config, suite, material, loaded)), config, progress)
-    progress.begin("Measuring the base model", len(probes) + _conversations(suite, loaded))
+    progress.begin("Measuring the base model", len(probes) + _conversations(suite, loaded), unit="questions")
     replies = ask_probes(loaded, probes, config.evaluate, keep=True, on_done=progress.advance)
     if loaded.diffusion is None:
         targets = _make_targets(config, suite, loaded, progress)
@@ -167,7 +167,7 @@ def measure_tuned(
     known = known_facts(suite.facts, right_facts(before, suite.facts))
     sources = _sources(config, suite, material, loaded)
     probes = _fitting(loaded, tuned_probes(suite, sources, known), config, progress)
-    progress.begin("Measuring the trained model", len(probes))
+    progress.begin("Measuring the trained model", len(probes), unit="questions")
     replies = ask_probes(loaded, probes, config.evaluate, on_done=progress.advance)
     if loaded.diffusion is None:
         talks = read_targets(run.file(file_names.RETENTION_TARGETS)).conversations

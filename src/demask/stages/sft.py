@@ -71,32 +71,37 @@ class HeldOut:
         run: gets the losses.
         loaded: the model that is trained.
         samples: those that are held out.
+        progress: told of it.
     """
 
     config: SftConfig
     run: RunFolder
     loaded: "LoadedModel"
     samples: Sequence[Sample]
+    progress: Progress
 
     def on_step_end(self, step: int) -> None:
         """Measure, where it is time."""
-        if is_asked_at(step, self.config.train.evaluate_every):
-            self.measure(step)
+        if self.samples and is_asked_at(step, self.config.train.evaluate_every):
+            self.progress.advance(0, {"held-out loss": self.measure(step, told=Silent())})
 
     def should_stop(self, step: int) -> bool:
         """Never: training ends where the recipe says."""
         return False
 
-    def measure(self, step: int, progress: Progress | None = None) -> None:
-        """Add the loss at this step to the log of the run; nothing where no samples are held out."""
+    def measure(self, step: int, *, told: Progress | None = None) -> float:
+        """Add the loss at this step to the log of the run.
+
+        Args:
+            step: after which it is measured.
+            told: how far this is; None: the progress of the run, as a phase of its own.
+        """
         from demask.evaluation.held_out import measure_loss
         from demask.models.precision import choose_bf16
         from demask.training.distributed import is_main_process
 
-        if not self.samples:
-            return
-        told = progress or Silent()
-        told.begin("Measuring held-out samples", len(self.samples))
+        told = told or self.progress
+        told.begin("Measuring held-out samples", len(self.samples), unit="samples")
         training = self.loaded.model.training
         self.loaded.model.eval()
         bf16 = choose_bf16(self.config.train.precision, self.loaded.device)
@@ -104,6 +109,7 @@ class HeldOut:
         self.loaded.model.train(training)
         if is_main_process():
             self.run.append_row(file_names.HELD_OUT, {"step": step, "loss": loss})
+        return loss
 
     @cached_property
     def _examples(self) -> list[Example]:

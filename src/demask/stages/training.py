@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from demask.launching.nodes import find_node, open_meeting, wait_for_first_node
 from demask.launching.processes import run_workers
 from demask.launching.strategies import check_launch
-from demask.progress import Progress
+from demask.progress import STEPS, Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
 from demask.recipe.sections import Train
@@ -305,7 +305,7 @@ def _train(
     before = run.keep_rows(file_names.METRICS, until_step=done)
     for name in (file_names.ACCURACY, file_names.STEP_SCORES, file_names.HELD_OUT):
         run.keep_rows(name, until_step=done)
-    progress.begin("Training", stream.steps, done=done)
+    progress.begin("Training", stream.steps, done=done, unit=STEPS)
     barrier()
     trained_parameters = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     log = _Log(run, progress, before[-1] if before else None, stream.steps, peak.note)
@@ -371,17 +371,15 @@ def _log_step(log: _Log, metrics: "StepMetrics") -> None:
         row["seconds"] = round(row["seconds"] + before["seconds"], 3)
         row["tokens"] += before["tokens"]
     run.append_row(file_names.METRICS, row)
-    losses = [
-        f"{name} {value:.3f}"
-        for name, value in (
-            ("masked", metrics.loss_masked),
-            ("copied", metrics.loss_copied),
-            *list((metrics.terms or {}).items())[1:],
-        )
-        if value is not None
-    ]
-    speed = metrics.tokens / max(metrics.seconds, 1e-9)
-    progress.advance(metrics.steps, note=f"loss {', '.join(losses)}; {speed:.0f} tokens/s")
+    values = {
+        "loss": metrics.loss,
+        "masked": metrics.loss_masked,
+        "copied": metrics.loss_copied,
+        **dict(list((metrics.terms or {}).items())[1:]),
+        "tokens/s": metrics.tokens / max(metrics.seconds, 1e-9),
+    }
+    known = {name: value for name, value in values.items() if value is not None}
+    progress.advance(metrics.steps, known)
 
 
 def _free_gpu() -> None:

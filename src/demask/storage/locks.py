@@ -3,6 +3,7 @@
     with holding(Path("runs/first")):
         ...
     holder = find_holder(Path("runs/first"))      # None: nobody
+    request_stop("runs/first")                    # who works there ends soon, and can go on later
 
 The lock is the kernel's (flock on `.lock`), so one whose process was killed is gone with it. The file says
 who holds it, for people. On file systems without locks, and on Windows, what the file says counts alone.
@@ -12,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from demask.errors import RunError
+from demask.errors import RunError, StoppedError
 
 try:
     import fcntl
@@ -28,6 +30,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+# A file of this name asks who works in the folder to stop.
+STOP = "stop"
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 # Tries and seconds between: who only looks (`find_holder`) has the lock for a moment, and who has just got it
 # has not yet written who it is.
@@ -64,8 +68,10 @@ def holding(folder: Path) -> Iterator[None]:
     try:
         handle = _acquire(folder)
         try:
+            (folder / STOP).unlink(missing_ok=True)  # it was meant for another
             yield
         finally:
+            (folder / STOP).unlink(missing_ok=True)
             if handle is not None:
                 # Before others can get it: they would lock a file that is about to go.
                 (folder / LOCK).unlink(missing_ok=True)
@@ -86,6 +92,43 @@ def find_holder(folder: Path) -> Holder | None:
         return None if _lock(handle, shared=True) else _read(handle)
     finally:
         os.close(handle)
+
+
+def request_stop(folder: str | Path) -> Holder:
+    """Ask the process that works in a folder to stop, as SIGTERM would; the same command goes on later.
+
+    Training stops after its step, with a checkpoint; all else at the next part of what it works on.
+
+    Returns:
+        Who was asked.
+
+    Raises:
+        RunError: nobody works there, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    holder = find_holder(folder)
+    if holder is None:
+        raise RunError(f"{folder}: no run works in this folder, so there is none to stop; see its path")
+    try:
+        (folder / STOP).touch()
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); stop {holder} by SIGTERM") from error
+    return holder
+
+
+def is_stop_requested(folder: Path) -> bool:
+    """Whether somebody has asked who works in this folder to stop."""
+    return (folder / STOP).exists()
+
+
+def end_if_stop_requested(folder: Path) -> None:
+    """Called between parts of the work in a folder.
+
+    Raises:
+        StoppedError: somebody has asked to stop.
+    """
+    if is_stop_requested(folder):
+        raise StoppedError(signal.SIGTERM, f"{folder}: the same command goes on with what is done there")
 
 
 def _make(folder: Path) -> list[Path]:

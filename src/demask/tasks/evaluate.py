@@ -108,7 +108,7 @@ def evaluate(
         from demask.evaluation.qa import ask_questions
 
         loaded = load()
-        progress.begin("Asking", len(pairs))
+        progress.begin("Asking", len(pairs), unit="questions")
         predictions = ask_questions(loaded, pairs, how, on_done=progress.advance)
         model, served = loaded.source, None
     else:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demask.progress import Progress, Silent
+from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import ALONE, Launch
 from demask.stages.inputs import check_weights, load_once
@@ -20,6 +20,7 @@ from demask.stages.samples import open_prepared, open_sample_stream
 from demask.stages.sft import HeldOut, check_sft, prepare_stage, summarise_sft
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
+from demask.storage.locks import end_if_stop_requested
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
 from demask.tasks.evaluate import write_report
 from demask.tasks.inject import Injected
@@ -66,7 +67,7 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
     with locked_run_folder(out):
-        return _run_here(config, out, progress, launch)
+        return _run_here(config, out, Stoppable(progress, partial(end_if_stop_requested, Path(out))), launch)
 
 
 def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
@@ -89,7 +90,7 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
         check_share(config, launch, samples=len(samples.trained))
     held_out = samples.held_out if samples else ()
     if held_out and not run.has(file_names.HELD_OUT):
-        HeldOut(config, run, base(), held_out).measure(0, progress)
+        HeldOut(config, run, base(), held_out, progress).measure(0)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
     data = sample_data(config, run, progress)
@@ -97,7 +98,7 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
     if held_out:
         steps = run.read_json(file_names.TRAINING)["steps"]
         run.keep_rows(file_names.HELD_OUT, until_step=steps - 1)
-        HeldOut(config, run, tuned, held_out).measure(steps, progress)
+        HeldOut(config, run, tuned, held_out, progress).measure(steps)
     summary = summarise_sft(config, run)
     write_report(run)
     return Injected(run.path, summary)
@@ -119,4 +120,4 @@ def sample_data(config: SftConfig, run: RunFolder, progress: Progress) -> Traini
         return make_stream(config, context, samples.trained)
 
     held_out = samples.held_out if samples else ()
-    return TrainingData(make_exposures, lambda loaded, *_: HeldOut(config, run, loaded, held_out))
+    return TrainingData(make_exposures, lambda loaded, *_: HeldOut(config, run, loaded, held_out, progress))

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from demask.progress import Progress, Silent
+from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.recipe.sections import RunConfig, make_config
 from demask.records import Paraphrase, Passage, QAPair
@@ -37,6 +37,7 @@ from demask.stages.retention import (
 )
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
+from demask.storage.locks import end_if_stop_requested
 from demask.storage.run_folder import (
     RunFolder,
     claim_run_folder,
@@ -115,7 +116,7 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
     with locked_run_folder(out):
-        return _run_here(config, out, progress, launch)
+        return _run_here(config, out, Stoppable(progress, partial(end_if_stop_requested, Path(out))), launch)
 
 
 def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
@@ -146,7 +147,9 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     make_pool(config, run, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
-    tuned = train_stage(config, run, base, document_data(config, run), progress=progress, launch=launch)
+    tuned = train_stage(
+        config, run, base, document_data(config, run, progress), progress=progress, launch=launch
+    )
     answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
     measure_tuned(config, run, material, lambda: tuned, progress)
     ask_field_tasks(config, run, progress)
@@ -158,8 +161,13 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     return Injected(run.path, summary)
 
 
-def document_data(config: RunConfig, run: RunFolder) -> TrainingData:
+def document_data(config: RunConfig, run: RunFolder, progress: Progress) -> TrainingData:
     """What is trained and asked on the way, of a run whose earlier stages are done.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        progress: told the accuracies on the way.
 
     Raises:
         RunError: a file is missing.
@@ -178,7 +186,9 @@ def document_data(config: RunConfig, run: RunFolder) -> TrainingData:
 
     return TrainingData(
         make_exposures,
-        lambda loaded, context, learned: EvaluationCallback(config, run, loaded, context, learned, pairs),
+        lambda loaded, context, learned: EvaluationCallback(
+            config, run, loaded, context, learned, pairs, progress
+        ),
     )
 
 

@@ -12,6 +12,7 @@ of the step, so a checkpoint holds weights, moments and the states of generators
 import contextlib
 import math
 import re
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ from demask.models.diffusion import diffusion_form
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.records import Example
 from demask.signals import Noted, noting_signals
+from demask.storage.locks import is_stop_requested
 from demask.training.checkpoints import (
     STATE,
     find_checkpoint,
@@ -125,7 +127,7 @@ def train_model(
         model: float32 weights; may carry an adapter.
         stream: every exposure of the run.
         settings: of the optimizer and the hardware.
-        folder: for checkpoints; made on first need.
+        folder: for checkpoints; made on first need. A file `stop` beside it is as SIGTERM.
         on_step: told of every step.
         on_step_end: called after every step with the step, with the model at rest; its time is not counted.
         should_stop: called after every step, before it; True ends the training. Its time counts.
@@ -133,7 +135,8 @@ def train_model(
     Raises:
         RunError: the loss is not finite, or a checkpoint cannot be written.
         ConfigError: the newest checkpoint is that of another strategy.
-        InterruptionError: SIGTERM or SIGINT came; the step was finished and its checkpoint written.
+        InterruptionError: SIGTERM, SIGINT or a request to stop came; the step was finished and its checkpoint
+            written.
     """
     examples = _first_scored(stream)
     collate = choose_layout(model, examples, settings)
@@ -160,9 +163,9 @@ def train_model(
         if is_sharded(model):
             unshard(model, accelerator.get_state_dict(loop.wrapped))
     model.eval()
-    signal = loop.signal or noted.number  # that of this process may have come after the last step
-    if signal:
-        raise InterruptionError(signal, step=loop.step)
+    number = loop.signal or noted.number  # that of this process may have come after the last step
+    if number:
+        raise InterruptionError(number, step=loop.step)
 
 
 def _first_scored(stream: ExampleStream) -> list[Example]:
@@ -370,6 +373,8 @@ class _Loop:
             for places in self.micro_batches[(self.step - 1) * count : self.step * count]
         ]
         tokens_S = torch.stack([batch["stands_for"] for batch in batches]).sum(dim=0)
+        if is_main_process() and is_stop_requested(self.folder.parent):
+            self.noted.number = self.noted.number or signal.SIGTERM
         tokens_S, self._told = share_tokens(self.accelerator, tokens_S, self.noted)
         self.wrapped.train()
         for number, batch in enumerate(batches, start=1):
