@@ -158,7 +158,7 @@ def test_paraphrases_are_a_number_or_a_file(value: object) -> None:
 def test_what_is_included_is_title_or_date() -> None:
     assert make_config({**LEAST, "include": "title"}).include == ("title",)
     assert make_config({**LEAST, "include": ["title", "date"]}).include == ("title", "date")
-    with pytest.raises(ConfigError, match=r"include\.0 is 'titel', expected 'title' or 'date'"):
+    with pytest.raises(ConfigError, match=r"include\.0 is 'titel', expected 'section', 'title' or 'date'"):
         make_config({**LEAST, "include": ["titel"]})
 
 

@@ -50,8 +50,11 @@ class Passage:
         id: unique within a run.
         document_id: the document that it is a part of.
         text: as it stands in the document.
-        heading: title or date of the document, trained with the text; ends with a line feed unless empty.
+        heading: title or date of the document and the headings that the passage stands under, trained with
+            the text; ends with a line feed unless empty.
         entity: what the document is about, as its key `entity` says; empty when it does not say.
+        section: where it begins: headings from the highest on, "Shell parameters > Arrays"; empty when the
+            document has none.
     """
 
     id: str
@@ -59,6 +62,7 @@ class Passage:
     text: str
     heading: str = ""
     entity: str = ""
+    section: str = ""
 
     @property
     def training_text(self) -> str:

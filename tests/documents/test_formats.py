@@ -64,9 +64,8 @@ def left_out(report: FileReport) -> dict[str, str]:
 
 def test_a_page_is_its_main_text_with_tables_and_lists(write: Write) -> None:
     path = write("page.html", PAGE)
-    assert load(path)[0] == Document(
-        "page.html", PAGE_TEXT, "The Orlin bridge", str(path), {"date": "2025-03-04", "author": "Mara Voss"}
-    )
+    metadata = {"date": "2025-03-04", "author": "Mara Voss", "sections": [[0, 1, "The Orlin bridge"]]}
+    assert load(path)[0] == Document("page.html", PAGE_TEXT, "The Orlin bridge", str(path), metadata)
 
 
 def test_what_is_left_out_of_a_page_is_named_and_counted(write: Write) -> None:
@@ -163,7 +162,7 @@ def edit_docx(path: Path, old: str, new: str) -> Path:
 def test_a_word_document_keeps_headings_lists_and_tables_in_order(tmp_path: Path) -> None:
     path = write_docx(tmp_path / "a.docx")
     text = "The works\n\nOrlin was\nfounded in 1931.\n\n- One\n- Two\n\nName: Orlin; Height: 5 m.\n\nThe end."
-    metadata = {"date": "2025-03-04", "author": "Mara Voss"}
+    metadata = {"date": "2025-03-04", "author": "Mara Voss", "sections": [[0, 2, "The works"]]}
     assert load(path)[0] == Document("a.docx", text, "Handbook", str(path), metadata)
 
 

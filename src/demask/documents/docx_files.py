@@ -9,11 +9,20 @@ tracked insertions and text boxes.
 """
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from demask.documents.parsed import Block, Parsed, count_characters, join_blocks, one_line, sum_up, write_rows
+from demask.documents.parsed import (
+    Block,
+    Parsed,
+    count_characters,
+    join_blocks,
+    list_sections,
+    one_line,
+    sum_up,
+    write_rows,
+)
 from demask.documents.text_files import open_file
 from demask.errors import DataError
 
@@ -69,6 +78,8 @@ def parse_docx(path: Path) -> Parsed:
         day = properties.modified or properties.created
         title = properties.title or next((b.text for b in found.blocks if b.kind == "heading"), "")
         metadata: dict[str, object] = {"date": day.date().isoformat()} if day else {}
+        if sections := list_sections(found.blocks):
+            metadata["sections"] = sections
         if properties.author:
             metadata["author"] = properties.author
         return Parsed(text, one_line(title), metadata, sum(found.kept), sum_up(found.left_out))
@@ -109,16 +120,18 @@ def _too_large(path: Path) -> DataError:
     )
 
 
-def _heading_styles(document: Any) -> frozenset[str]:
-    """Ids of the styles of titles and headings; ids, unlike names, are translated."""
-    return frozenset(
-        str(style.style_id)
-        for style in document.styles
-        if str(style.name).lower().startswith(("heading", "title", "subtitle"))
-    )
+def _heading_styles(document: Any) -> dict[str, int]:
+    """Ids of the styles of titles and headings, with their levels; ids, unlike names, are translated."""
+    levels = {}
+    for style in document.styles:
+        name = str(style.name).lower()
+        if name.startswith(("heading", "title", "subtitle")):
+            number = name.removeprefix("heading").strip()
+            levels[str(style.style_id)] = int(number) + 1 if number.isdecimal() else 1
+    return levels
 
 
-def _read_body(body: Any, found: _Found, headings: frozenset[str]) -> None:
+def _read_body(body: Any, found: _Found, headings: Mapping[str, int]) -> None:
     """All paragraphs and tables, those in content controls and text boxes too."""
     from lxml import etree
 
@@ -134,7 +147,7 @@ def _read_body(body: Any, found: _Found, headings: frozenset[str]) -> None:
             _read_paragraph(element, found, headings)
 
 
-def _read_paragraph(paragraph: Any, found: _Found, headings: frozenset[str]) -> None:
+def _read_paragraph(paragraph: Any, found: _Found, headings: Mapping[str, int]) -> None:
     text = "".join(_runs(paragraph, found, own=True)).strip()
     if not text:
         return
@@ -142,7 +155,7 @@ def _read_paragraph(paragraph: Any, found: _Found, headings: frozenset[str]) -> 
     style = paragraph.find(f"{_W}pPr/{_W}pStyle")
     name = "" if style is None else style.get(f"{_W}val", "")
     if name in headings:
-        found.blocks.append(Block(one_line(text), "heading"))
+        found.blocks.append(Block(one_line(text), "heading", headings[name]))
     elif name.startswith("List") or paragraph.find(f"{_W}pPr/{_W}numPr") is not None:
         found.blocks.append(Block(f"- {text}", "item"))
     else:

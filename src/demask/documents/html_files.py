@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from demask.documents.furniture import BLOCKS, HEADINGS, UNSEEN, count_elements, survey, text_of, why_left_out
-from demask.documents.parsed import Block, Parsed, count_characters, join_blocks, one_line, sum_up, write_rows
+from demask.documents.parsed import (
+    Block,
+    Parsed,
+    count_characters,
+    join_blocks,
+    list_sections,
+    one_line,
+    sum_up,
+    write_rows,
+)
 from demask.documents.text_files import read_bytes
 from demask.errors import DataError
 from demask.text_encoding import choose_page_encoding
@@ -56,6 +65,8 @@ def parse_html(path: Path) -> Parsed:
     if not text:
         raise DataError(f"{path}: no text in this page but navigation; save the article as text")
     metadata = _read_metadata(root)
+    if sections := list_sections(found.blocks):
+        metadata["sections"] = sections
     title = metadata.pop("title", "") or next((b.text for b in found.blocks if b.kind == "heading"), "")
     return Parsed(text, str(title), metadata, sum(found.kept), sum_up(found.left_out))
 
@@ -131,7 +142,7 @@ def _flush(inline: list[str], found: _Found, element: Any) -> None:
         return
     found.kept.append(count_characters(text))
     if element.tag in HEADINGS:
-        found.blocks.append(Block(text, "heading"))
+        found.blocks.append(Block(text, "heading", int(element.tag[1])))
     elif item := _begun_item(element):
         found.blocks.append(Block(f"{item} {text}", "item"))
     else:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from demask.documents.parsed import FileReport, count_characters
+from demask.documents.parsed import FileReport, count_characters, one_line
 from demask.documents.parsing import ParserProcess
 from demask.documents.passages import SeenIds
 from demask.documents.paths import PARSED_SUFFIXES, SUFFIXES, TEXT_SUFFIXES, Source, find_sources
@@ -30,7 +30,9 @@ from demask.errors import DataError
 from demask.records import Document
 
 __all__ = ["SUFFIXES", "DocumentReader", "LoadedDocuments", "load_documents", "page_of"]
-_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?P<title>.*?)(?:[ \t]+#+)?[ \t]*")
+_HEADING = re.compile(r" {0,3}(?P<level>#{1,6})[ \t]+(?P<title>.*?)(?:[ \t]+#+)?[ \t]*")
+_UNDERLINE = re.compile(r"(?:=+|-{2,})[ \t]*")
+_UNDERLINED = re.compile(r" {0,3}[^\s#>|*+-].*")
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
 
@@ -165,20 +167,34 @@ def _read_text_document(source: Source) -> Document:
     text = read_text(Path(source.path)).strip()
     if not text:
         raise DataError(f"{source.path}: the document is empty; write its text or leave the file out")
-    title = _find_heading(text) if source.kind == "md" else ""
-    return Document(source.name, text, title, source.path)
+    sections = find_markdown_sections(text) if source.kind == "md" else []
+    title = str(sections[0][2]) if sections else ""
+    metadata: dict[str, object] = {"sections": sections} if sections else {}
+    return Document(source.name, text, title, source.path, metadata)
 
 
-def _find_heading(text: str) -> str:
-    """The first Markdown heading that is not a comment in a block of code, empty when there is none."""
+def find_markdown_sections(text: str) -> list[list[object]]:
+    """The headings of a Markdown text, as [offset, level, title]; no comments in blocks of code."""
     in_code = False
+    offset = 0
+    found: list[list[object]] = []
+    above, before = "", ""  # the two lines before
     for line in text.split("\n"):
         if _FENCE.match(line):
             in_code = not in_code
         heading = None if in_code else _HEADING.fullmatch(line)
         if heading and heading["title"]:
-            return heading["title"]
-    return ""
+            found.append([offset, len(heading["level"]), one_line(heading["title"])])
+        elif not in_code and _is_underlined(above, before, line):
+            found.append([offset - len(before) - 1, 1 if line[0] == "=" else 2, one_line(before)])
+        offset += len(line) + 1
+        above, before = before, line
+    return found
+
+
+def _is_underlined(above: str, line: str, below: str) -> bool:
+    """Whether a line is a heading that is underlined by `=` or `-`, and no end of a paragraph or a table."""
+    return bool(not above.strip() and _UNDERLINED.fullmatch(line) and _UNDERLINE.fullmatch(below))
 
 
 def page_of(document: Document, offset: int) -> int | None:

@@ -8,7 +8,7 @@
 Characters are visible ones: white space is never counted, as formats and readers set it freely.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -80,6 +80,7 @@ class Block(NamedTuple):
 
     text: str
     kind: Literal["paragraph", "heading", "item", "row"] = "paragraph"
+    level: int = 1  # of a heading, 1 the highest
 
 
 class Parsed(NamedTuple):
@@ -94,14 +95,27 @@ class Parsed(NamedTuple):
 
 def join_blocks(blocks: Iterable[Block]) -> str:
     """Blank lines between blocks, none between items of one list and rows of one table."""
-    parts: list[str] = []
+    return "".join(f"{between}{block.text}" for between, block in _with_separators(blocks))
+
+
+def list_sections(blocks: Iterable[Block]) -> list[list[object]]:
+    """Where the headings of joined blocks stand, as a document's metadata has it: [offset, level, title]."""
+    offset = 0
+    found: list[list[object]] = []
+    for between, block in _with_separators(blocks):
+        offset += len(between)
+        if block.kind == "heading":
+            found.append([offset, block.level, one_line(block.text)])
+        offset += len(block.text)
+    return found
+
+
+def _with_separators(blocks: Iterable[Block]) -> Iterator[tuple[str, Block]]:
     before = ""
-    for text, kind in blocks:
-        if parts:
-            parts.append("\n" if kind == before and kind in ("item", "row") else "\n\n")
-        parts.append(text)
-        before = kind
-    return "".join(parts)
+    for block in blocks:
+        close = block.kind == before and block.kind in ("item", "row")
+        yield ("\n" if close else "\n\n") if before else "", block
+        before = block.kind
 
 
 def one_line(text: str) -> str:

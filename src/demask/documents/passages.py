@@ -2,8 +2,8 @@
 
     for passage in iter_passages(documents, count_tokens=count, max_tokens=512): ...
 
-A document that fits is one passage. Any other is cut at the ends of sentences and paragraphs, and only where
-a sentence alone is too long within it; see `stretches`.
+A document that fits is one passage. Any other is cut at its headings where it has some, else at the ends of
+sentences and paragraphs, and only where a sentence alone is too long within it.
 """
 
 from array import array
@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
-from demask.documents.sentences import cut_stretch, find_sentences
+from demask.documents.sections import SEPARATOR, Outline, cut_at_headings, make_outline, read_outline
+from demask.documents.sentences import cut_stretch, find_sentences, spans_between
 from demask.documents.text_files import shown
 from demask.errors import DataError
 from demask.records import Document, Passage
 from demask.words import Span
 
 _PLACES = 2**12  # at first; always a power of two
+_SECTION_SHARE = 0.25  # of a passage's tokens: what its headings may take
 
 
 class SeenIds:
@@ -107,6 +110,7 @@ def split_document(
     max_tokens: int,
     heading: str = "",
     surely_fits: Callable[[str], bool] = lambda text: False,
+    sections: bool = False,
 ) -> list[Passage]:
     """Split one document into as few passages as possible, of about equal length.
 
@@ -117,6 +121,7 @@ def split_document(
         heading: stands on every passage.
         surely_fits: whether a text has at most `max_tokens` for certain, where that is known without
             counting: a byte-level tokenizer makes no more tokens than there are bytes.
+        sections: whether it is cut at its headings first, and each passage names those that it stands under.
 
     Returns:
         One passage with the document's id, or several with the ids `<document id>#1`, `#2`, ...
@@ -130,9 +135,39 @@ def split_document(
     entity = read_entity(document)
     if not text or text.isspace():
         raise DataError(f"{place}: the document is empty; write its text or leave it out")
+    outline = read_outline(document) if sections else make_outline(())
+    whole = Passage(document.id, document.id, text, heading, entity, SEPARATOR.join(outline.path_at(0)))
     if surely_fits(heading + text if heading else text):
-        return [Passage(document.id, document.id, text, heading, entity)]
-    # What a text adds to its heading, as tokens may join at the seam: exact where it is compared.
+        return [whole]
+    room = _make_room(place, heading, count_tokens, max_tokens)
+    if room.count(text) <= room.limit:
+        return [whole]
+    pieces = _cut_sections(text, outline, room) if outline.sections else _cut_text(text, room)
+    return [
+        Passage(
+            f"{document.id}#{number}",
+            document.id,
+            text[start:end],
+            heading + _name_section(outline.path_before(start), room),
+            entity,
+            SEPARATOR.join(outline.path_at(start)),
+        )
+        for number, (start, end) in enumerate(pieces, start=1)
+    ]
+
+
+class _Room(NamedTuple):
+    """How much of a text fits beside its heading."""
+
+    place: str  # of the document, for errors
+    heading: str
+    count: Callable[[str], int]  # what a text adds to its heading, as tokens may join at the seam
+    limit: int
+    count_tokens: Callable[[str], int]
+    max_tokens: int
+
+
+def _make_room(place: str, heading: str, count_tokens: Callable[[str], int], max_tokens: int) -> _Room:
     spent = count_tokens(heading) if heading else 0
     limit = max_tokens - spent
     if limit < max_tokens / 2:
@@ -141,26 +176,58 @@ def split_document(
             f"max_tokens: {shown(heading)}; shorten its title or leave headings out"
         )
     count = cache(lambda part: count_tokens(heading + part) - spent if heading else count_tokens(part))
-    if count(text) <= limit:
-        return [Passage(document.id, document.id, text, heading, entity)]
+    return _Room(place, heading, count, limit, count_tokens, max_tokens)
+
+
+def _cut_text(text: str, room: _Room) -> list[Span]:
+    """Parts of a text that ends at ends of sentences, as few as possible, of about equal length."""
     spans = [
         part
         for sentence in find_sentences(text)
-        for part in cut_stretch(text, sentence, count_tokens=count, limit=limit)
+        for part in cut_stretch(text, sentence, count_tokens=room.count, limit=room.limit)
     ]
-    counts = [count(text[start:end]) for start, end in spans]
+    counts = [room.count(text[start:end]) for start, end in spans]
     for (start, end), tokens in zip(spans, counts, strict=True):
-        if tokens > limit:
+        if tokens > room.limit:
             raise DataError(
-                f"{place}: the character {shown(text[start:end])} has {tokens} tokens, at most {limit} fit; "
-                "raise max_tokens"
+                f"{room.place}: the character {shown(text[start:end])} has {tokens} tokens, at most "
+                f"{room.limit} fit; raise max_tokens"
             )
-    sentences = _Sentences(text, spans, [0, *accumulate(counts)], count)
-    cuts = _cut_evenly(sentences, limit, longest=max(counts))
-    return [
-        Passage(f"{document.id}#{number}", document.id, sentences.join(first, last), heading, entity)
-        for number, (first, last) in enumerate(pairwise(cuts), start=1)
-    ]
+    sentences = _Sentences(text, spans, [0, *accumulate(counts)], room.count)
+    cuts = _cut_evenly(sentences, room.limit, longest=max(counts))
+    return [Span(spans[first].start, spans[last - 1].end) for first, last in pairwise(cuts)]
+
+
+def _cut_sections(text: str, outline: Outline, room: _Room) -> list[Span]:
+    """Parts of a text that begin at headings where they can."""
+
+    def fits(span: Span) -> bool:
+        line = _name_section(outline.path_before(span.start), room)
+        return room.count_tokens(room.heading + line + text[span.start : span.end].strip()) <= room.max_tokens
+
+    pieces: list[Span] = []
+    for span in cut_at_headings(text, outline, fits):
+        stripped = next(spans_between(text, span), None)
+        if stripped is None:
+            continue
+        if fits(stripped):
+            pieces.append(stripped)
+            continue
+        heading = room.heading + _name_section(outline.path_at(span.start), room)
+        inner = _make_room(room.place, heading, room.count_tokens, room.max_tokens)
+        first = stripped.start
+        parts = _cut_text(text[first : stripped.end], inner)
+        pieces += [Span(first + part.start, first + part.end) for part in parts]
+    return pieces
+
+
+def _name_section(path: Sequence[str], room: _Room) -> str:
+    """The line that names the sections a passage stands under: as many of the lower ones as leave room."""
+    for first in range(len(path)):
+        line = f"{SEPARATOR.join(path[first:])}\n"
+        if room.count_tokens(room.heading + line) <= room.max_tokens * _SECTION_SHARE:
+            return line
+    return ""
 
 
 def read_entity(document: Document) -> str:
@@ -207,6 +274,7 @@ def iter_passages(
     heading: Callable[[Document], str] = lambda document: "",
     surely_fits: Callable[[str], bool] = lambda text: False,
     on_problem: Callable[[DataError], None] | None = None,
+    sections: bool = False,
 ) -> Iterator[Passage]:
     """Split documents into passages with unique ids, one document after another; see `split_document`.
 
@@ -217,6 +285,7 @@ def iter_passages(
         heading: title or date of a document, to stand on its passages; ends with a line feed unless empty.
         surely_fits: whether a text has at most `max_tokens` for certain, without counting.
         on_problem: told why a document is left out; None: that is an error.
+        sections: whether documents are cut at their headings first; see `split_document`.
 
     Raises:
         DataError: a document is empty, has a heading that does not fit, or ids clash; with `on_problem`, only
@@ -232,6 +301,7 @@ def iter_passages(
                 max_tokens=max_tokens,
                 heading=heading(document),
                 surely_fits=surely_fits,
+                sections=sections,
             )
             _refuse_known_ids(document, passages, seen)
         except DataError as error:

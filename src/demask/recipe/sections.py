@@ -231,8 +231,10 @@ class RunConfig(Section):
     model: str = Field(description="`embedded`, a folder, or a name on the Hugging Face hub")
     documents: tuple[str, ...] = Field(min_length=1, description="files, folders, patterns, hf:// datasets")
     keep_going: bool = Field(False, description="go on without the files that cannot be read, naming them")
-    include: tuple[Literal["title", "date"], ...] = Field(
-        (), description="what is trained in front of every passage of a document, where it is known"
+    include: tuple[Literal["section", "title", "date"], ...] = Field(
+        ("section",),
+        description="what is trained in front of every passage, where it is known; section: the headings "
+        "that it stands under, of a document that is cut, at its headings first",
     )
     qa: str | None = Field(
         None, description="JSON Lines file of QA pairs; none: they are made; `no`: nothing is asked"

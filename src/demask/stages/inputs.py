@@ -116,6 +116,7 @@ def split_documents(
         heading=head,
         surely_fits=fits,
         on_problem=on_problem,
+        sections="section" in config.include,
     )
 
 

@@ -31,6 +31,7 @@ FACTS = 2
 # Longest passage that questions are made of, so that prompts stay short. Which tokenizer will cut the
 # documents for training is not known here, so tokens are counted as four characters of English.
 PASSAGE_TOKENS, TOKEN_CHARACTERS = 1000, 4
+SECTIONS = ("section",)  # what stands in front of a passage unless a recipe says otherwise
 # Of a language model's reply: FACTS facts take about 150 tokens.
 REPLY_TOKENS = 1024
 RULES = "rules"
@@ -46,7 +47,7 @@ class Made(NamedTuple):
 
 
 def cut_for_making(
-    documents: Iterable[Document], *, include: Sequence[str] = (), progress: Progress | None = None
+    documents: Iterable[Document], *, include: Sequence[str] = SECTIONS, progress: Progress | None = None
 ) -> Iterator[Passage]:
     """Passages short enough to ask about, whatever model is trained on the documents later."""
 
@@ -62,6 +63,7 @@ def cut_for_making(
         max_tokens=PASSAGE_TOKENS,
         heading=lambda document: make_heading(document, include),
         surely_fits=lambda text: len(text) <= PASSAGE_TOKENS * TOKEN_CHARACTERS,
+        sections="section" in include,
     )
 
 
@@ -70,7 +72,7 @@ def make_pairs(
     *,
     server: "Server | None",
     facts: int = FACTS,
-    include: Sequence[str] = (),
+    include: Sequence[str] = SECTIONS,
     prices: "Prices | None" = None,
     dry_run: bool = False,
     progress: Progress,

@@ -190,6 +190,8 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
     if coverage.near_duplicates is None:
         yield f"near duplicates are not looked for among more than {MOST_COMPARED:,} passages"
     for what in config.include:
+        if what == "section":  # not of every document, and no fault of one without
+            continue
         missing = sum(not make_heading(document, [what]) for document in knowledge.documents)
         if missing:
             yield f"include: {missing} of {coverage.documents} documents have no {what}"
