@@ -76,7 +76,7 @@ def prepare(count: int) -> dict[str, float]:
             for number in range(count):
                 text = f"Item {number} was found in room {number % 97} by keeper {number % 89}. " * 2
                 file.write(json.dumps({"id": f"d{number}", "text": text}) + "\n")
-        config = make_config({"model": "embedded", "documents": str(path), "qa": "no"})
+        config = make_config({"preset": "fast", "model": "embedded", "documents": str(path), "qa": "no"})
         load_tokenizer("embedded")  # what is imported and cached once is not counted
         idle = own_peak_memory()
         begun = time.perf_counter()

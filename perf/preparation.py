@@ -103,7 +103,7 @@ def prepare_demask(options: argparse.Namespace) -> dict[str, float]:
     from demask.training.stream import cut_micro_batches
 
     documents = str(options.folder / "documents.jsonl")
-    config = make_config({"model": "embedded", "documents": documents, "qa": "no"})
+    config = make_config({"preset": "fast", "model": "embedded", "documents": documents, "qa": "no"})
     load_tokenizer("embedded")  # what is imported and cached once is not counted
     begun = time.perf_counter()
     stream = read_setting(config, RunFolder(options.folder / "spool"), Silent()).stream

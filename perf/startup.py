@@ -81,7 +81,17 @@ def wait_for_first_step() -> float:
     documents = Path(demask.__file__).parent / "quickstart" / "documents.jsonl"
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "run" / "metrics.jsonl"
-        command = ["-m", "demask", "inject", "--model", "embedded", "--documents", str(documents)]
+        command = [
+            "-m",
+            "demask",
+            "inject",
+            "--model",
+            "embedded",
+            "--documents",
+            str(documents),
+            "--preset",
+            "fast",
+        ]
         command += ["--out", str(log.parent), "--set", "train.steps=50", "--set", "train.batch_size=8"]
         begun = time.perf_counter()
         process = subprocess.Popen(

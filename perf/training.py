@@ -88,7 +88,7 @@ def make_samples(options: argparse.Namespace) -> list[Sample]:
 
     lines = Path(demask.__file__).parent.joinpath("quickstart/documents.jsonl").read_text(encoding="utf-8")
     texts = [json.loads(line)["text"] for line in lines.splitlines()]
-    config = make_config({"model": "embedded", "documents": ["."]})
+    config = make_config({"preset": "fast", "model": "embedded", "documents": ["."]})
     context = load_context("embedded", config.objective)
     tokenizer = context.tokenizer
     if options.document_tokens:

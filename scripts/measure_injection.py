@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["demasking", "next-token"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--preset", default="fast", choices=["paper", "fast", "keep"])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--set", nargs="*", default=[], help="keys of the recipe, for all arms")
     options = parser.parse_args()
@@ -82,6 +83,7 @@ def measure(folder: Path, arm: str, seed: int, options: argparse.Namespace) -> d
         "documents": [str(folder / "documents.jsonl")],
         "qa": str(folder / "qa_pairs.jsonl"),
         "objective": objective,
+        "preset": options.preset,
         "seed": seed,
     }
     method = ["train.method=lora"] if arm != objective else []

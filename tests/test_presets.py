@@ -68,7 +68,7 @@ def test_without_a_name_the_preset_is_keep_and_a_recipe_says_otherwise_part_by_p
     assert config.objective == Demasking(**kept["objective"])
     assert (config.train.weights, config.train.epochs) == (kept["train"]["weights"], None)
     assert make_schedule(config.train, passages=1, replays=config.replays).steps == 140
-    assert make_schedule(config.train, passages=80, replays=config.replays).exposures == 70
+    assert make_schedule(config.train, passages=80, replays=config.replays).exposures == 40
     assert (config.retain.conversations, config.retain.weight) == (3, kept["retain"]["weight"])
     assert make_config({"model": "m", "documents": "d", "preset": "fast"}).retain.conversations == 0
     monkeypatch.setenv("DEMASK_PRESET", "paper")

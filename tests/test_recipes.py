@@ -55,4 +55,15 @@ def test_the_full_embedded_recipe_names_every_key() -> None:
     recipe = load_recipe(RECIPES[0].parent / "embedded.yaml")
     assert set(recipe) == set(RunConfig.model_fields)
     assert set(recipe["objective"]) == set(Demasking.model_fields)
-    assert set(recipe["evaluate"]) == set(RunConfig.model_fields["evaluate"].annotation.model_fields)
+    for section in ("train", "retain", "evaluate", "writer"):
+        assert set(recipe[section]) == set(RunConfig.model_fields[section].annotation.model_fields), section
+
+
+def test_the_full_embedded_recipe_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEMASK_PRESET")
+    written = load(RECIPES[0].parent / "embedded.yaml")
+    default = make_config({"model": "embedded", "documents": "docs/"})
+    assert isinstance(written, RunConfig)
+    assert written.objective == default.objective
+    assert written.retain == default.retain
+    assert written.train == default.train

@@ -51,7 +51,7 @@ class Length:
 # 56 updates are 28 exposures of ten documents in batches of five, the fewest for which preset `fast` was
 # confirmed; 140 are 70 exposures of eight in batches of four, with which `keep` was searched.
 DEFAULT_LENGTH = Length(28.0, 56)
-REPLAY_LENGTH = Length(70.0, 140)
+REPLAY_LENGTH = Length(40.0, 140)
 DEFAULT_BATCH_SIZE = 5
 DEFAULT_DECAY = 0.5
 # Of the default learning rate where conversations are replayed: at the whole of it a step moves the model
@@ -94,7 +94,7 @@ class Train(Section):
     epochs: float | None = Field(
         None,
         gt=0,
-        description="exposures per passage; none and no steps: 28, at least 56 steps; beside replay 70, 140",
+        description="exposures per passage; none and no steps: 28, at least 56 steps; beside replay 40, 140",
     )
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE, gt=0, description="examples per step; measured at 135M, paper: 64 at 8B"
