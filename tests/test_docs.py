@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from demask.commands.app import app
+from demask.cli import app
 
 pytestmark = pytest.mark.smoke
 

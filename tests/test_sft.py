@@ -299,7 +299,7 @@ def test_an_option_that_means_nothing_for_data_is_not_ignored(
 ) -> None:
     from typer.testing import CliRunner
 
-    from demask.commands.app import app
+    from demask.cli import app
 
     path = tmp_path / "recipe.yaml"
     path.write_text(f"model: m\ndata: {sums}\n")

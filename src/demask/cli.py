@@ -21,6 +21,8 @@ from demask.errors import DemaskError, StoppedError, ThresholdError
 from demask.openmp import share_cores
 from demask.signals import ending_on_sigterm
 
+__all__ = ["app", "main"]
+
 # Importing them makes them known.
 _COMMANDS = (training, evaluating, reproducing, knowledge, models, reading)
 # What typer's parser raises at wrong options; not exported, and older versions take it from click.

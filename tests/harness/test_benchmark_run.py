@@ -282,7 +282,7 @@ def test_the_order_of_gpqas_choices_depends_on_the_seed_alone(model_folder: str,
 def test_the_command_prints_one_json_object_and_nothing_else(sets: Path, model_folder: str) -> None:
     from typer.testing import CliRunner
 
-    from demask.commands.app import app
+    from demask.cli import app
 
     words = [
         "benchmark",
