@@ -410,6 +410,8 @@ def _folder_name(config: RunConfig, model: str, identify: Callable[[str], str]) 
     for key in ("qa", "paraphrases"):
         if isinstance(recipe[key], str) and recipe[key] != NO_QUESTIONS:
             recipe[key] = identify(recipe[key])
+    if recipe["retain"]["data"] is not None:
+        recipe["retain"]["data"] = identify(recipe["retain"]["data"])
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(config.model).name).strip("-.") or "model"
     return f"{name}-{config.objective.name}-seed-{config.seed}-{digest}"

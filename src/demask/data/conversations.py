@@ -16,7 +16,7 @@ alike by all templates.
 import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from demask.data.sources import read_table
@@ -165,13 +165,18 @@ def describe_unused(characters: Mapping[str, int]) -> str:
     """One line that names the keys, the one with the most text first; empty when there is none."""
     if not characters:
         return ""
+    return (
+        f"not trained: {name_unused(characters)}; name what is to be trained in columns, and the others in "
+        "columns.ignore"
+    )
+
+
+def name_unused(characters: Mapping[str, int]) -> str:
+    """Keys with how much text they hold, the one with the most first."""
     largest = sorted(characters, key=lambda key: (-characters[key], key))
     named = [f"{key!r} ({characters[key]:,} characters)" for key in largest[:_MOST_NAMED]]
     more = f" and {len(largest) - _MOST_NAMED} more keys" if len(largest) > _MOST_NAMED else ""
-    return (
-        f"not trained: {', '.join(named)}{more}; name what is to be trained in columns, and the others in "
-        "columns.ignore"
-    )
+    return f"{', '.join(named)}{more}"
 
 
 def read_learn(message: Mapping[str, object], place: str) -> bool:
@@ -387,6 +392,36 @@ def make_conversation(row: Row, columns: Columns, unused: UnusedKeys | None = No
     return Conversation(row.default_id, turns, row.source, _read_tools(row))
 
 
+def make_replayed_conversation(row: Row, unused: UnusedKeys) -> Conversation:
+    """The conversation of a row of messages that is to be replayed; it may end with the user's words.
+
+    Marks that say what is to be learned mean nothing here.
+
+    Args:
+        row: has messages, and perhaps the system's words and tools.
+        unused: told of what the row holds besides.
+
+    Raises:
+        DataError: there are no messages, or a text is none or empty, a role is unknown, or the turns are not
+            in order.
+    """
+    key = next((name for name in MESSAGES if row.values.get(name) is not None), None)
+    if key is None:
+        keys = ", ".join(map(repr, row.values)) or "none"
+        raise DataError(
+            f"{row.source}: no key 'messages', keys are {keys}; expected {{\"messages\": [{_EXPECTED}, ...]}}"
+        )
+    turns, system = _put_system_first(row, read_messages(row.values[key], row.source, key, unused))
+    _check_order(turns, row.source)
+    if turns[-1].role == "system":
+        raise DataError(f"{row.source}: no turn of the user, so nothing to answer; add one or leave it out")
+    for name, value in row.values.items():
+        if name not in (key, system, TOOLS):
+            unused.add(name, value, trained=(turn.text for turn in turns))
+    learned = tuple(replace(turn, learn=True) for turn in turns)
+    return Conversation(row.default_id, learned, row.source, _read_tools(row))
+
+
 def _refuse_more(row: Row) -> None:
     refuse_unlearned_row(row.values, row.source)
     more = next((name for name in _MORE_OF_ROW if row.values.get(name)), None)
@@ -407,6 +442,10 @@ def _check_turns(turns: Sequence[Turn], source: str) -> None:
             f"{source}: no turn of the assistant is to be learned, as all are marked with weight 0 or train "
             "false; leave the row out"
         )
+    _check_order(turns, source)
+
+
+def _check_order(turns: Sequence[Turn], source: str) -> None:
     for number, turn in enumerate(turns, start=1):
         if not turn.text and turn.role != "system":
             raise DataError(f"{source}: {_name(turn, number, turns)} is empty; write it or leave the row out")

@@ -213,7 +213,14 @@ class Retain(Section):
         description="share of the documents' examples that stand after a system prompt, other turns, "
         "answered questions or another document; needs conversations",
     )
-    pool: int = Field(256, gt=0, description="different conversations, drawn once per base model")
+    pool: int = Field(
+        256, ge=0, description="different conversations, drawn once per base model; 0: only those of data"
+    )
+    data: str | None = Field(
+        None,
+        description="JSON Lines file of your own conversations that must stay as they are, each once in the "
+        "pool beside those that the base model draws; needs conversations",
+    )
 
 
 class Writer(Section):
@@ -319,7 +326,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _a_step_replays_no_more_than_the_pool_has(self) -> "RunConfig":
-        if self.retain.conversations > self.retain.pool:
+        if self.retain.conversations > self.retain.pool and self.retain.data is None:
             raise ValueError(
                 f"retain.conversations is {self.retain.conversations}, expected at most retain.pool "
                 f"({self.retain.pool})"
@@ -328,11 +335,16 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _the_rest_of_retain_needs_conversations(self) -> "RunConfig":
-        for key, wanted in (("wrapped", self.retain.wrapped), ("budget", self.retain.budget)):
-            if wanted and not self.retain.conversations:
-                raise ValueError(
-                    f"retain.{key} is {wanted} and retain.conversations 0, expected some, of which it is made"
-                )
+        retain = self.retain
+        for key in ("wrapped", "budget", "data"):
+            wanted = getattr(retain, key)
+            if wanted and not retain.conversations:
+                raise ValueError(f"retain.{key} is {wanted} and retain.conversations 0, expected some a step")
+        if retain.budget is not None and not retain.pool:
+            raise ValueError(
+                f"retain.budget is {retain.budget} and retain.pool 0, expected some: drift is measured on "
+                "conversations of the base model's own, as those of retain.data are all replayed"
+            )
         return self
 
     @model_validator(mode="after")

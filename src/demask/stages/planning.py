@@ -25,6 +25,7 @@ from demask.stages.inputs import add_paraphrases, split_documents
 from demask.stages.measuring import RunCost, measure_cost
 from demask.stages.reading import Coverage, Knowledge, coverage_remarks, measure_coverage, read_knowledge
 from demask.stages.replay_costs import ReplayCost, stand_in_stream
+from demask.stages.retained import read_retained
 from demask.stages.samples import PreparedSamples, open_sample_stream, prepare
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -192,6 +193,7 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
     from demask.models.load import choose_device
 
     told = progress or Silent()
+    read_retained(config, told)
     with _reading(config, told) as setting:
         stream = setting.stream
         about = setting.count(told)

@@ -1,10 +1,11 @@
 """What holds the model to what it was: conversations of its own, with its likeliest tokens, replayed.
 
-    make_pool(config, run, load, progress)                     # replay.safetensors
+    make_pool(config, run, retained, load, progress)           # replay.safetensors
     stream = add_replay(config, run, documents, device)        # the documents' stream, and the pool beside it
 
-The pool depends on the base model alone and is kept in the user's cache. Nothing of the documents, of the
-questions and of the suite that measures retention is in it.
+The pool depends on the base model alone, and on the user's own file of conversations where the recipe names
+one (`retained.py`), and is kept in the user's cache. Nothing of the documents, of the questions and of the
+suite that measures retention is in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from demask.errors import ModelError, RunError
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.sections import Evaluate, RunConfig
+from demask.stages.retained import FROM_FILE, Retained, make_talks
 from demask.storage import file_names
 from demask.storage.atomic import write_bytes
 from demask.storage.run_folder import RunFolder
@@ -43,12 +45,23 @@ PROBED = 16
 
 
 def make_pool(
-    config: RunConfig, run: RunFolder, load: Callable[[], "LoadedModel"], progress: Progress
+    config: TaskConfig,
+    run: RunFolder,
+    retained: Retained,
+    load: Callable[[], "LoadedModel"],
+    progress: Progress,
 ) -> None:
-    """Have the base model write the pool, or take it from the user's cache.
+    """Have the base model write the pool, or take it from the user's cache, beside the user's conversations.
+
+    Args:
+        config: of the run.
+        run: gets the pool.
+        retained: conversations that the recipe names.
+        load: gives the base model, called only when it is needed.
+        progress: told how far it is.
 
     Raises:
-        ModelError: the base model has nothing to say.
+        ModelError: there are fewer conversations than a step replays.
     """
     if not config.retain.conversations or run.has(file_names.REPLAY):
         return
@@ -58,16 +71,25 @@ def make_pool(
 
     loaded = load()
     own, foreign = _parts(config)
-    talks = _from_cache(_key(loaded, [(own,)]), lambda: _draw_own(loaded, own, progress), progress)
+    talks: list[Conversation] = []
+    if own:
+        talks = _from_cache(_key(loaded, [(own,)]), lambda: _draw_own(loaded, own, progress), progress)
     if foreign:
         prompts = _foreign_prompts(config, loaded, talks, foreign)
         talks = talks + _from_cache(
             _key(loaded, prompts), lambda: _draw_foreign(loaded, prompts, progress), progress
         )
+    if retained.samples:
+        talks = talks + _from_cache(
+            _file_key(loaded, retained),
+            lambda: make_talks(loaded, retained, progress, seed=POOL_SEED, rows=DRAWN_TOGETHER),
+            progress,
+        )
     if len(talks) < config.retain.conversations:
         raise ModelError(
-            f"{config.model}: wrote {len(talks)} of {config.retain.pool} conversations of its own, "
-            f"expected at least {config.retain.conversations}; lower retain.conversations"
+            f"{config.model}: {len(talks)} conversations to replay, of {config.retain.pool} that it should "
+            f"draw and {len(retained.samples)} of retain.data, expected at least "
+            f"{config.retain.conversations}; lower retain.conversations"
         )
     write_bytes(run.file(file_names.REPLAY), save(as_tensors(talks)))
 
@@ -86,9 +108,14 @@ def count_pool_tokens(config: RunConfig) -> int:
     return count_drawn(own) + REPLY_TOKENS * foreign
 
 
-def is_kept(config: RunConfig, loaded: "LoadedModel") -> bool:
-    """Whether the pool of a run stands in the user's cache, so that nothing is drawn."""
+def is_kept(config: RunConfig, loaded: "LoadedModel", retained: Retained) -> bool:
+    """Whether the pool of a run stands in the user's cache, so that nothing is drawn or scored."""
+    given = _file_key(loaded, retained)
+    if retained.samples and (given is None or not given.exists()):
+        return False
     own, foreign = _parts(config)
+    if not own:
+        return True
     file = _key(loaded, [(own,)])
     if file is None or not file.exists() or not foreign:
         return file is not None and file.exists()
@@ -134,6 +161,11 @@ def _key(loaded: "LoadedModel", drawn: Sequence[tuple[int, ...]]) -> Path | None
     # Of the settings only those that the draws depend on.
     key = answers_key(loaded, made_of, Evaluate(batch_size=DRAWN_TOGETHER))
     return cache_folder() / "replay" / f"{key}.safetensors" if key else None
+
+
+def _file_key(loaded: "LoadedModel", retained: Retained) -> Path | None:
+    """The same of the user's conversations."""
+    return _key(loaded, [part for sample in retained.samples for part in (sample.prompt, sample.answer)])
 
 
 def _draw_own(loaded: "LoadedModel", size: int, progress: Progress) -> "list[Conversation]":
@@ -272,13 +304,18 @@ def _wrap_some(
 
 
 def split_pool(
-    config: RunConfig, talks: "list[Conversation]"
+    config: TaskConfig, talks: "list[Conversation]"
 ) -> "tuple[list[Conversation], list[Conversation]]":
-    """What is replayed, and what the budget is measured on; of one conversation it is the same."""
+    """What is replayed, and what the budget is measured on; of one conversation it is the same.
+
+    All that come from the user's file are replayed.
+    """
     if config.retain.budget is None:
         return talks, []
-    replayed = [talk for place, talk in enumerate(talks) if place % PROBED]
-    return replayed or talks, talks[::PROBED]
+    given = [talk for talk in talks if talk.id.startswith(FROM_FILE)]
+    own = [talk for talk in talks if not talk.id.startswith(FROM_FILE)]
+    replayed = [*(talk for place, talk in enumerate(own) if place % PROBED), *given]
+    return replayed or talks, own[::PROBED]
 
 
 def keep_budget(

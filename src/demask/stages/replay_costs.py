@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demask.progress import Progress
+from demask.progress import Progress, Silent
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.sections import RunConfig
-from demask.stages.replay import PROBED, count_pool_tokens, is_kept, mix_replay
+from demask.stages.replay import count_pool_tokens, is_kept, mix_replay, split_pool
+from demask.stages.retained import FROM_FILE, read_retained
 
 if TYPE_CHECKING:
     import torch
@@ -81,25 +82,33 @@ def stand_in_stream(
 
 
 def stand_ins(config: RunConfig, context: "Context") -> "list[Conversation]":
-    """Conversations as long as those of a pool, with targets; the kinds in turn."""
+    """Conversations as long as those of a pool, with targets; the kinds in turn, then the user's file."""
     import torch
 
     from demask.generation.conversations import TOP_K, Conversation
-    from demask.generation.self_chats import OPENINGS
+    from demask.generation.self_chats import OPENINGS, REPLY_TOKENS
 
     words = context.encode(" ".join(OPENINGS))
+    given = read_retained(config, Silent()).samples
     kinds = [(prompt, _REPLY) for prompt in _PROMPTS]
     if config.objective.shows_text:
         kinds += [(prompt, _FOREIGN_REPLY) for prompt in _FOREIGN_PROMPTS]
-    longest = max(reply for _, reply in kinds)
+    replies = [
+        len(sample.answer) + len(context.chat.end) if sample.answer else REPLY_TOKENS for sample in given
+    ]
+    longest = max(*replies, *(reply for _, reply in kinds))
     ids, logp = torch.zeros(longest, TOP_K, dtype=torch.int32), torch.full((longest, TOP_K), -5.0)
+
+    def stand_in(id: str, asked: tuple[int, ...], reply: int) -> Conversation:
+        return Conversation(id, asked, _fill(words, reply), ids[:reply], logp[:reply], logp[:reply, 0])
+
     made = []
     for number in range(config.retain.pool):
         prompt, reply = kinds[number * 7 % len(kinds)]  # 7 divides no number of kinds
-        said = _fill(words, reply)
-        asked = _ask(context, words, prompt)
-        targets = (ids[:reply], logp[:reply], logp[:reply, 0])
-        made.append(Conversation(f"stand-in-{number:05d}", asked, said, *targets))
+        made.append(stand_in(f"stand-in-{number:05d}", _ask(context, words, prompt), reply))
+    for number, (sample, reply) in enumerate(zip(given, replies, strict=True)):
+        asked = (*sample.prompt, *context.chat.assistant)
+        made.append(stand_in(f"{FROM_FILE}-{number:05d}", asked, reply))
     return made
 
 
@@ -131,17 +140,19 @@ def measure_replay(
         return None
     retain = config.retain
     talks = stand_ins(config, context)
-    kept = is_kept(config, loaded)
+    kept = is_kept(config, loaded, read_retained(config, Silent()))
     probed = retain.budget is not None
     progress.begin("Timing conversations", (not kept) + (probed or not kept))
     scoring = _time_scoring(loaded, talks[:_SCORED], progress) if probed or not kept else 0.0
+    # Those of the file stand at the end.
+    read = retain.pool * _READ + _count(talks[retain.pool :])
     drawing = 0.0 if kept else _time_drawing(loaded, context, progress)
     return ReplayCost(
         conversations=retain.conversations,
-        pool=retain.pool,
+        pool=len(talks),
         pool_is_kept=kept,
-        pool_seconds=0.0 if kept else count_pool_tokens(config) * drawing + retain.pool * _READ * scoring,
-        drift_seconds=_count(talks[::PROBED]) * scoring if probed else 0.0,
+        pool_seconds=0.0 if kept else count_pool_tokens(config) * drawing + read * scoring,
+        drift_seconds=_count(split_pool(config, talks)[1]) * scoring if probed else 0.0,
         memory_bytes=_target_bytes(talks),
     )
 

@@ -27,6 +27,7 @@ from demask.stages.paraphrasing import paraphrase_stage
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
 from demask.stages.replay import add_replay, make_pool
+from demask.stages.retained import keep_retained, read_retained
 from demask.stages.retention import (
     RETENTION_FILES,
     Material,
@@ -123,6 +124,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     with TemporaryDirectory(prefix="demask-") as folder:
         progress.begin("Reading documents", 1)
         knowledge = read_knowledge(config, RunFolder(Path(folder)))
+        retained = read_retained(config, progress)
         if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
             check_objective(config)
             check_weights(config)
@@ -130,6 +132,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
         run = claim_run_folder(out, config.model_dump(mode="json"))
         _forget_stale(run, config)
         knowledge = keep_knowledge(run, knowledge)
+        keep_retained(run, retained)
     if _is_complete(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
         return Injected(run.path, run.read_json(file_names.SUMMARY))
@@ -144,7 +147,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
     measure_base(config, run, material, base, progress)
-    make_pool(config, run, base, progress)
+    make_pool(config, run, retained, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
     tuned = train_stage(
