@@ -74,6 +74,9 @@ def test_each_conversation_is_once_in_the_pool_beside_those_that_the_model_draws
 
 def test_the_file_alone_may_be_the_pool(settings: dict[str, Any], tmp_path: Path) -> None:
     retain = {**settings["retain"], "pool": 0}
+    plan = make_plan(make_config({**settings, "retain": retain}))
+    assert plan.replay is not None
+    assert (plan.replay.pool, plan.replay.pool_is_kept) == (3, False)
     done = demask.inject(**{**settings, "retain": retain}, out=tmp_path / "run")
     assert len(read_pool(done.run_folder / file_names.REPLAY)) == 3
 

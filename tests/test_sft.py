@@ -320,3 +320,79 @@ def test_the_preview_names_the_keys_that_are_not_trained(tiny_model_folder: Path
     ignored = make_sft_config({**values, "columns": {"ignore": "notes"}})
     preview_examples(ignored, count=1, progress=progress)
     assert len(said) == 1
+
+
+RETAIN = {"conversations": 2, "pool": 32}
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEMASK_CACHE", str(tmp_path / "cache"))
+
+
+def terms(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line)["terms"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def stored(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("objective", ["masked-sft", "cpt"])
+def test_the_loss_of_fine_tuning_holds_the_model_to_its_base(
+    objective: str, tiny_model_folder: Path, sums: str, texts: str, tmp_path: Path
+) -> None:
+    how = {"name": "cpt", "block_length": 32} if objective == "cpt" else objective
+    faster = {"learning_rate": 1e-2}
+    values = recipe(tiny_model_folder, texts if objective == "cpt" else sums, objective=how, train=faster)
+    summary = run({**values, "retain": {**RETAIN, "weight": 5.0}}, tmp_path / "kept")
+    run(values, tmp_path / "plain")
+    rows = terms(tmp_path / "kept")
+    assert all(row.keys() == {"cross-entropy", "kl-to-base"} for row in rows)
+    assert rows[0]["kl-to-base"] == pytest.approx(0.0, abs=1e-4)  # it is still the base
+    assert rows[-1]["kl-to-base"] > 1e-4
+    assert not any(terms(tmp_path / "plain"))  # of a loss of one term
+    kept, plain = stored(tmp_path / "kept"), stored(tmp_path / "plain")
+    assert any(not torch.equal(kept[name], plain[name]) for name in kept)
+    assert (summary["replayed"], summary["drift_conversations"]) == (2, 2)
+    assert summary["drift"] > 0
+    assert f"drifted by {summary['drift']:.3f} nats per token" in (tmp_path / "kept/report.md").read_text()
+    assert "drifted" not in (tmp_path / "plain/report.md").read_text()
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_samples_that_are_streamed_are_mixed_with_replay_too(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    values = recipe(tiny_model_folder, sums, stream=True, retain=RETAIN)
+    plan = make_plan(make_sft_config(values))
+    assert plan.replay is not None
+    assert (plan.replay.conversations, plan.replay.pool) == (2, 32)
+    summary = run(values, tmp_path / "run")
+    assert (summary["batch_size"], summary["replayed"]) == (5, 2)
+    assert len(terms(tmp_path / "run")) == 4
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_fine_tuning_goes_back_to_its_budget_and_replays_a_file(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    chats = tmp_path / "chats.jsonl"
+    turns = [{"role": "user", "content": "Who sleeps?"}, {"role": "assistant", "content": "The lazy dog."}]
+    chats.write_text(json.dumps({"messages": turns}) + "\n")
+    retain = {**RETAIN, "data": str(chats), "budget": 1e-3}
+    values = recipe(tiny_model_folder, sums, retain=retain, train={"learning_rate": 5e-2, "steps": 8})
+    summary = run(values, tmp_path / "run")
+    assert summary["interpolation"][-1]["share"] < 1
+    assert summary["drift"] == summary["interpolation"][-1]["drift"]
+    chats.write_text(json.dumps({"messages": turns[:1]}) + "\n")
+    with pytest.raises(ConfigError, match=r"conversations of retain.data have changed"):
+        run(values, tmp_path / "run")
+
+
+def test_samples_are_not_wrapped(tiny_model_folder: Path, sums: str) -> None:
+    with pytest.raises(ConfigError, match=r"retain.wrapped is 0.5, expected 0: it is for documents"):
+        make_sft_config(recipe(tiny_model_folder, sums, retain={**RETAIN, "wrapped": 0.5}))
+    with pytest.raises(ConfigError, match=r"retain.conversations is 9, expected at most retain.pool \(4\)"):
+        make_sft_config(recipe(tiny_model_folder, sums, retain={"conversations": 9, "pool": 4}))

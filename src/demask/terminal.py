@@ -424,4 +424,9 @@ def describe_sft(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if loss:
         fall = f"{loss['before']:.3f} before, {loss['after']:.3f} after"
         rows.append(("held-out loss", f"{fall}, in nats per token of {data['held_out']:,} samples"))
+    if summary.get("replayed"):
+        rows.append(("replayed", f"{summary['replayed']} conversations a step"))
+    if summary.get("drift") is not None:
+        own = f"{summary['drift_conversations']} conversations of the base model's own"
+        rows.append(("drift", f"{summary['drift']:.3f} nats per token, on {own} that were not replayed"))
     return rows

@@ -14,7 +14,7 @@ from demask.objectives.objective import Objective
 from demask.objectives.registry import objective_of
 from demask.objectives.sft import MaskedSft
 from demask.recipe.errors import check_values
-from demask.recipe.sections import Length, RunConfig, Train, make_config
+from demask.recipe.sections import Length, Retain, RunConfig, Train, check_retain, make_config
 from demask.section import Section
 
 LongRule = Literal["error", "leave-out"]
@@ -83,11 +83,12 @@ class SftConfig(Section):
         default_factory=MaskedSft, description="sft, masked-sft, cpt, masked-cpt"
     )
     train: SftTrain = Field(default_factory=SftTrain, description="how the weights are moved")
+    retain: Retain = Field(default_factory=Retain, description="what holds the model to what it was")
 
     @property
     def replays(self) -> bool:
-        """Whether conversations of the base model are replayed."""
-        return False
+        """Whether conversations are replayed."""
+        return self.retain.conversations > 0
 
     @property
     def rate_share(self) -> float:
@@ -122,6 +123,16 @@ class SftConfig(Section):
             raise ValueError("stream needs train.steps, since nobody knows how many samples will come")
         if self.stream and self.held_out:
             raise ValueError("stream and held_out are both given; hold samples out in a file of their own")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_retained_goes_together(self) -> "SftConfig":
+        if self.retain.wrapped:
+            raise ValueError(
+                f"retain.wrapped is {self.retain.wrapped}, expected 0: it is for documents, and samples have "
+                "prompts of their own"
+            )
+        check_retain(self.retain, self.objective)
         return self
 
 

@@ -223,6 +223,29 @@ class Retain(Section):
     )
 
 
+def check_retain(retain: Retain, objective: Objective) -> None:
+    """See whether the keys of a section go together, and with the objective.
+
+    Raises:
+        ValueError: they do not.
+    """
+    count = retain.conversations
+    if count > retain.pool and retain.data is None:
+        raise ValueError(f"retain.conversations is {count}, expected at most retain.pool ({retain.pool})")
+    for key in ("wrapped", "budget", "data"):
+        if (wanted := getattr(retain, key)) and not count:
+            raise ValueError(f"retain.{key} is {wanted} and retain.conversations 0, expected some a step")
+    if retain.budget is not None and not retain.pool:
+        raise ValueError(
+            f"retain.budget is {retain.budget} and retain.pool 0, expected some: drift is measured on "
+            "conversations of the base model's own, as those of retain.data are all replayed"
+        )
+    if count and objective.needs.diffusion:
+        raise ValueError(
+            f"retain.conversations is {count}, expected 0: masked-diffusion models cannot replay yet"
+        )
+
+
 class Writer(Section):
     """A language model behind an OpenAI-compatible server, which writes questions and paraphrases."""
 
@@ -325,35 +348,8 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _a_step_replays_no_more_than_the_pool_has(self) -> "RunConfig":
-        if self.retain.conversations > self.retain.pool and self.retain.data is None:
-            raise ValueError(
-                f"retain.conversations is {self.retain.conversations}, expected at most retain.pool "
-                f"({self.retain.pool})"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _the_rest_of_retain_needs_conversations(self) -> "RunConfig":
-        retain = self.retain
-        for key in ("wrapped", "budget", "data"):
-            wanted = getattr(retain, key)
-            if wanted and not retain.conversations:
-                raise ValueError(f"retain.{key} is {wanted} and retain.conversations 0, expected some a step")
-        if retain.budget is not None and not retain.pool:
-            raise ValueError(
-                f"retain.budget is {retain.budget} and retain.pool 0, expected some: drift is measured on "
-                "conversations of the base model's own, as those of retain.data are all replayed"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_diffusion_model_does_not_replay(self) -> "RunConfig":
-        if self.retain.conversations and self.objective.needs.diffusion:
-            raise ValueError(
-                f"retain.conversations is {self.retain.conversations}, expected 0: masked-diffusion models "
-                "cannot replay yet"
-            )
+    def _what_is_retained_goes_together(self) -> "RunConfig":
+        check_retain(self.retain, self.objective)
         return self
 
     @model_validator(mode="after")

@@ -101,6 +101,9 @@ class FineTuning:
         left_out: samples that were too long.
         chosen: settings as they came out where the recipe leaves them open, and others, by name.
         losses: of the held-out samples, in the order of steps; empty where none were held out.
+        drift: KL to the base on conversations that it drew itself and that were not replayed, nats per token;
+            None: it was not measured.
+        drift_conversations: how many these were.
     """
 
     samples: int | None
@@ -108,6 +111,8 @@ class FineTuning:
     left_out: int
     chosen: Mapping[str, Any]
     losses: tuple[HeldOutPoint, ...]
+    drift: float | None = None
+    drift_conversations: int = 0
 
 
 @dataclass(frozen=True)
@@ -285,6 +290,8 @@ def _fine_tuning(folder: RunFolder, summary: Mapping[str, Any]) -> FineTuning:
         left_out=data.get("left_out", 0),
         chosen={name: summary[name] for name in _CHOSEN},
         losses=tuple(HeldOutPoint(row["step"], row["loss"]) for row in _rows(folder, file_names.HELD_OUT)),
+        drift=summary.get("drift"),
+        drift_conversations=summary.get("drift_conversations", 0),
     )
 
 

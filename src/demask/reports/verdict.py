@@ -61,12 +61,18 @@ def judge_run(run: RunResult) -> Verdict:
 
 
 def _judge_fine_tuning(tuned: FineTuning) -> Verdict:
-    """By the loss of samples that were not trained, which alone is measured."""
+    """By the loss of samples that were not trained; drift is measured where something was replayed."""
+    changed: tuple[str, ...] = ()
+    if tuned.drift is not None:
+        changed = (
+            f"In {tuned.drift_conversations:,} conversations that the base model drew itself and that were "
+            f"not replayed its probabilities drifted by {tuned.drift:.3f} nats per token (KL to the base).",
+        )
     if not tuned.losses:
         return Verdict(
             "unknown",
             "No samples were held out, so nobody knows what it has learned.",
-            (),
+            changed,
             "Hold some out (held_out), or evaluate it on a test set.",
         )
     before, after = tuned.losses[0].loss, tuned.losses[-1].loss
@@ -76,9 +82,9 @@ def _judge_fine_tuning(tuned: FineTuning) -> Verdict:
         f"{'rose' if rose else 'fell'} from {before:.3f} to {after:.3f} nats per token."
     )
     if rose:
-        return Verdict("bad", learned, (), "Train for fewer steps, or with a lower learning rate.")
+        return Verdict("bad", learned, changed, "Train for fewer steps, or with a lower learning rate.")
     advice = "Evaluate it on a test set, and on what it could do before: neither was measured here."
-    return Verdict("unknown", learned, (), advice)
+    return Verdict("unknown", learned, changed, advice)
 
 
 @dataclass(frozen=True)

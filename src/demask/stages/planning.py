@@ -255,24 +255,23 @@ def _count(
     """
     from demask.models.acceleration.packing import can_pack
     from demask.models.load import outline_model
-    from demask.training.stream import ExposureStream, MixedStream, cut_micro_batches
+    from demask.training.stream import ExposureStream, cut_micro_batches, learned_part
 
-    if not isinstance(stream, ExposureStream | MixedStream):  # to read all of the data would take too long
+    if not isinstance(learned_part(stream), ExposureStream):  # to read all of the data would take too long
         return _Tokens(round(cost.tokens_per_step * stream.steps), None, 0, 0)
     packed, timed = can_pack(outline_model(setting.context.architecture)), cost.steps + 1
     parts = cost.accumulation * launch.ranks
     micro_batches = cut_micro_batches(stream, accumulation=parts)
-    if isinstance(stream, MixedStream) or not config.objective.steady:
-        made = len(stream)
-    else:
-        made = min(len(stream), len(stream.passages) * stream.variants)
+    # Of a run without replay whose examples have as many tokens in every epoch, one epoch is enough.
+    steady = stream if isinstance(stream, ExposureStream) and config.objective.steady else None
+    made = len(stream) if steady is None else min(len(stream), len(steady.passages) * steady.variants)
     looked_at = micro_batches[:: max(1, round(made / _COUNTED))]
     known: dict[tuple[int, ...], int] = {}
 
     def count(place: int) -> int:
-        if isinstance(stream, MixedStream) or not config.objective.steady:
+        if steady is None:
             return len(stream[place].token_ids)
-        exposure = stream.exposure(place)
+        exposure = steady.exposure(place)
         key = (exposure.passage, exposure.variant)
         if key not in known:
             known[key] = len(stream[place].token_ids)

@@ -27,6 +27,7 @@ from demask.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     import torch
 
+    from demask.data.streaming import StreamedSamples
     from demask.generation.conversations import Conversation
     from demask.models.load import LoadedModel
     from demask.objectives.objective import Context
@@ -94,13 +95,13 @@ def make_pool(
     write_bytes(run.file(file_names.REPLAY), save(as_tensors(talks)))
 
 
-def _parts(config: RunConfig) -> tuple[int, int]:
+def _parts(config: TaskConfig) -> tuple[int, int]:
     """How many conversations are the model's own, and how many are about foreign texts."""
     foreign = round(config.retain.pool * FOREIGN_SHARE) if config.objective.shows_text else 0
     return config.retain.pool - foreign, foreign
 
 
-def count_pool_tokens(config: RunConfig) -> int:
+def count_pool_tokens(config: TaskConfig) -> int:
     """Tokens that may be drawn for a pool."""
     from demask.generation.self_chats import REPLY_TOKENS, count_drawn
 
@@ -108,7 +109,7 @@ def count_pool_tokens(config: RunConfig) -> int:
     return count_drawn(own) + REPLY_TOKENS * foreign
 
 
-def is_kept(config: RunConfig, loaded: "LoadedModel", retained: Retained) -> bool:
+def is_kept(config: TaskConfig, loaded: "LoadedModel", retained: Retained) -> bool:
     """Whether the pool of a run stands in the user's cache, so that nothing is drawn or scored."""
     given = _file_key(loaded, retained)
     if retained.samples and (given is None or not given.exists()):
@@ -176,7 +177,7 @@ def _draw_own(loaded: "LoadedModel", size: int, progress: Progress) -> "list[Con
 
 
 def _foreign_prompts(
-    config: RunConfig, loaded: "LoadedModel", talks: "Sequence[Conversation]", size: int
+    config: TaskConfig, loaded: "LoadedModel", talks: "Sequence[Conversation]", size: int
 ) -> list[tuple[int, ...]]:
     """Prompts as the objective makes them of documents, made of what the base model has written."""
     from demask.data.sequences import make_sample
@@ -209,18 +210,18 @@ def _draw_foreign(
 
 
 def add_replay(
-    config: RunConfig,
+    config: TaskConfig,
     run: RunFolder,
-    documents: "ExposureStream[Any]",
+    learned: "ExposureStream[Any] | StreamedSamples",
     context: "Context",
     device: "torch.device",
-) -> "ExposureStream[Any] | MixedStream":
-    """The stream of the documents, with some of the pool in each step.
+) -> "ExposureStream[Any] | StreamedSamples | MixedStream":
+    """The stream of what is learned, with some of the pool in each step.
 
     Args:
         config: of the run.
         run: has the pool, where the recipe wants one.
-        documents: what is learned.
+        learned: documents or samples.
         context: of the model that is trained.
         device: where the loss is computed.
 
@@ -228,23 +229,23 @@ def add_replay(
         RunError: the pool is missing or damaged.
     """
     if not config.retain.conversations:
-        return documents
-    return mix_replay(config, read_pool(run.file(file_names.REPLAY)), documents, context, device)
+        return learned
+    return mix_replay(config, read_pool(run.file(file_names.REPLAY)), learned, context, device)
 
 
 def mix_replay(
-    config: RunConfig,
+    config: TaskConfig,
     pool: "list[Conversation]",
-    documents: "ExposureStream[Any]",
+    learned: "ExposureStream[Any] | StreamedSamples",
     context: "Context",
     device: "torch.device",
 ) -> "MixedStream":
-    """The stream of the documents, with some conversations of a pool in each step.
+    """The stream of what is learned, with some conversations of a pool in each step.
 
     Args:
         config: of the run.
         pool: with targets.
-        documents: what is learned.
+        learned: documents or samples.
         context: of the model that is trained.
         device: where the loss is computed.
     """
@@ -270,13 +271,12 @@ def mix_replay(
         make_example,
         variants=1,
         batch_size=config.retain.conversations,
-        steps=documents.steps,
+        steps=learned.steps,
         seed=config.seed,
     )
     term = Term("kl-to-base", kl_to_base(targets), on="replay", weight=config.retain.weight)
-    learned = (
-        _wrap_some(documents, config.retain.wrapped, context, talks) if config.retain.wrapped else documents
-    )
+    if config.retain.wrapped and isinstance(learned, ExposureStream):
+        learned = _wrap_some(learned, config.retain.wrapped, context, talks)
     return MixedStream((learned, replay), more_terms=(term,))
 
 
@@ -306,11 +306,12 @@ def _wrap_some(
 def split_pool(
     config: TaskConfig, talks: "list[Conversation]"
 ) -> "tuple[list[Conversation], list[Conversation]]":
-    """What is replayed, and what the budget is measured on; of one conversation it is the same.
+    """What is replayed, and what drift is measured on; of one conversation it is the same.
 
-    All that come from the user's file are replayed.
+    All that come from the user's file are replayed. Runs on documents measure drift with the retention suite,
+    and hold conversations back for a budget only.
     """
-    if config.retain.budget is None:
+    if config.retain.budget is None and isinstance(config, RunConfig):
         return talks, []
     given = [talk for talk in talks if talk.id.startswith(FROM_FILE)]
     own = [talk for talk in talks if not talk.id.startswith(FROM_FILE)]
@@ -323,38 +324,45 @@ def keep_budget(
 ) -> dict[str, Any]:
     """Move a trained model back towards its base until it keeps `retain.budget`; for `training.json`.
 
+    Of samples drift is measured without a budget, too.
+
     Args:
         config: of the run.
-        run: has the pool.
+        run: has the pool, where the recipe wants one.
         trained: moved in place; with its adapter, where it has one.
         progress: told how far it is.
     """
-    if not isinstance(config, RunConfig) or config.retain.budget is None:
+    if not config.retain.conversations:
         return {}
     from demask.evaluation.retention.drift import measure_divergence
-    from demask.training.interpolation import SHARES, find_share
+    from demask.training.interpolation import SHARES, Point, find_share
 
     _, probe = split_pool(config, read_pool(run.file(file_names.REPLAY)))
-    progress.begin("Measuring drift", len(SHARES), unit="weights")
+    if not probe:
+        return {}
+    budget = config.retain.budget
+    progress.begin("Measuring drift", 1 if budget is None else len(SHARES), unit="weights")
 
     def drift_of() -> float:
         rows = measure_divergence(trained, probe)
         progress.advance()
         return sum(row.nats for row in rows) / sum(row.tokens for row in rows)
 
-    points = find_share(
-        trained.model, _weights_of_base(config, trained), budget=config.retain.budget, drift_of=drift_of
-    )
+    if budget is None:
+        points = [Point(1.0, drift_of())]
+    else:
+        base = _weights_of_base(config, trained)
+        points = find_share(trained.model, base, budget=budget, drift_of=drift_of)
     last = points[-1]
-    if last.drift > config.retain.budget:
+    if budget is not None and last.drift > budget:
         progress.say(
-            f"retain.budget is {config.retain.budget}, and a tenth of what was learned already drifts by "
+            f"retain.budget is {budget}, and a tenth of what was learned already drifts by "
             f"{last.drift:.3f} nats per token: lower train.learning_rate, or replay more conversations"
         )
-    return {"interpolation": [asdict(point) for point in points]}
+    return {"interpolation": [asdict(point) for point in points], "drift_conversations": len(probe)}
 
 
-def _weights_of_base(config: RunConfig, trained: "LoadedModel") -> "Mapping[str, torch.Tensor]":
+def _weights_of_base(config: TaskConfig, trained: "LoadedModel") -> "Mapping[str, torch.Tensor]":
     """Of an adapter nothing is base; its second factor is zero there."""
     import torch
 

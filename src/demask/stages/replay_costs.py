@@ -1,6 +1,6 @@
 """What replay costs a run, before there is a pool: for the plan.
 
-    stream = stand_in_stream(config, documents, context, device)    # as long as the run's, made of stand-ins
+    stream = stand_in_stream(config, learned, context, device)    # as long as the run's, made of stand-ins
     cost = measure_replay(config, loaded, context, progress)        # drawing the pool, measuring drift
 
 Steps are timed with conversations that are as long as those of a pool and say nothing: what a step takes does
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from demask.progress import Progress, Silent
 from demask.recipe.fine_tuning import TaskConfig
-from demask.recipe.sections import RunConfig
 from demask.stages.replay import count_pool_tokens, is_kept, mix_replay, split_pool
 from demask.stages.retained import FROM_FILE, read_retained
 
@@ -63,25 +62,24 @@ class ReplayCost:
 
 
 def stand_in_stream(
-    config: TaskConfig, documents: "Stream", context: "Context", device: "torch.device"
+    config: TaskConfig, learned: "Stream", context: "Context", device: "torch.device"
 ) -> "Stream":
     """The stream of a run that replays, made of stand-ins; any other stays as it is.
 
     Args:
         config: of the run.
-        documents: what is learned.
+        learned: documents or samples.
         context: of the model.
         device: where steps are made.
     """
-    from demask.training.stream import ExposureStream
+    from demask.training.stream import MixedStream
 
-    if not isinstance(config, RunConfig) or not config.retain.conversations:
-        return documents
-    assert isinstance(documents, ExposureStream)
-    return mix_replay(config, stand_ins(config, context), documents, context, device)
+    if not config.retain.conversations or isinstance(learned, MixedStream):
+        return learned
+    return mix_replay(config, stand_ins(config, context), learned, context, device)
 
 
-def stand_ins(config: RunConfig, context: "Context") -> "list[Conversation]":
+def stand_ins(config: TaskConfig, context: "Context") -> "list[Conversation]":
     """Conversations as long as those of a pool, with targets; the kinds in turn, then the user's file."""
     import torch
 
@@ -136,7 +134,7 @@ def measure_replay(
         context: of the model.
         progress: told how far it is.
     """
-    if not isinstance(config, RunConfig) or not config.retain.conversations:
+    if not config.retain.conversations:
         return None
     retain = config.retain
     talks = stand_ins(config, context)

@@ -129,8 +129,6 @@ def make_talks(
 ) -> "list[Conversation]":
     """The conversations as the pool of replay has them, with the base model's likeliest tokens.
 
-    Those to which the base model says nothing are named and missing.
-
     Args:
         loaded: the base model.
         retained: of the run.
@@ -144,20 +142,14 @@ def make_talks(
     chat = loaded.chat
     asked = [place for place, sample in enumerate(retained.samples) if not sample.answer]
     progress.begin("Answering conversations of retain.data (tokens)", REPLY_TOKENS * len(asked))
-    name = f"{FROM_FILE}-asked"
     replies = draw_replies(
         loaded,
         [(*retained.samples[place].prompt, *chat.assistant) for place in asked],
-        name=name,
+        name=f"{FROM_FILE}-asked",
         seed=seed,
         rows=rows,
         on_drawn=progress.advance,
     )
-    said = {talk.id for talk in replies}
-    for number, place in enumerate(asked):
-        if f"{name}-{number:05d}" not in said:
-            source = retained.dialogues[place].source
-            progress.say(f"{source}: not replayed, as the base model says nothing to it")
     written = [
         Conversation(
             f"{FROM_FILE}-{number:05d}",

@@ -131,6 +131,7 @@ def summarise_sft(config: SftConfig, run: RunFolder) -> dict[str, Any]:
         "model": config.model,
         **{key: value for key, value in training.items() if key != "document_tokens"},
         "data": {key: value for key, value in data.items() if key != "cache"},
+        "drift": training["interpolation"][-1]["drift"] if "interpolation" in training else None,
         "held_out_loss": {"before": losses[0]["loss"], "after": losses[-1]["loss"]} if losses else None,
     }
     run.write_json(file_names.SUMMARY, summary)

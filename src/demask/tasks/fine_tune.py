@@ -16,6 +16,8 @@ from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import ALONE, Launch
 from demask.stages.inputs import check_weights, load_once
+from demask.stages.replay import add_replay, make_pool
+from demask.stages.retained import keep_retained, read_retained
 from demask.stages.samples import open_prepared, open_sample_stream
 from demask.stages.sft import HeldOut, check_sft, prepare_stage, summarise_sft
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
@@ -28,8 +30,10 @@ from demask.tasks.inject import Injected
 if TYPE_CHECKING:
     import torch
 
+    from demask.data.streaming import StreamedSamples
     from demask.objectives.objective import Context
     from demask.stages.training import Stream
+    from demask.training.stream import ExposureStream
 
 
 def fine_tune(
@@ -72,10 +76,12 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
 
 def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
     # Before there is a folder that belongs to a recipe which cannot be run.
+    retained = read_retained(config, progress)
     if not RunFolder(Path(out)).has(file_names.CONFIG):
         check_sft(config)
         check_weights(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
+    keep_retained(run, retained)
     if not run.has(file_names.TRAINING):
         run.remove(file_names.SUMMARY)
     if run.has(file_names.SUMMARY) and run.has(file_names.MODEL):
@@ -91,6 +97,7 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
     held_out = samples.held_out if samples else ()
     if held_out and not run.has(file_names.HELD_OUT):
         HeldOut(config, run, base(), held_out, progress).measure(0)
+    make_pool(config, run, retained, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
     data = sample_data(config, run, progress)
@@ -115,9 +122,12 @@ def sample_data(config: SftConfig, run: RunFolder, progress: Progress) -> Traini
     def make_exposures(context: "Context", device: "torch.device") -> "Stream":
         from demask.training.stream import make_stream
 
+        stream: ExposureStream[Any] | StreamedSamples
         if samples is None:
-            return open_sample_stream(config, context, progress)
-        return make_stream(config, context, samples.trained)
+            stream = open_sample_stream(config, context, progress)
+        else:
+            stream = make_stream(config, context, samples.trained)
+        return add_replay(config, run, stream, context, device)
 
     held_out = samples.held_out if samples else ()
     return TrainingData(make_exposures, lambda loaded, *_: HeldOut(config, run, loaded, held_out, progress))

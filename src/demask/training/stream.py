@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
 from demask.data.sequences import Samples, count_examples
-from demask.data.streaming import batch_by_length
+from demask.data.streaming import StreamedSamples, batch_by_length
 from demask.losses.terms import Term
 from demask.objectives.masking import keyed_rng
 from demask.objectives.objective import Context
@@ -146,7 +146,7 @@ class MixedStream:
         more_terms: of the loss, beside the cross-entropy on what is learned.
     """
 
-    parts: Sequence[ExposureStream[Any]]
+    parts: Sequence[ExposureStream[Any] | StreamedSamples]
     more_terms: tuple[Term, ...] = ()
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ class MixedStream:
             raise ValueError(f"parts of {sorted(steps)} steps, expected as many of each")
 
     @property
-    def learned(self) -> ExposureStream[Any]:
+    def learned(self) -> ExposureStream[Any] | StreamedSamples:
         """The part that is learned."""
         return self.parts[0]
 
