@@ -139,5 +139,5 @@ def _of_values(model: "PreTrainedModel", wanted: str) -> list[nn.Parameter]:
 def _refusal(model: "PreTrainedModel", wanted: str, problem: str) -> ModelError:
     return ModelError(
         f"train.weights is {wanted!r} and the model a {type(model).__name__}: {problem}; "
-        "expected all, or another choice"
+        "set it to all, or to another choice"
     )
