@@ -141,7 +141,8 @@ def make_talks(
 
     chat = loaded.chat
     asked = [place for place, sample in enumerate(retained.samples) if not sample.answer]
-    progress.begin("Answering conversations of retain.data (tokens)", REPLY_TOKENS * len(asked))
+    if asked:
+        progress.begin("Answering conversations of retain.data", REPLY_TOKENS * len(asked), unit="tokens")
     replies = draw_replies(
         loaded,
         [(*retained.samples[place].prompt, *chat.assistant) for place in asked],
@@ -159,5 +160,5 @@ def make_talks(
         for number, sample in enumerate(retained.samples)
         if sample.answer
     ]
-    progress.begin("Scoring conversations of retain.data", 1)
+    progress.begin("Scoring conversations of retain.data", 1, unit="files")
     return [*add_targets(loaded, written), *replies]
