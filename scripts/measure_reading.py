@@ -87,6 +87,16 @@ CASES = [
     Case(DOC / "debian-policy/fhs/fhs-3.0.html", _DOCBOOK),
     Case(DOC / "bash/bashref.html", _TEXINFO),
     Case(DOC / "bash/bash.html", ""),
+    Case(DOC / "bash/bash.pdf", Margins(((1, 87),), 52, 758)),
+    Case(DOC / "bash/bashref.pdf", Margins(((7, 187),), 62, 792)),
+    Case(DOC / "gnuplot/gnuplot.pdf", Margins(((21, 303),), 68, 792)),
+    Case(DOC / "maint-guide/maint-guide.en.pdf", Margins(((7, 63),), 50, 842)),
+    Case(Path("/usr/share/developers-reference/developers-reference.pdf"), Margins(((9, 114),), 49, 738)),
+    Case(DOC / "debian-policy/policy.pdf.gz", Margins(((11, 192),), 48, 740)),
+    Case(DOC / "debian-policy/fhs/fhs-3.0.pdf.gz", Margins(((1, 3), (7, 50)), 48, 743)),
+    Case(DOC / "debian/FAQ/debian-faq.en.pdf.gz", Margins(((1, 2), (7, 72)), 50, 792)),
+    Case(DOC / "nettle-dev/nettle.pdf.gz", Margins(((6, 104),), 62, 792)),
+    Case(DOC / "libtasn1-doc/libtasn1.pdf", Margins(((1, 2), (4, 34)), 62, 792)),
 ]  # fmt: skip
 
 

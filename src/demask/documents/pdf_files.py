@@ -17,34 +17,25 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from demask.documents.parsed import LeftOut, Parsed, count_characters, one_line, sum_up
+from demask.documents.pdf_furniture import drop_furniture
+from demask.documents.pdf_lines import Line, arrange, read_lines
 from demask.documents.text_files import MAX_BYTES, read_bytes
 from demask.errors import DataError
 
 # FPDF_ERR_PASSWORD and FPDF_ERR_SECURITY of pdfium.
 _LOCKED = (4, 5)
 _NO_ERROR = 0  # with which pdfium refuses a sound document without pages
-_EDGE_LINES = 2  # at the top and the bottom of a page, among which running headers and footers are
-_FEWEST_PAGES = 3  # on which something must be the same to be one
 _WIDE_GAP = 1.35  # between two paragraphs, in usual distances of lines
 _SHORT_LINE = 0.85  # the last line of a paragraph, as a share of the width of its text
 _OTHER_SIZE = 1.15  # a heading's letters against the text's
-_HYPHEN = "\ufffe"  # pdfium's sign for a hyphen at the end of a line, which takes the line end's place
+_BEFORE_TITLE = r"(?:(?:chapter|appendix)\s+)?(?:[\dA-Z.]+\s+)?"
+_DEEPEST = 15  # level of a bookmark
 _JOINED = ""  # between the two lines of a broken word
 _SOFT_ENDS = ("-", "\u00ad", "\u2010")
 _STOP = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*\Z")  # noqa: RUF001
 _WORD_END = re.compile(r"\w+\Z")
 _WORD_START = re.compile(r"\w+")
 _DATE = re.compile(r"D?:?(\d{4})-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])")
-
-
-class Line(NamedTuple):
-    """A line on a page; places in points from the lower left corner."""
-
-    text: str
-    left: float = 0.0
-    right: float = 0.0
-    bottom: float = 0.0
-    top: float = 0.0
 
 
 class Joined(NamedTuple):
@@ -68,7 +59,8 @@ def parse_pdf(path: Path) -> Parsed:
         raise DataError(f"{path}: the file is empty; leave it out")
     try:
         with pypdfium2.PdfDocument(data) as pdf:
-            pages = [_read_lines(pdf[number]) for number in range(len(pdf))]
+            pages = [read_lines(pdf[number]) for number in range(len(pdf))]
+            outline = _read_outline(pdf)
             said = pdf.get_metadata_dict()
     except pypdfium2.PdfiumError as error:
         if error.err_code == _NO_ERROR:
@@ -79,17 +71,18 @@ def parse_pdf(path: Path) -> Parsed:
             f"{path}: a damaged or truncated PDF ({one_line(str(error))}); get it again"
         ) from error
     _refuse_no_text(path, pages)
-    running = find_running_lines(pages)
-    joined = join_pages(
-        [[line for line in page if line not in running[number]] for number, page in enumerate(pages)]
-    )
-    dropped = [("running header or footer", line.text) for page in running for line in page]
+    kept_pages, dropped = drop_furniture(pages)
+    joined = join_pages([arrange(page) for page in kept_pages])
+    if not joined.text.strip():
+        raise DataError(f"{path}: nothing but running heads and contents in this PDF; leave it out")
     left_out = [*sum_up(dropped), *_scanned(pages)]
     if joined.hyphens:
         left_out.append(LeftOut("hyphens at the ends of lines, words joined", joined.hyphens))
     characters = sum(count_characters(line.text) for page in pages for line in page)
     kept = characters - sum(part.characters for part in left_out)
     metadata: dict[str, object] = {"pages": list(joined.starts)}
+    if sections := place_outline(outline, joined):
+        metadata["sections"] = sections
     day = _DATE.match(said.get("CreationDate", "")) or _DATE.match(said.get("ModDate", ""))
     if day:
         metadata["date"] = "-".join(day.groups())
@@ -113,48 +106,40 @@ def _scanned(pages: Sequence[Sequence[Line]]) -> Iterator[LeftOut]:
             yield LeftOut(f"page {number}: no text layer", 0)
 
 
-def _read_lines(page: Any) -> list[Line]:
-    """The lines of a page in the order of the file, without empty ones."""
-    text_page = page.get_textpage()
-    text = text_page.get_text_range()
-    # Places go by characters of UTF-16 in pdfium, by whole ones here; without places where these differ.
-    placed = text_page.count_chars() == len(text)
-    lines = []
-    for found in re.finditer(rf"[^\r\n{_HYPHEN}]+{_HYPHEN}?", text):
-        words = found[0].replace("\0", "")
-        if not words.strip():
+def _read_outline(pdf: Any) -> list[tuple[int, int, str]]:
+    """The bookmarks: page from 0, level from 1, title."""
+    found = []
+    for mark in pdf.get_toc(max_depth=_DEEPEST):
+        target = mark.get_dest()
+        title = one_line(mark.get_title() or "")
+        if target is not None and title and target.get_index() is not None:
+            found.append((target.get_index(), mark.level + 1, title))
+    return found
+
+
+def place_outline(marks: Sequence[tuple[int, int, str]], joined: Joined) -> list[list[object]]:
+    """Where the headings of bookmarks stand in the text; those that are not found there are left out.
+
+    Args:
+        marks: page from 0, level from 1, title.
+        joined: the text, and where its pages begin.
+    """
+    found: list[list[object]] = []
+    position = 0
+    for page, level, title in marks:
+        if page >= len(joined.starts):
             continue
-        first = found.start() + len(found[0]) - len(found[0].lstrip())
-        last = found.start() + len(found[0].rstrip(f" \t{_HYPHEN}")) - 1
-        place = _place(text_page, first, last) if placed else ()
-        lines.append(Line(words.strip().replace(_HYPHEN, "-"), *place))
-    text_page.close()
-    page.close()
-    return lines
-
-
-def _place(text_page: Any, first: int, last: int) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top, from the first and the last character of a line."""
-    start, end = text_page.get_charbox(first, loose=True), text_page.get_charbox(last, loose=True)
-    return start[0], end[2], min(start[1], end[1]), max(start[3], end[3])
-
-
-def find_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
-    """Of each page, the lines at its edges that most pages have too, but for their numbers."""
-    edges = [_edges(page) for page in pages]
-    counts = Counter(key for page in edges for key in {_without_numbers(line.text) for line in page})
-    needed = max(_FEWEST_PAGES, len([page for page in pages if page]) // 2 + 1)
-    return [[line for line in page if counts[_without_numbers(line.text)] >= needed] for page in edges]
-
-
-def _edges(page: Sequence[Line]) -> list[Line]:
-    """The first and the last lines from top to bottom, which need not be so in the file."""
-    ordered = sorted(page, key=lambda line: -line.top)
-    return ordered if len(ordered) <= 2 * _EDGE_LINES else [*ordered[:_EDGE_LINES], *ordered[-_EDGE_LINES:]]
-
-
-def _without_numbers(text: str) -> str:
-    return re.sub(r"\d+|\b[ivxlc]+\b", "#", one_line(text).lower())
+        end = joined.starts[page + 1] if page + 1 < len(joined.starts) else len(joined.text)
+        # A heading begins a paragraph; its number may stand in the text and not in the bookmark.
+        words = r"\s+".join(map(re.escape, title.split()))
+        pattern = re.compile(
+            rf"(?:\A|(?<=\n\n))(?:(?:chapter|appendix)\s+)?(?:[\dA-Z.]+\s+)?{words}", re.IGNORECASE
+        )
+        heading = pattern.search(joined.text, max(position, joined.starts[page]), end)
+        if heading is not None:
+            found.append([heading.start(), level, title])
+            position = heading.end()
+    return found
 
 
 def join_pages(pages: Sequence[Sequence[Line]]) -> Joined:
@@ -190,6 +175,8 @@ def _measure(page: Sequence[Line]) -> tuple[float, float]:
 
 def _between(before: Line, line: Line, pitch: float, width: float, *, turned: bool) -> str:
     """What stands between two lines: a space within a paragraph, nothing in a word, else a blank line."""
+    if "row" in (before.kind, line.kind) or before.kind == line.kind == "code":
+        return "\n" if before.kind == line.kind else "\n\n"
     stopped = _STOP.search(before.text) is not None
     if before.text.endswith(_SOFT_ENDS) and line.text[:1].islower():
         return _JOINED

@@ -1,0 +1,216 @@
+"""The lines of a PDF's page, from the places of its glyphs.
+
+    lines = read_lines(pdf[0])               # in the order of the file
+    lines = arrange(lines)                   # columns one after the other, tables as rows
+
+pdfium finds lines and guesses spaces; where it guesses wrong (groff sets justified text word by word) the gap
+between two glyphs decides. Places are in points from the lower left corner of the page; gaps are shares of
+the height of a line.
+"""
+
+import ctypes
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from statistics import mean
+from typing import Any, Literal, NamedTuple
+
+from demask.documents.parsed import write_rows
+
+HYPHEN = "\ufffe"  # pdfium's sign for a hyphen at the end of a line, which takes the line end's place
+# Between letters of a word at most 0.03, between words at least 0.19 (groff, TeX, FOP, fpdf2).
+_SPACE = 0.12
+_NO_SPACE = 0.05  # a space that pdfium guessed though the glyphs touch
+_GUTTER = 1.5  # between columns or cells; justified text has up to 1.2 between words
+_FEWEST_ROWS = 3
+_COLUMN_WORDS = 4  # of a line of a column, on average; cells have fewer
+_ALIGNED = 3.0  # points
+_FIXED_PITCH = re.compile(r"mono|courier|typewriter|cmtt|consol|fixed|code|inconsolata", re.IGNORECASE)
+_NAME_BYTES = 64
+_NUMBER = re.compile(r"\d")
+
+
+class Cell(NamedTuple):
+    """A stretch of a line without a wide gap."""
+
+    text: str
+    left: float
+    right: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line on a page.
+
+    Attributes:
+        text: its words.
+        left, right, bottom, top: where it stands.
+        cells: its stretches between wide gaps; one or none where there is no such gap.
+        kind: `code` when it is set in a fixed pitch, `row` when it is a row of a table.
+    """
+
+    text: str
+    left: float = 0.0
+    right: float = 0.0
+    bottom: float = 0.0
+    top: float = 0.0
+    cells: tuple[Cell, ...] = ()
+    kind: Literal["text", "code", "row"] = "text"
+
+    @property
+    def height(self) -> float:
+        """Of its letters."""
+        return self.top - self.bottom
+
+
+class _Glyph(NamedTuple):
+    text: str
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+def read_lines(page: Any) -> list[Line]:
+    """The lines of a page in the order of the file, without empty ones."""
+    import pypdfium2.raw as raw
+
+    text_page = page.get_textpage()
+    text = text_page.get_text_range()
+    # Places go by characters of UTF-16 in pdfium, by whole ones here; without places where these differ.
+    placed = text_page.count_chars() == len(text)
+    box = raw.FS_RECTF()
+    lines = []
+    for found in re.finditer(rf"[^\r\n{HYPHEN}]+{HYPHEN}?", text):
+        words = found[0].replace("\0", "")
+        if not words.strip():
+            continue
+        if not placed:
+            lines.append(Line(words.strip().replace(HYPHEN, "-")))
+            continue
+        glyphs = []
+        for place, character in enumerate(found[0], start=found.start()):
+            if character not in " \t\0" and (character == HYPHEN or not character.isspace()):
+                raw.FPDFText_GetLooseCharBox(text_page.raw, place, box)
+                ends = (min(box.bottom, box.top), max(box.bottom, box.top))
+                spaced = place > found.start() and text[place - 1] in " \t\u00a0"
+                glyphs.append((_Glyph(character, box.left, box.right, *ends), spaced))
+        fixed = _is_fixed(
+            raw, text_page, found.start() + len(found[0]) - len(found[0].lstrip()), found.end() - 1
+        )
+        lines.append(_make_line(glyphs, fixed=fixed))
+    text_page.close()
+    page.close()
+    return lines
+
+
+def _is_fixed(raw: Any, text_page: Any, *places: int) -> bool:
+    """Whether the characters at some places are of a font with a fixed pitch."""
+    name, flags = ctypes.create_string_buffer(_NAME_BYTES), ctypes.c_int()
+    for place in places:
+        raw.FPDFText_GetFontInfo(text_page.raw, place, name, _NAME_BYTES, flags)
+        if not flags.value & 1 and not _FIXED_PITCH.search(name.value.decode("latin-1")):
+            return False
+    return True
+
+
+def _make_line(glyphs: Sequence[tuple[_Glyph, bool]], *, fixed: bool) -> Line:
+    """A line of glyphs, each with whether pdfium saw a space before it."""
+    cells: list[list[str]] = [[]]
+    ends: list[list[float]] = [[glyphs[0][0].left, glyphs[0][0].right]]
+    before: _Glyph | None = None
+    for glyph, spaced in glyphs:
+        height = max(1.0, glyph.top - glyph.bottom)
+        gap = (glyph.left - before.right) / height if before else 0.0
+        if glyph.text == HYPHEN:  # has no place of its own
+            gap, glyph = 0.0, before._replace(text="-") if before else glyph._replace(text="-")
+        if fixed and before and gap > _SPACE:
+            cells[-1].append(
+                " " * max(1, round((glyph.left - before.right) / (glyph.right - glyph.left or 1.0)))
+            )
+        elif gap > _GUTTER and before:
+            cells.append([])
+            ends.append([glyph.left, glyph.right])
+        elif before and (gap > _SPACE or (spaced and not 0 > gap - _NO_SPACE > -1)):
+            cells[-1].append(" ")
+        cells[-1].append(glyph.text)
+        ends[-1][1] = glyph.right
+        before = glyph
+    found = tuple(
+        Cell("".join(parts).strip(), left, right) for parts, (left, right) in zip(cells, ends, strict=True)
+    )
+    first, last = glyphs[0][0], glyphs[-1][0]
+    bottom = min(first.bottom, last.bottom) if last.text != HYPHEN else first.bottom
+    top = max(first.top, last.top) if last.text != HYPHEN else first.top
+    text = " ".join(cell.text for cell in found)
+    right = found[-1].right
+    return Line(text, first.left, right, bottom, top, found, "code" if fixed else "text")
+
+
+def arrange(lines: Sequence[Line]) -> list[Line]:
+    """Lines in the order of reading: columns one after the other, tables as rows, code with its indents."""
+    arranged: list[Line] = []
+    for wide, group in groupby(lines, key=lambda line: len(line.cells) > 1 and line.kind == "text"):
+        block = list(group)
+        if not wide:
+            arranged += block
+            continue
+        for rows in _aligned(block):
+            arranged += _arrange_rows(rows)
+    return [
+        line
+        for kind, group in groupby(arranged, key=lambda line: line.kind)
+        for line in (_indent(list(group)) if kind == "code" else group)
+    ]
+
+
+def _aligned(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """Runs of lines whose cells begin at the same places."""
+    run = [lines[0]]
+    for before, line in pairwise(lines):
+        same = len(before.cells) == len(line.cells) and all(
+            abs(first.left - second.left) < _ALIGNED
+            for first, second in zip(before.cells, line.cells, strict=True)
+        )
+        if not same:
+            yield run
+            run = []
+        run.append(line)
+    yield run
+
+
+def _arrange_rows(lines: Sequence[Line]) -> Sequence[Line]:
+    """Columns of running text, or the rows of a table; too few lines stay as they are."""
+    if len(lines) < _FEWEST_ROWS:
+        return lines
+    columns = list(zip(*(line.cells for line in lines), strict=True))
+    if all(mean(len(cell.text.split()) for cell in column) >= _COLUMN_WORDS for column in columns):
+        return [
+            replace(line, text=cell.text, left=cell.left, right=cell.right, cells=(cell,))
+            for column in columns
+            for line, cell in zip(lines, column, strict=True)
+        ]
+    texts = [[cell.text for cell in line.cells] for line in lines]
+    rows = write_rows(texts, header=_has_header(texts))
+    return [
+        replace(line, text=row.text, cells=(), kind="row")
+        for line, row in zip(lines[len(lines) - len(rows) :], rows, strict=True)
+    ]
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row has no number where all others have one."""
+    return any(
+        not _NUMBER.search(column[0]) and all(_NUMBER.search(text) for text in column[1:])
+        for column in zip(*rows, strict=True)
+    ) and not any(_NUMBER.search(text) for text in rows[0])
+
+
+def _indent(lines: Sequence[Line]) -> Iterator[Line]:
+    """Code with the spaces that its lines begin with."""
+    first = min(line.left for line in lines)
+    for line in lines:
+        pitch = (line.right - line.left) / max(1, len(line.text))
+        spaces = round((line.left - first) / pitch) if pitch > 0 else 0
+        yield replace(line, text=" " * spaces + line.text)

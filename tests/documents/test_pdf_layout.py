@@ -1,0 +1,136 @@
+"""PDFs as they are set: columns, tables, listings, running heads, contents, glyphs without spaces."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demask.documents.parsed import Parsed
+from demask.documents.pdf_files import parse_pdf
+from demask.documents.pdf_furniture import drop_furniture
+from demask.documents.pdf_lines import Line
+
+Draw = Callable[[Callable[[Any], None]], Parsed]
+WORDS = "river stone market bridge winter copper ladder garden signal harbour"
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    fpdf = pytest.importorskip("fpdf")
+
+    def make(paint: Callable[[Any], None]) -> Parsed:
+        pdf = fpdf.FPDF()
+        pdf.set_font("Helvetica", size=11)
+        paint(pdf)
+        path = tmp_path / "a.pdf"
+        pdf.output(str(path))
+        return parse_pdf(path)
+
+    return make
+
+
+def put_rows(pdf: Any, rows: Sequence[Sequence[str]], step: float) -> None:
+    pdf.add_page()
+    for number, row in enumerate(rows):
+        for column, text in enumerate(row):
+            pdf.text(20 + step * column, 30 + 6 * number, text)
+
+
+def test_columns_that_are_stored_row_by_row_are_read_one_after_the_other(draw: Draw) -> None:
+    left = (
+        "The Orlin works were founded by",
+        "Mora Voss in 1932. They make brass",
+        "door handles in Brask town.",
+    )
+    right = ("The Tellin bridge was designed by", "Ada Renn. It crosses the river Sarn", "and is 412 m long.")
+    parsed = draw(lambda pdf: put_rows(pdf, list(zip(left, right, strict=True)), 95))
+    assert parsed.text == f"{' '.join(left)}\n\n{' '.join(right)}"
+
+
+def test_a_table_is_read_as_rows_that_name_their_columns(draw: Draw) -> None:
+    rows = [
+        ("Part", "Torque", "Due"),
+        ("Axle bolt", "45 Nm", "6 months"),
+        ("Hub nut", "120 Nm", "1 year"),
+    ]
+    parsed = draw(lambda pdf: put_rows(pdf, rows, 50))
+    assert parsed.text == (
+        "Part: Axle bolt; Torque: 45 Nm; Due: 6 months.\nPart: Hub nut; Torque: 120 Nm; Due: 1 year."
+    )
+    assert parsed.kept == sum(len(cell.replace(" ", "")) for row in rows for cell in row)
+
+
+def test_words_that_are_set_apart_without_spaces_are_apart(draw: Draw) -> None:
+    def paint(pdf: Any) -> None:
+        pdf.add_page()
+        place = 20.0
+        for word in WORDS.split():
+            pdf.text(place, 30, word)
+            place += pdf.get_string_width(word) + 0.7  # mm: 0.18 of the height of a line
+
+    assert draw(paint).text == WORDS
+
+
+def test_a_listing_keeps_its_lines_and_indents_and_loses_its_numbers(draw: Draw) -> None:
+    code = ["if ready:", "    start()", "    wait()", "stop()"]
+
+    def paint(pdf: Any) -> None:
+        pdf.add_page()
+        pdf.text(20, 24, "The program waits as follows.")
+        pdf.set_font("Courier", size=10)
+        for number, line in enumerate(code, start=1):
+            pdf.text(20, 30 + 6 * number, f"{number} {line}")
+
+    parsed = draw(paint)
+    assert parsed.text == "The program waits as follows.\n\n" + "\n".join(code)
+    assert [part.reason for part in parsed.left_out] == ["numbers of code lines"]
+
+
+def test_heads_of_odd_and_even_pages_and_of_chapters_are_left_out(draw: Draw) -> None:
+    def paint(pdf: Any) -> None:
+        for number in range(12):
+            pdf.add_page()
+            pdf.text(
+                20,
+                12,
+                f"{number + 1}  Chapter {number // 2}: {'Odd' if number % 2 else WORDS.split()[number // 2]}",
+            )
+            for line in range(20):
+                pdf.text(20, 40 + 5 * line, f"{WORDS} {number} {line}")
+
+    parsed = draw(paint)
+    assert "Chapter" not in parsed.text
+    assert [part.reason for part in parsed.left_out] == ["running header or footer"]
+
+
+def test_contents_and_an_index_are_left_out_and_named() -> None:
+    def page(*texts: str) -> list[Line]:
+        return [Line(text, 50, 300, 700 - 12 * n, 710 - 12 * n) for n, text in enumerate(texts)]
+
+    contents = page("Contents", *(f"{n}.1 Locks and keys . . . . . . . . {n}" for n in range(9)))
+    text = page(*(f"{WORDS} {n}." for n in range(9)))
+    index = page("Index", *(f"lock, {n}, {n + 9}" for n in range(9)))
+    kept, dropped = drop_furniture([contents, text, index])
+    assert [len(page) for page in kept] == [0, 9, 0]
+    assert {reason for reason, _ in dropped} == {"table of contents", "index"}
+
+
+def test_a_table_of_numbers_in_code_keeps_them() -> None:
+    lines = [Line(f"{n} 0.{n}", 50, 90, 700 - 12 * n, 710 - 12 * n, (), "code") for n in range(1, 6)]
+    kept, dropped = drop_furniture([lines])
+    assert (kept, dropped) == ([lines], [])
+
+
+def test_bookmarks_become_sections_where_their_headings_stand(draw: Draw) -> None:
+    def paint(pdf: Any) -> None:
+        for title in ("Locks", "Keys"):
+            pdf.add_page()
+            pdf.start_section(title)
+            pdf.set_font("Helvetica", size=18)
+            pdf.text(20, 30, title)
+            pdf.set_font("Helvetica", size=11)
+            pdf.text(20, 50, f"{WORDS}.")
+
+    parsed = draw(paint)
+    assert parsed.metadata["sections"] == [[0, 1, "Locks"], [parsed.text.index("Keys"), 1, "Keys"]]
