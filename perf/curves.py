@@ -67,8 +67,8 @@ def prepare(count: int) -> dict[str, float]:
     from demask.models.load import load_tokenizer
     from demask.progress import Silent
     from demask.recipe.sections import make_config
-    from demask.stages.planning import read_setting
     from demask.storage.run_folder import RunFolder
+    from demask.tasks.planning import read_setting
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.jsonl"

@@ -98,8 +98,8 @@ def prepare_demask(options: argparse.Namespace) -> dict[str, float]:
     from demask.objectives.batches import pack
     from demask.progress import Silent
     from demask.recipe.sections import make_config
-    from demask.stages.planning import read_setting
     from demask.storage.run_folder import RunFolder
+    from demask.tasks.planning import read_setting
     from demask.training.stream import cut_micro_batches
 
     documents = str(options.folder / "documents.jsonl")

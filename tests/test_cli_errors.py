@@ -789,7 +789,7 @@ def test_nothing_has_begun_where_help_is_asked_for_or_an_option_is_wrong(
     [
         (
             ["plan", "--model", "m", "facts"],
-            "demask.stages.planning.make_plan",
+            "demask.tasks.planning.make_plan",
             "the same command begins anew",
         ),
         (

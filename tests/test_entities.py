@@ -15,8 +15,8 @@ from demask.objectives.prompts import encode
 from demask.progress import Silent
 from demask.recipe.sections import RunConfig, make_config
 from demask.records import IGNORE_INDEX, Document, Paraphrase, Passage
-from demask.stages.inputs import add_paraphrases, longest_passage, split_documents
-from demask.stages.planning import preview_examples
+from demask.stages.passages import add_paraphrases, longest_passage, split_documents
+from demask.tasks.planning import preview_examples
 
 ROW = {
     "id": "voss",

@@ -25,7 +25,7 @@ def test_the_page_teaches_orders_that_were_not_in_the_data(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "docs" / "orders", tmp_path / "docs" / "orders")
-    monkeypatch.setattr("demask.stages.measuring._STEPS", 1)
+    monkeypatch.setattr("demask.tasks.step_costs._STEPS", 1)
     said = []
     for words in COMMANDS:
         monkeypatch.setattr(sys, "argv", [*words, *(["--json"] if words[1] in ("evaluate", "sft") else [])])

@@ -14,9 +14,9 @@ from demask import cli
 from demask.errors import ConfigError, DataError, ModelError
 from demask.recipe.sections import make_config
 from demask.records import Document, QAPair
-from demask.stages.planning import make_plan, preview_examples
+from demask.stages.documents import make_heading
 from demask.stages.questions import draw_pairs
-from demask.stages.reading import make_heading
+from demask.tasks.planning import make_plan, preview_examples
 
 HANDBOOK = Path(__file__).parents[1] / "docs" / "handbook"
 QUICK: dict[str, Any] = {"train": {"steps": 2, "batch_size": 2}, "evaluate": {"max_new_tokens": 2}}
@@ -177,7 +177,7 @@ def test_passages_that_are_nearly_alike_are_named_unless_there_are_too_many(
         (tmp_path / f"{name}.txt").write_text("Ilse Brandvold founded Brackwater Instruments in 1987.")
     config = make_config({"model": str(tiny_model_folder), "documents": str(tmp_path), "qa": "no"})
     assert "b: says nearly what a says (similarity 1.00)" in make_plan(config).about.remarks
-    monkeypatch.setattr("demask.stages.reading.MOST_COMPARED", 1)
+    monkeypatch.setattr("demask.stages.documents.MOST_COMPARED", 1)
     remarks = make_plan(config).about.remarks
     assert "near duplicates are not looked for among more than 1 passages" in remarks
     assert not any("says nearly" in remark for remark in remarks)

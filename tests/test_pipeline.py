@@ -21,9 +21,9 @@ from demask.objectives.next_token import NextToken
 from demask.progress import Silent
 from demask.recipe.file import merge_values
 from demask.recipe.sections import make_config
-from demask.stages.planning import make_plan, preview_examples
 from demask.tasks.evaluate import ask, evaluate, report
 from demask.tasks.inject import run_recipe
+from demask.tasks.planning import make_plan, preview_examples
 from demask.terminal import TerminalProgress
 
 DOCUMENTS = {

@@ -13,10 +13,10 @@ from demask.progress import Silent
 from demask.recipe.fine_tuning import make_sft_config
 from demask.recipe.launch import Launch
 from demask.recipe.sections import Train, make_config
-from demask.stages import expected_questions, measuring
-from demask.stages.expected_questions import expect_questions
-from demask.stages.measuring import RunCost, ShareOfOne
-from demask.stages.planning import make_plan
+from demask.tasks import expected_questions, step_costs
+from demask.tasks.expected_questions import expect_questions
+from demask.tasks.planning import make_plan
+from demask.tasks.step_costs import RunCost, ShareOfOne
 from demask.terminal import duration, render_plan
 from demask.training.plan import LONG, find_savings
 
@@ -70,7 +70,7 @@ def test_the_steps_that_are_timed_are_made_as_the_run_is_started(
         train_model(model, stream, settings, **how)
 
     monkeypatch.setattr(trainer, "train_model", look)
-    monkeypatch.setattr(measuring, "count_cores", lambda: 6)
+    monkeypatch.setattr(step_costs, "count_cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     recipe["train"] |= {"accumulation": 4}
@@ -103,7 +103,7 @@ def test_one_of_several_processes_makes_its_share_of_each_step() -> None:
 def test_both_kinds_of_plan_say_that_a_model_does_not_fit_and_load_nothing(
     recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "total_memory", lambda: 10**8)
+    monkeypatch.setattr(step_costs, "total_memory", lambda: 10**8)
     monkeypatch.setattr("demask.models.load.load_model", None)
     plan = make_plan(make_config(recipe))
     assert (plan.seconds, plan.measured_steps) == (None, 0)
@@ -117,11 +117,11 @@ def test_both_kinds_of_plan_say_that_a_model_does_not_fit_and_load_nothing(
 
 
 def test_parts_of_a_model_may_fit_where_the_whole_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "total_memory", lambda: 10)
+    monkeypatch.setattr(step_costs, "total_memory", lambda: 10)
     cpu = torch.device("cpu")
-    assert measuring._find_shortage(11, cpu, Launch(processes=2, strategy="fsdp")) == ""
-    assert measuring._find_shortage(6, cpu, Launch(processes=2))
-    assert not measuring._find_shortage(6, cpu, Launch())
+    assert step_costs._find_shortage(11, cpu, Launch(processes=2, strategy="fsdp")) == ""
+    assert step_costs._find_shortage(6, cpu, Launch(processes=2))
+    assert not step_costs._find_shortage(6, cpu, Launch())
 
 
 def test_a_cost_that_was_not_measured_has_no_time() -> None:
@@ -170,7 +170,7 @@ def test_what_helps_is_a_setting_that_the_recipe_can_take() -> None:
 
 def test_a_long_plan_shows_what_helps(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     slow = RunCost(1, 1.0, 0.01, 10**9, 1, 1e-4, "fp32", 10, 10, "cpu")
-    monkeypatch.setattr("demask.stages.planning.measure_cost", lambda *_, **__: slow)
+    monkeypatch.setattr("demask.tasks.planning.measure_cost", lambda *_, **__: slow)
     said = show(render_plan(make_plan(make_config(recipe))))
     assert " days" in said
     assert "--set train.steps=5 takes half the time" in said
@@ -183,7 +183,7 @@ def test_memory_stands_for_the_largest_step_of_the_run_not_only_for_those_timed(
     (tmp_path / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe["train"] |= {"batch_size": 1, "steps": 8}
     cost = RunCost(1, 1.0, 1.0, 10**9, 1, 1e-4, "fp32", 10**6, 10**6, "cpu")
-    monkeypatch.setattr("demask.stages.planning.measure_cost", lambda *_, **__: cost)
+    monkeypatch.setattr("demask.tasks.planning.measure_cost", lambda *_, **__: cost)
     plans = [make_plan(make_config({**recipe, "seed": seed})) for seed in range(4)]
     assert max(plan.memory_bytes for plan in plans) > 10**9, (
         "the long document comes late in one of the orders"

@@ -13,10 +13,10 @@ from demask.errors import ConfigError, ModelError, RunError
 from demask.generation.conversations import Conversation
 from demask.models.context import load_context
 from demask.recipe.sections import make_config
-from demask.stages.planning import make_plan
 from demask.stages.replay import read_pool, split_pool
-from demask.stages.replay_costs import stand_ins
 from demask.storage import file_names
+from demask.tasks.planning import make_plan
+from demask.tasks.replay_costs import stand_ins
 from demask.terminal import render_plan
 
 RETAIN = {"conversations": 2, "pool": 16}

@@ -14,10 +14,10 @@ from demask.models.load import load_tokenizer
 from demask.objectives.prompts import load_chat_format
 from demask.progress import Progress, Silent
 from demask.recipe.sections import make_config
-from demask.stages.planning import make_plan
 from demask.stages.replay import read_pool, split_pool
 from demask.stages.retained import read_retained
 from demask.storage import file_names
+from demask.tasks.planning import make_plan
 
 
 def turn(role: str, content: str) -> dict[str, str]:

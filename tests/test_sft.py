@@ -16,9 +16,9 @@ from demask.objectives.sft import MaskedSft, Sft
 from demask.progress import Silent
 from demask.recipe.fine_tuning import make_sft_config
 from demask.recipe.launch import Launch
-from demask.stages.planning import make_plan, preview_examples
 from demask.stages.samples import prepare
 from demask.tasks.fine_tune import fine_tune, run_sft
+from demask.tasks.planning import make_plan, preview_examples
 from demask.training.plan import choose_learning_rate
 
 SUMS = [

@@ -8,9 +8,9 @@ import pytest
 from demask.errors import DataError
 from demask.progress import Silent
 from demask.recipe.sections import RunConfig, make_config
-from demask.stages.planning import make_plan, read_setting
-from demask.stages.reading import coverage_as_json
+from demask.stages.documents import coverage_as_json
 from demask.storage.run_folder import RunFolder
+from demask.tasks.planning import make_plan, read_setting
 
 LOG = "\n".join(f"2024-01-01 10:00:{n:02d} INFO started job {n}" for n in range(40))
 

@@ -42,14 +42,14 @@ from demask.reports.tables import (
 )
 from demask.reports.verdict import judge_run
 from demask.reports.wording import cautions, clean
-from demask.stages.planning import DocumentCounts, Plan, SampleCounts
 from demask.storage.file_names import MODEL, REPORT_HTML
 from demask.storage.run_folder import open_run_folder
+from demask.tasks.planning import DocumentCounts, Plan, SampleCounts
 
 if TYPE_CHECKING:
     from demask.knowledge.audit import Audit
-    from demask.stages.replay_costs import ReplayCost
     from demask.tasks.evaluate import Evaluation
+    from demask.tasks.replay_costs import ReplayCost
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0

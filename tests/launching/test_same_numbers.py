@@ -73,7 +73,7 @@ def train(case: Case, rank: int, port: int) -> None:
 
     from demask.models.trained_weights import freeze_others
     from demask.training.export import add_adapter
-    from demask.training.metrics import StepMetrics
+    from demask.training.step_metrics import StepMetrics
     from demask.training.trainer import TrainSettings, train_model
 
     faulthandler.enable()  # a crash in native code says where

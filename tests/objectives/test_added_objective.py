@@ -35,7 +35,7 @@ registry.OBJECTIVES += (Ending,)
 
 import demask
 from demask.recipe.sections import make_config
-from demask.stages.planning import make_plan, preview_examples
+from demask.tasks.planning import make_plan, preview_examples
 
 model, documents, out = sys.argv[1:]
 values = {"model": model, "documents": documents, "qa": "no", "measure": "none"}

@@ -11,7 +11,7 @@ from demask.models.diffusion import DiffusionForm, set_diffusion_form
 from demask.objectives.diffusion import Noise, draw_noise, make_diffusion_example
 from demask.objectives.masking import keyed_rng
 from demask.records import Example, Passage
-from demask.training.metrics import StepMetrics
+from demask.training.step_metrics import StepMetrics
 from demask.training.stream import ExposureStream
 from demask.training.trainer import TrainSettings, train_model
 

@@ -220,7 +220,7 @@ def paraphrase(
     with --set paraphrases=FILE.
     """
     from demask.knowledge.files import load_qa_pairs
-    from demask.stages.paraphrasing import Wanted, make_paraphrases
+    from demask.stages.paraphrases import Wanted, make_paraphrases
     from demask.stages.questions import require_writer
 
     orders: dict[str, Order] = {"same-order": "same-order", "reversed": "reversed"}

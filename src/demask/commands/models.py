@@ -86,7 +86,7 @@ def lab(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Environment, devices, versions, and a short speed probe."""
-    from demask.stages.diagnosis import diagnose
+    from demask.tasks.doctor import diagnose
 
     findings = diagnose()
     if as_json:

@@ -139,7 +139,7 @@ def plan(
 
 def _print_plan(config: "TaskConfig", launch: "Launch", *, as_json: bool) -> None:
     """A few steps of the run are made to see."""
-    from demask.stages.planning import DocumentCounts, make_plan
+    from demask.tasks.planning import DocumentCounts, make_plan
 
     with show_progress() as progress:
         made = make_plan(config, launch=launch, progress=progress)
@@ -167,7 +167,7 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Exactly what is trained: prompt, masked tokens, loss."""
-    from demask.stages.planning import preview_examples
+    from demask.tasks.planning import preview_examples
 
     config: TaskConfig
     if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):

@@ -213,7 +213,7 @@ def tokens_per_step(config: RunConfig) -> float:
 
 def time_steps(config: RunConfig, progress: Progress) -> float | None:
     """Tokens per second of a few real steps, which are thrown away; None where the model does not fit."""
-    from demask.stages.measuring import measure_cost
+    from demask.tasks.step_costs import measure_cost
 
     with _reading(config) as stream:
         cost = measure_cost(config, stream, launch=ALONE, progress=progress)
@@ -388,8 +388,8 @@ def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
 def _reading(config: RunConfig) -> "Iterator[Stream]":
     """Every exposure of a run, as long as the block lasts; stand-ins where it replays."""
     from demask.models.load import choose_device
-    from demask.stages.planning import read_setting
-    from demask.stages.replay_costs import stand_in_stream
+    from demask.tasks.planning import read_setting
+    from demask.tasks.replay_costs import stand_in_stream
 
     with TemporaryDirectory(prefix="demask-") as folder:
         setting = read_setting(config, RunFolder(Path(folder)), Silent())

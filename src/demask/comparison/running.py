@@ -279,10 +279,10 @@ def _work(job: _Job, progress: Progress) -> None:
 def _evaluate_base(config: RunConfig, progress: Progress) -> None:
     """Ask floor and ceiling once; every run with this model finds the answers."""
     from demask.models.load import load_model
-    from demask.stages.asking import ask_base
-    from demask.stages.inputs import split_stage
+    from demask.stages.documents import keep_knowledge, read_knowledge
+    from demask.stages.passages import split_stage
+    from demask.stages.predictions import ask_base
     from demask.stages.questions import question_stage
-    from demask.stages.reading import keep_knowledge, read_knowledge
 
     load = cache(partial(load_model, config.model, device=config.device))
     with TemporaryDirectory(prefix="demask-") as folder:

@@ -44,7 +44,7 @@ from demask.progress import STEPS, Progress
 from demask.records import Example, Passage
 from demask.training.checkpoints import checkpoint_step
 from demask.training.export import save_model
-from demask.training.metrics import StepMetrics
+from demask.training.step_metrics import StepMetrics
 from demask.training.stream import ExposureStream
 from demask.training.trainer import TrainSettings, train_model
 

@@ -10,12 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from demask.objectives.cpt import Cpt
 from demask.objectives.demasking import Demasking
-from demask.progress import Progress
+from demask.objectives.sft import Sft
+from demask.progress import Progress, Silent
+from demask.recipe.fine_tuning import SftConfig
 from demask.recipe.sections import Evaluate, RunConfig
-from demask.records import QAPair
+from demask.records import Example, QAPair, Sample
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from demask.models.load import LoadedModel
     from demask.objectives.batches import Batch
     from demask.objectives.objective import Context
-    from demask.records import Example
     from demask.training.stream import ExposureStream
 
 # The first step of a learning curve at doubling steps: before it hardly anything is learned.
@@ -34,6 +36,16 @@ _PROBE_EXPOSURES, _FIRST_PROBE = 4, 12
 _PROBED = 100
 # Probed examples that go through the model together.
 _TOGETHER = 20
+
+
+class Callback(Protocol):
+    """What is called while training runs, after every step, with the model at rest."""
+
+    def on_step_end(self, step: int) -> None:
+        """Measure, where it is time; that time is not counted as training."""
+
+    def should_stop(self, step: int) -> bool:
+        """Whether training may end here; every process must say the same."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,67 @@ class EvaluationCallback:
             for place in places
             for probe in objective.probes(self.context, self.learned.passages[place])
         ]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Measures the loss of the samples that are not trained, before training and at some steps.
+
+    Whatever the objective, it is that of the answer after its bare prompt, as it is asked for, so that
+    objectives can be compared; of running text that of the block.
+
+    Attributes:
+        config: of the run.
+        run: gets the losses.
+        loaded: the model that is trained.
+        samples: those that are held out.
+        progress: told of it.
+    """
+
+    config: SftConfig
+    run: RunFolder
+    loaded: "LoadedModel"
+    samples: Sequence[Sample]
+    progress: Progress
+
+    def on_step_end(self, step: int) -> None:
+        """Measure, where it is time."""
+        if self.samples and is_asked_at(step, self.config.train.evaluate_every):
+            self.progress.advance(0, {"held-out loss": self.measure(step, told=Silent())})
+
+    def should_stop(self, step: int) -> bool:
+        """Never: training ends where the recipe says."""
+        return False
+
+    def measure(self, step: int, *, told: Progress | None = None) -> float:
+        """Add the loss at this step to the log of the run.
+
+        Args:
+            step: after which it is measured.
+            told: how far this is; None: the progress of the run, as a phase of its own.
+        """
+        from demask.evaluation.held_out import measure_loss
+        from demask.models.precision import choose_bf16
+        from demask.training.distributed import is_main_process
+
+        told = told or self.progress
+        told.begin("Measuring held-out samples", len(self.samples), unit="samples")
+        training = self.loaded.model.training
+        self.loaded.model.eval()
+        bf16 = choose_bf16(self.config.train.precision, self.loaded.device)
+        loss = measure_loss(self.loaded, self._examples, bf16=bf16, on_done=told.advance)
+        self.loaded.model.train(training)
+        if is_main_process():
+            self.run.append_row(file_names.HELD_OUT, {"step": step, "loss": loss})
+        return loss
+
+    @cached_property
+    def _examples(self) -> list[Example]:
+        from demask.models.context import make_context
+
+        objective = Cpt() if self.config.is_text else Sft()
+        make = objective.example_maker(make_context(self.loaded, objective), seed=0)
+        return [make(sample, 0, 0) for sample in self.samples]
 
 
 def share_recovered(worst: Sequence[float]) -> float:

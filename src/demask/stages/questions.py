@@ -17,7 +17,7 @@ from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flag
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig, Writer
 from demask.records import Document, Passage, Prediction, QAPair
-from demask.stages.reading import Knowledge, make_heading
+from demask.stages.documents import Knowledge, make_heading
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 

@@ -4,9 +4,10 @@ samples = prepare(config, context, progress)
 stream = make_stream(config, context, samples.trained)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -212,3 +213,51 @@ def open_prepared(config: SftConfig, run: RunFolder) -> PreparedSamples:
     if file is None:
         raise RunError(f"{folder}: the tokenised data are gone; start the same command again")
     return hold_out(config, file)
+
+
+def check_sft(config: SftConfig) -> None:
+    """See whether the recipe can train this kind of model, before minutes of tokenising.
+
+    Raises:
+        ConfigError, ModelError: it cannot.
+    """
+    from demask.models.context import load_context
+
+    context = load_context(config.model, config.objective)
+    longest_example(config, context)
+    if config.is_text:
+        check_block(config, context)
+
+
+def prepare_stage(config: SftConfig, run: RunFolder, progress: Progress) -> PreparedSamples | None:
+    """Tokenise the data and write down what there is; None where they are read while training.
+
+    Raises:
+        DataError, ConfigError, ModelError: see `samples.prepare`.
+    """
+    from demask.models.context import load_context
+
+    if config.stream:
+        run.write_json(file_names.DATA, {"stream": True, "held_out": 0})
+        return None
+    samples = prepare(config, load_context(config.model, config.objective), progress)
+    run.write_json(file_names.DATA, describe_samples(samples))
+    return samples
+
+
+def summarise_sft(config: SftConfig, run: RunFolder) -> dict[str, Any]:
+    """What the run did, as `summary.json` has it."""
+    training, data = run.read_json(file_names.TRAINING), run.read_json(file_names.DATA)
+    losses: Sequence[dict[str, Any]] = (
+        run.read_rows(file_names.HELD_OUT) if run.has(file_names.HELD_OUT) else []
+    )
+    summary = {
+        "objective": config.objective.name,
+        "model": config.model,
+        **{key: value for key, value in training.items() if key != "document_tokens"},
+        "data": {key: value for key, value in data.items() if key != "cache"},
+        "held_out_loss": {"before": losses[0]["loss"], "after": losses[-1]["loss"]} if losses else None,
+        "drift": training["interpolation"][-1]["drift"] if "interpolation" in training else None,
+    }
+    run.write_json(file_names.SUMMARY, summary)
+    return summary

@@ -21,7 +21,7 @@ from demask.progress import STEPS, Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
 from demask.recipe.sections import Train
-from demask.stages.inputs import write_environment
+from demask.stages.passages import write_environment
 from demask.stages.replay import keep_budget
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from demask.data.streaming import StreamedSamples
     from demask.models.load import LoadedModel
     from demask.objectives.objective import Context
-    from demask.training.callbacks import Callback
-    from demask.training.metrics import StepMetrics
+    from demask.stages.callbacks import Callback
+    from demask.training.step_metrics import StepMetrics
     from demask.training.stream import ExposureStream, MixedStream
     from demask.training.trainer import TrainSettings
 

@@ -21,7 +21,7 @@ from demask.records import Prediction
 from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs
 from demask.reports.wording import model_name
-from demask.stages.inputs import load_once
+from demask.stages.predictions import load_once
 from demask.stages.retention import (
     forget_other_sizes,
     judge_stage,

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import ALONE, Launch
-from demask.stages.inputs import check_weights, load_once
+from demask.stages.callbacks import HeldOut
+from demask.stages.passages import check_weights
+from demask.stages.predictions import load_once
 from demask.stages.replay import add_replay, make_pool
 from demask.stages.retained import keep_retained, read_retained
-from demask.stages.samples import open_prepared, open_sample_stream
-from demask.stages.sft import HeldOut, check_sft, prepare_stage, summarise_sft
+from demask.stages.samples import check_sft, open_prepared, open_sample_stream, prepare_stage, summarise_sft
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.locks import end_if_stop_requested

@@ -20,12 +20,12 @@ from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.recipe.sections import RunConfig, make_config
 from demask.records import Paraphrase, Passage, QAPair
 from demask.reports.runs import FEW_SHOT, STAGES
-from demask.stages.asking import ask_base, ask_tuned, score_stage, summarise_stage
 from demask.stages.callbacks import EvaluationCallback
-from demask.stages.inputs import add_paraphrases, check_objective, check_weights, load_once, split_stage
-from demask.stages.paraphrasing import paraphrase_stage
+from demask.stages.documents import coverage_stage, keep_knowledge, read_knowledge
+from demask.stages.paraphrases import paraphrase_stage
+from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
+from demask.stages.predictions import ask_base, ask_tuned, load_once, score_stage, summarise_stage
 from demask.stages.questions import check_maker, question_stage
-from demask.stages.reading import coverage_stage, keep_knowledge, read_knowledge
 from demask.stages.replay import add_replay, make_pool
 from demask.stages.retained import keep_retained, read_retained
 from demask.stages.retention import (

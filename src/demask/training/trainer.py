@@ -66,7 +66,7 @@ from demask.training.distributed import (
     make_accelerator,
     unshard,
 )
-from demask.training.metrics import MicroBatchSums, StepMetrics, average, sum_micro_batch
+from demask.training.step_metrics import MicroBatchSums, StepMetrics, average, sum_micro_batch
 from demask.training.stream import ExampleStream, cut_micro_batches
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from demask.knowledge.paraphrases import (
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Order, Paraphrase, QAPair
+from demask.stages.documents import Knowledge
 from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer, require_writer
-from demask.stages.reading import Knowledge
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 

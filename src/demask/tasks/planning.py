@@ -20,15 +20,15 @@ from demask.recipe.fine_tuning import SftConfig, TaskConfig
 from demask.recipe.launch import ALONE, Launch
 from demask.recipe.sections import RunConfig
 from demask.records import Passage
-from demask.stages.expected_questions import expect_questions
-from demask.stages.inputs import add_paraphrases, split_documents
-from demask.stages.measuring import RunCost, measure_cost
-from demask.stages.reading import Coverage, Knowledge, coverage_remarks, measure_coverage, read_knowledge
-from demask.stages.replay_costs import ReplayCost, stand_in_stream
+from demask.stages.documents import Coverage, Knowledge, coverage_remarks, measure_coverage, read_knowledge
+from demask.stages.passages import add_paraphrases, split_documents
 from demask.stages.retained import read_retained
 from demask.stages.samples import PreparedSamples, open_sample_stream, prepare
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
+from demask.tasks.expected_questions import expect_questions
+from demask.tasks.replay_costs import ReplayCost, stand_in_stream
+from demask.tasks.step_costs import RunCost, measure_cost
 from demask.training.plan import find_savings
 
 if TYPE_CHECKING:

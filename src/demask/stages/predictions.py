@@ -5,7 +5,7 @@ scores = score_stage(run, pairs, {"before": before, "after": after})
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import RunError
@@ -14,14 +14,27 @@ from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
 from demask.reports.wording import CANARY
+from demask.stages.documents import Coverage
 from demask.stages.questions import describe_origin
-from demask.stages.reading import Coverage
 from demask.stages.retention import summarise_retention
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
+
+
+def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "LoadedModel"]:
+    """A model that is loaded when a stage first asks for it, and then kept."""
+
+    @cache
+    def load() -> "LoadedModel":
+        from demask.models.load import load_model
+
+        progress.begin(f"Loading {name}", 1)
+        return load_model(name, device=device)
+
+    return load
 
 
 def ask_stage(

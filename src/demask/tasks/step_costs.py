@@ -20,8 +20,8 @@ from demask.environment import count_cores, total_memory
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
-from demask.stages.replay_costs import ReplayCost, measure_replay
 from demask.stages.training import choose_trained, make_settings
+from demask.tasks.replay_costs import ReplayCost, measure_replay
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from demask.models.load import LoadedModel
     from demask.records import Example
     from demask.stages.training import Stream
-    from demask.training.metrics import StepMetrics
+    from demask.training.step_metrics import StepMetrics
 
 # Steps that are timed after the first, which also makes the optimizer's moments and warms caches.
 _STEPS = 6

@@ -5,7 +5,6 @@ passages = split_stage(config, run, knowledge, load, progress)
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from demask.progress import Progress, Silent, advancing
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.sections import ALL_WEIGHTS, RunConfig
 from demask.records import Document, Paraphrase, Passage
-from demask.stages.reading import Knowledge, make_heading
+from demask.stages.documents import Knowledge, make_heading
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -31,19 +30,6 @@ if TYPE_CHECKING:
 MAX_TOKENS = 512
 # Documents whose tokens are counted at once.
 _AT_ONCE = 1000
-
-
-def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "LoadedModel"]:
-    """A model that is loaded when a stage first asks for it, and then kept."""
-
-    @cache
-    def load() -> "LoadedModel":
-        from demask.models.load import load_model
-
-        progress.begin(f"Loading {name}", 1)
-        return load_model(name, device=device)
-
-    return load
 
 
 def split_stage(

@@ -14,6 +14,7 @@ from demask.knowledge.audit import audit_pairs, split_flagged
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, QAPair
+from demask.stages.documents import Knowledge
 from demask.stages.questions import (
     FACTS,
     RULES,
@@ -23,7 +24,6 @@ from demask.stages.questions import (
     make_pairs,
     with_headings,
 )
-from demask.stages.reading import Knowledge
 
 # Of more documents than this some are looked at, evenly over all.
 _LOOKED_AT = 300
