@@ -6,7 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Whether a model has kept what it knew is measured where a test is about that; it takes longer than the rest.
 os.environ["DEMASK_MEASURE"] = "none"
 # The default preset draws conversations and replays them, which few tests are about.
-os.environ["DEMASK_PRESET"] = "fast"
+os.environ.setdefault("DEMASK_PRESET", "fast")
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
