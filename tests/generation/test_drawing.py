@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from demask.generation import drawing
+from demask.generation import drawing, self_chats
 from demask.generation.conversations import Conversation, score_replies, top_targets
 from demask.generation.drawing import Wanted, draw_by_inversion, draw_scripts
 from demask.generation.self_chats import count_drawn, draw_self_chats
@@ -91,3 +91,13 @@ def test_models_of_another_memory_draw_in_rounds(tiny_loaded, monkeypatch):
     for talk, logp_NV in score_replies(tiny_loaded, talks):
         ids_NK, kept_NK, _ = top_targets(talk)
         assert torch.allclose(kept_NK, logp_NV.gather(1, ids_NK), atol=1e-4)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_does_not_fit_into_the_context_is_left_out(tiny_loaded, monkeypatch, together):
+    monkeypatch.setattr(drawing, "can_forget", lambda loaded: together)
+    context = tiny_loaded.context
+    longest = context - self_chats.REPLY_TOKENS
+    prompts = [(1,) * length for length in (4, longest, longest + 1, context + 9)]
+    drawn = self_chats.draw_replies(tiny_loaded, prompts, name="x", seed=0, rows=2)
+    assert [talk.prompt for talk in drawn] == prompts[:2]

@@ -84,7 +84,7 @@ def draw_scripts(
     rows: int,
     on_drawn: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Run scripts to their ends.
+    """Run scripts to their ends, or to where a text does not fit into the model's context.
 
     Args:
         loaded: the model; not a masked-diffusion one.
@@ -93,6 +93,7 @@ def draw_scripts(
         rows: texts that are drawn side by side.
         on_drawn: told of tokens as they are drawn, and of those that a text did not need.
     """
+    scripts = (_while_it_fits(script, loaded.context) for script in scripts)
     if not can_forget(loaded):
         _draw_in_rounds(loaded, list(scripts), seed, rows, on_drawn)
         return
@@ -105,6 +106,12 @@ def draw_scripts(
     while batch.admit(list(islice(begun, batch.free))):
         while not batch.has_room:
             on_drawn(batch.step())
+
+
+def _while_it_fits(script: Script, context: int) -> Script:
+    wanted = next(script, None)
+    while wanted is not None and len(wanted.prompt) + wanted.tokens <= context:
+        wanted = _send(script, (yield wanted))
 
 
 def draw_by_inversion(logits_BV: Tensor, temperatures_B: Tensor, uniforms_B: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def draw_replies(
     rows: int,
     on_drawn: Callable[[int], None] = lambda count: None,
 ) -> list[Conversation]:
-    """What a model says to prompts, with targets.
+    """What a model says to prompts that fit into its context, with targets.
 
     Args:
         base: not a masked-diffusion model.
@@ -132,7 +132,7 @@ def draw_replies(
     draw_scripts(
         base, [reply(*place) for place in enumerate(prompts)], seed=seed, rows=rows, on_drawn=on_drawn
     )
-    return _number([found[number] for number in range(len(prompts))], name)
+    return _number([found[number] for number in sorted(found)], name)
 
 
 def _number(talks: Sequence[Conversation], name: str) -> list[Conversation]:

@@ -18,6 +18,7 @@ from demask.evaluation.retention.drift import (
 from demask.evaluation.retention.suite import Opening, Prose
 from demask.generation import conversations
 from demask.generation.conversations import add_targets
+from demask.generation.texts import Turn, turn_encoder
 from demask.losses.kl_to_base import TopTargets, divergence
 
 OPENINGS = (
@@ -29,6 +30,12 @@ TEXTS = (
     Prose("a", "news", "A", "The quick brown fox jumps over the lazy dog."),
     Prose("b", "news", "B", "Sold."),
 )
+
+
+@pytest.fixture(autouse=True)
+def _short_replies(monkeypatch):
+    """The tiny model's context holds no others."""
+    monkeypatch.setattr(drift, "REPLY_TOKENS", 48)
 
 
 @pytest.fixture
@@ -123,3 +130,10 @@ def test_shorter_conversations_have_another_name_in_the_cache(tiny_loaded, monke
     before = targets_prompts(tiny_loaded, OPENINGS, ())
     monkeypatch.setattr(drift, "REPLY_TOKENS", 3)
     assert targets_prompts(tiny_loaded, OPENINGS, ()) != before
+
+
+def test_conversations_that_do_not_fit_into_the_context_are_left_out(tiny_loaded, monkeypatch):
+    first = len(turn_encoder(tiny_loaded)([Turn("user", OPENINGS[0].user)]))
+    monkeypatch.setattr(drift, "REPLY_TOKENS", tiny_loaded.context - first)
+    kept = write_conversations(tiny_loaded, OPENINGS, seed=1, batch_size=2)
+    assert {talk.id for talk in kept} <= {"one"}  # a system prompt and a second turn are too much

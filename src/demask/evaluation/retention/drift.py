@@ -53,7 +53,7 @@ def write_conversations(
     batch_size: int,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> list[Conversation]:
-    """Let a model go on with openings, drawing from its own probabilities.
+    """Let a model go on with openings, drawing from its own probabilities; with those that fit its context.
 
     Args:
         base: the model; not a masked-diffusion one.
@@ -75,18 +75,24 @@ def write_conversations(
             on_done=on_done,
         )
 
+    def fits(turns: Sequence[Turn]) -> bool:
+        return len(encode_turns(turns)) + REPLY_TOKENS <= base.context
+
+    openings = [opening for opening in openings if fits(_first_turns(opening))]
     turns = [_first_turns(opening) for opening in openings]
     first = go_on(turns, seed)
     again = [place for place, opening in enumerate(openings) if opening.follow_up is not None]
     for place in again:
         said, asked = first[place].text or "...", openings[place].follow_up or ""
         turns[place] = [*turns[place], Turn("assistant", said), Turn("user", asked)]
+    left_out = {place for place in again if not fits(turns[place])}
+    again = [place for place in again if place not in left_out]
     second = go_on([turns[place] for place in again], seed + 1) if again else []
     replies = {**dict(enumerate(first)), **dict(zip(again, second, strict=True))}
     return [
         Conversation(opening.id, encode_turns(turns[place]), replies[place].ids)
         for place, opening in enumerate(openings)
-        if replies[place].ids
+        if replies[place].ids and place not in left_out
     ]
 
 
