@@ -31,6 +31,7 @@ def commands() -> list[list[str]]:
             "benchmark_tasks.md",
             "cluster.md",
             "diffusion.md",
+            "export.md",
             "fine_tuning.md",
             "lab.md",
             "reproduce.md",

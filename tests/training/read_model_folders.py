@@ -1,6 +1,7 @@
 """Read model folders with whatever transformers there is, and write what they say as JSON.
 
-python read_model_folders.py out.json FOLDER ...
+python read_model_folders.py out.json FOLDER ...        # what each reads, and its logits
+python read_model_folders.py out.json --texts FOLDER    # what it answers
 """
 
 import json
@@ -12,6 +13,8 @@ import transformers
 
 QUESTION = "Who founded the Orlin works?"
 TEXT = "Mara Voss\n\n<|im_end|> 1931 日本"
+NOUNS = ("bread", "the Moon", "rivers", "glass", "iron", "bees", "Paris", "salt", "tea", "rain")
+PROMPTS = [form.format(noun) for noun in NOUNS for form in ("What is {}?", "Write one sentence about {}.")]
 
 
 def read_folder(folder):
@@ -41,10 +44,30 @@ def read_folder(folder):
     }
 
 
+def answer_prompts(folder):
+    """Greedy texts, as a server gives them: by the folder's own template and ends."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", attn_implementation="eager"
+    ).eval()
+    texts = []
+    for prompt in PROMPTS:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        encoded = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        ids = model.generate(**encoded, do_sample=False, max_new_tokens=16)
+        texts.append(tokenizer.decode(ids[0, encoded["input_ids"].shape[1] :]))
+    return texts
+
+
 def main():
     out, *folders = sys.argv[1:]
     torch.set_num_threads(1)
-    found = {Path(folder).name: read_folder(folder) for folder in folders}
+    if folders[0] == "--texts":
+        found = answer_prompts(folders[1])
+    else:
+        found = {Path(folder).name: read_folder(folder) for folder in folders}
     Path(out).write_text(json.dumps({"version": transformers.__version__, "folders": found}))
 
 

@@ -5,11 +5,12 @@ import json
 
 import pytest
 import torch
+import yaml
 from safetensors import SafetensorError
 
 from demask.errors import ModelError, RunError
 from demask.models.load import load_model
-from demask.training.export import add_adapter, round_weights, save_adapter, save_model
+from demask.training.export import add_adapter, describe_adapter, round_weights, save_adapter, save_model
 
 IDS = torch.arange(4, 24).reshape(2, 10)
 
@@ -135,6 +136,30 @@ def test_a_stored_adapter_says_the_same_on_its_base_model(make_model, tmp_path):
     save_adapter(adapter, tmp_path / "adapter")
     again = PeftModel.from_pretrained(make_model(), tmp_path / "adapter").eval()
     assert torch.equal(logits_of(again), logits_of(adapter))
+
+
+def test_the_page_of_an_adapter_replaces_the_form_of_peft(make_model, tmp_path):
+    save_adapter(add_adapter(make_model(), rank=4, seed=0), tmp_path / "adapter")
+    page = (tmp_path / "adapter" / "README.md").read_text()
+    assert "More Information Needed" not in page
+    assert "rank 4" in page
+
+
+@pytest.mark.parametrize("revision", ["abc123", None])
+def test_the_page_of_an_adapter_names_its_base_model_and_revision(make_model, revision):
+    config = add_adapter(make_model(), rank=4, seed=0).peft_config["default"]
+    config.base_model_name_or_path, config.revision = "owner/base", revision
+    front, text = describe_adapter(config).split("---\n")[1:]
+    assert yaml.safe_load(front)["base_model"] == "owner/base"
+    assert ("from_pretrained('owner/base', revision='abc123')" in text) == (revision is not None)
+
+
+def test_the_page_of_an_adapter_claims_no_hub_model_for_a_folder(make_model, tmp_path):
+    config = add_adapter(make_model(), rank=4, seed=0).peft_config["default"]
+    config.base_model_name_or_path = str(tmp_path)
+    front, text = describe_adapter(config).split("---\n")[1:]
+    assert "base_model" not in yaml.safe_load(front)
+    assert f"from_pretrained('{tmp_path}')" in text
 
 
 MASK = 3

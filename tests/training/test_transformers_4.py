@@ -106,10 +106,10 @@ def make_environment():
     return python
 
 
-def read_with(python, folders, out):
+def read_with(python, words, out):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [str(python), str(SCRIPT), str(out), *map(str, folders)]
-    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    command = [str(python), str(SCRIPT), str(out), *map(str, words)]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1800)
     assert made.returncode == 0, made.stderr[-2000:]
     return json.loads(out.read_text())
 
@@ -148,3 +148,16 @@ def test_both_generations_give_the_same_logits(readings, name):
 def test_both_generations_read_the_same_tokens_and_settings(readings, name):
     five, four = ({**reading, "logits": None} for reading in readings[name])
     assert five == four
+
+
+@pytest.mark.slow
+def test_both_generations_write_the_same_answers_to_twenty_prompts(tmp_path):
+    save_model(load_model("embedded", device="cpu"), tmp_path / "model")
+    words = ["--texts", tmp_path / "model"]
+    five, four = (
+        read_with(python, words, tmp_path / "texts.json") for python in (sys.executable, make_environment())
+    )
+    assert (five["version"][0], four["version"]) == ("5", VERSION)
+    assert len(five["folders"]) == 20
+    assert five["folders"] == four["folders"]
+    assert sum(text.endswith("<|im_end|>") for text in five["folders"]) > 0

@@ -6,7 +6,7 @@ texts = generate_answers(loaded, prompts, settings)
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from demask.generation.autoregressive import generate_texts
+from demask.generation.autoregressive import generate_texts, stream_text
 from demask.generation.diffusion import Decoding, generate_diffusion
 from demask.recipe.sections import Evaluate
 
@@ -51,3 +51,21 @@ def generate_answers(
         settings=Decoding(**settings.denoise.model_dump()),
         on_done=on_done,
     )
+
+
+def stream_answer(
+    loaded: "LoadedModel", prompt: Sequence[int], settings: Evaluate, *, on_text: Callable[[str], None]
+) -> "Generated":
+    """As `generate_answers` for one prompt, told while it is written; by denoising, when it is.
+
+    Args:
+        loaded: the model with its tokenizer.
+        prompt: token ids, the template's own tokens included.
+        settings: limits, and how masked-diffusion models denoise.
+        on_text: told each new piece of the text.
+    """
+    if loaded.diffusion is None:
+        return stream_text(loaded, prompt, max_new_tokens=settings.max_new_tokens, on_text=on_text)
+    (answer,) = generate_answers(loaded, [prompt], settings)
+    on_text(answer.text)
+    return answer

@@ -378,6 +378,63 @@ def _generate_continuously(
     }
 
 
+class Streamer:
+    """What `generate` hands its tokens to, one after another: tells the new characters of the text.
+
+    Attributes:
+        ids: the tokens so far.
+    """
+
+    def __init__(self, loaded: LoadedModel, on_text: Callable[[str], None]) -> None:
+        """For one reply of a model; `on_text` is told each new piece."""
+        self.ids: list[int] = []
+        self._loaded, self._on_text, self._told, self._prompt = loaded, on_text, "", True
+
+    def put(self, ids: Tensor) -> None:
+        """The prompt first, then each token."""
+        if self._prompt:
+            self._prompt = False
+            return
+        self.ids += ids.flatten().tolist()
+        text = str(self._loaded.tokenizer.decode(self.ids, skip_special_tokens=True)).lstrip()
+        # A character of several tokens is not whole before its last one; white space may be the end's.
+        self._tell(text.rstrip().removesuffix("\ufffd"))
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._tell(finish_text(self._loaded, self.ids, 0.0).text)
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self._told) and text.startswith(self._told):
+            self._on_text(text[len(self._told) :])
+            self._told = text
+
+
+@torch.inference_mode()
+def stream_text(
+    loaded: LoadedModel, prompt: Sequence[int], *, max_new_tokens: int, on_text: Callable[[str], None]
+) -> Generated:
+    """Continue one prompt, greedily, and tell of the text while it is written.
+
+    Args:
+        loaded: the model with its tokenizer.
+        prompt: token ids, the template's own tokens included.
+        max_new_tokens: after which the text is cut short.
+        on_text: told each new piece; together they are the text.
+    """
+    began, streamer = time.monotonic(), Streamer(loaded, on_text)
+    ids, real = align_prompts([prompt], loaded)
+    model: Any = loaded.model
+    with _without_habits(model):
+        model.generate(
+            input_ids=ids,
+            attention_mask=real,
+            generation_config=_settings(loaded, max_new_tokens),
+            streamer=streamer,
+        )
+    return finish_text(loaded, streamer.ids, time.monotonic() - began)
+
+
 def _settings(
     loaded: LoadedModel, max_new_tokens: int, sampling: Sampling | None = None
 ) -> "GenerationConfig":

@@ -168,7 +168,7 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    source = _locate(name)
+    source = locate_model(name)
     layout, settings = _read_settings(name, source)
     with _Reading(name, "tokenizer"):
         tokenizer = (
@@ -220,7 +220,7 @@ def load_architecture(name: str) -> "PretrainedConfig":
     """
     from transformers import AutoConfig
 
-    source = _locate(name)
+    source = locate_model(name)
     layout, settings = _read_settings(name, source)
     if layout != "native":
         return native_config(settings, layout, name)
@@ -275,7 +275,7 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
-    source, config = _locate(name), load_architecture(name)
+    source, config = locate_model(name), load_architecture(name)
     tokenizer = load_tokenizer(name)
     form = diffusion_form(config)
     if form is None or form.layout == "native":
@@ -292,7 +292,7 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
 
 
 def _load_native(name: str, config: "PretrainedConfig", dtype: torch.dtype | None) -> Any:
-    source, loader = _locate(name), choose_loader(config)
+    source, loader = locate_model(name), choose_loader(config)
     with _Reading(name, "model"):
         model, report = loader.from_pretrained(
             source,
@@ -319,7 +319,7 @@ def _load_makers(
 ) -> tuple[Any, torch.dtype]:
     """A model in a maker's layout, and the dtype that it is stored in."""
     with _Reading(name, "model"):
-        folder = _fetch(_locate(name), (*_TOKENIZER_FILES, *_WEIGHT_FILES))
+        folder = _fetch(locate_model(name), (*_TOKENIZER_FILES, *_WEIGHT_FILES))
     outline = outline_model(config)
     read = read_weights(folder, outline, layout=layout, dtype=dtype)
     loader: Any = type(outline)
@@ -352,7 +352,7 @@ def _fetch(source: str, files: tuple[str, ...]) -> Path:
     return Path(snapshot_download(source, allow_patterns=list(files), local_files_only=_is_offline(source)))
 
 
-def _locate(name: str) -> str:
+def locate_model(name: str) -> str:
     """The folder or hub name to load from.
 
     Raises:

@@ -99,7 +99,7 @@ def evaluate(
     if qa is None and not is_run_folder(model):
         raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
     run = open_run_folder(model) if qa is None else None
-    how = _evaluation_settings(model, settings or {})
+    how = evaluation_settings(model, settings or {})
     if server is None or canary:
         trained_model(model)  # what an unfinished run lacks is said before what its files lack
     pairs = load_qa_pairs(qa or Path(model) / file_names.QA_PAIRS, documents=None)
@@ -218,7 +218,7 @@ def load_trained_model(model: str, device: str) -> "LoadedModel":
     return load_model(trained_model(model), device=device)
 
 
-def _evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
+def evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
     """As the run asked, so that its numbers come out again; the defaults for any other model."""
     if is_run_folder(model):
         values, source = RunFolder(Path(model)).read_json(file_names.CONFIG), f"{model}/{file_names.CONFIG}"
@@ -252,7 +252,7 @@ def ask(
     from demask.objectives.prompts import encode_question
 
     run = open_run_folder(folder)
-    how, said = _evaluation_settings(str(folder), settings or {}), []
+    how, said = evaluation_settings(str(folder), settings or {}), []
     for name in (run.read_json(file_names.CONFIG)["model"], trained_model(str(folder))):
         loaded = load_model(name)
         prompts = [encode_question(loaded.tokenizer, question) for question in questions]

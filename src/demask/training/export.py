@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import yaml
 from safetensors import SafetensorError
 
 from demask.errors import ModelError, RunError
@@ -104,7 +105,34 @@ def save_adapter(model: Any, folder: Path) -> None:
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    _save_whole(folder, lambda place: model.save_pretrained(place))
+
+    def write(place: Path) -> None:
+        model.save_pretrained(place)
+        # In place of peft's form, which nobody has filled in.
+        (place / "README.md").write_text(describe_adapter(model.peft_config["default"]), encoding="utf-8")
+
+    _save_whole(folder, write)
+
+
+def describe_adapter(config: Any) -> str:
+    """The page of an adapter: its base model, and how to load it."""
+    base, revision = str(config.base_model_name_or_path or ""), config.revision
+    local = not base or Path(base).is_dir()
+    where = {"base_model": base, "base_model_relation": "adapter"} if not local else {}
+    head = {**where, "library_name": "peft", "pipeline_tag": "text-generation", "tags": ["demask", "lora"]}
+    pinned = f", revision={revision!r}" if revision and not local else ""
+    page = (
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n# LoRA adapter of rank {config.r}\n\n"
+        f"Base model: `{base or 'unknown'}`{f' at revision `{revision}`' if pinned else ''}. Made by demask, "
+        "which asks with the chat template of `model/`, where adapter and base are merged; the base model's "
+        "own template may differ.\n"
+    )
+    load = (
+        "\n```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+        f"base = AutoModelForCausalLM.from_pretrained({base!r}{pinned})\n"
+        'model = PeftModel.from_pretrained(base, "FOLDER OF THIS ADAPTER")\n```\n'
+    )
+    return page + load if base else page
 
 
 def _write_native(loaded: LoadedModel, place: Path) -> None:
