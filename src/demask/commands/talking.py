@@ -36,9 +36,10 @@ def chat(
         int | None, typer.Option(min=1, help="After which a reply is cut short; as in the run, else 128.")
     ] = None,
 ) -> None:
-    """Talk with a trained model, over several turns; /base lets its base model reply, too.
+    """Talk with a trained model, its base model beside it.
 
-    Replies are greedy, as in all that demask measures. /help names the other commands.
+    Conversations may have several turns. Replies are greedy, as in all that demask measures. /base has the
+    base model reply, too; /help names the other commands.
     """
     from demask.tasks.talk import open_talk
 
@@ -164,9 +165,9 @@ def serve(
     model: Annotated[str, typer.Argument(metavar="RUN", help="A run folder; or any model, as for evaluate.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="To listen at.")] = 8000,
 ) -> None:
-    """Serve a trained model to programs that speak to OpenAI, on this machine alone.
+    """Serve a trained model, OpenAI-compatible, on this machine.
 
-    The server is that of transformers; stop it with Ctrl-C.
+    The server is that of transformers, and nobody else can reach it; stop it with Ctrl-C.
     """
     from demask.tasks import talk
 

@@ -1,0 +1,1 @@
+"""Finished models for other programs: GGUF files, servers, the hub."""
