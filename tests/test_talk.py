@@ -75,7 +75,8 @@ def test_a_streamed_reply_is_the_one_that_is_decoded_at_once(tiny_loaded):
 
 
 def test_the_pieces_of_a_streamed_text_are_whole_characters_and_make_up_the_text(tiny_loaded):
-    pieces, text = [], "Mara Voss, 日本, 1931"
+    pieces: list[str] = []
+    text = "Mara Voss, 日本, 1931"
     ids = tiny_loaded.tokenizer(f" {text} <|im_end|>", add_special_tokens=False)["input_ids"]
     streamer = Streamer(tiny_loaded, pieces.append)
     streamer.put(torch.tensor([[5, 6, 7]]))  # the prompt, which is not told
@@ -129,7 +130,7 @@ def test_a_model_without_a_run_is_asked_but_has_no_base(tiny_model_folder, say, 
 
 def test_a_reply_is_that_of_the_model_and_a_conversation_beyond_its_context_is_refused(run):
     talking = talk.open_talk(str(run), {})
-    pieces = []
+    pieces: list[str] = []
     said = talk.hear(talking, [Turn("user", "Who?")], on_text=pieces.append)
     assert said.tokens <= 8
     with pytest.raises(ConfigError, match=r"conversation has \d+ tokens, expected at most 248"):
@@ -143,7 +144,7 @@ def free_port():
 
 
 def test_serving_without_a_server_says_what_to_install(run, monkeypatch):
-    monkeypatch.setattr(talk.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"pip install 'demask\[serve\]'"):
         talk.serving_command(str(run), port=free_port())
 

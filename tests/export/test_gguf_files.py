@@ -58,7 +58,7 @@ def test_pip_is_told_the_checksum_of_the_archive(monkeypatch, tmp_path):
         commands.append(command)
         return subprocess.CompletedProcess(command, 1, "", "ERROR: hashes do not match")
 
-    monkeypatch.setattr(llama_cpp.subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     monkeypatch.setenv("DEMASK_CACHE", str(tmp_path / "cache"))
     with pytest.raises(RunError, match="hashes do not match"):
         fetch_converter()

@@ -1,18 +1,38 @@
-"""A finished run for other programs: export.
+"""A finished run for other programs, and training data for other trainers: export, data export.
 
 Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demask.commands.app import Json, app, going_on, print_json, show_progress
+from demask.commands.app import (
+    QA,
+    Documents,
+    Json,
+    Model,
+    Objective,
+    Preset,
+    Recipe,
+    Set,
+    app,
+    going_on,
+    is_sft_recipe,
+    print_json,
+    read_config,
+    read_sft_config,
+    show_progress,
+)
+from demask.commands.training import data
 from demask.errors import ConfigError
 
 if TYPE_CHECKING:
+    from demask.export.examples import WrittenExamples
     from demask.export.files import Exported
+    from demask.recipe.fine_tuning import TaskConfig
 
 TARGETS = ("gguf", "ollama", "vllm", "hub")
 # Options that only some targets know, by what they are called.
@@ -121,3 +141,52 @@ def _push(run: str, repo: str | None, choices: dict[str, Any], as_json: bool) ->
     with show_progress() as progress:
         address = push(run, repo, progress=progress, **choices)
     print_json({"model": address}) if as_json else print(f"Model: {address}")
+
+
+@data.command(name="export")
+def export_data(
+    out: Annotated[Path, typer.Option(help="Folder for a file of each epoch, and examples.json.")],
+    recipe: Recipe = None,
+    model: Model = None,
+    documents: Documents = None,
+    qa: QA = None,
+    objective: Objective = None,
+    preset: Preset = None,
+    overrides: Set = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORM", help="tokens (exact) or text (prompt, completion).")
+    ] = "tokens",
+    epochs: Annotated[int, typer.Option(min=1, help="Each with fresh masks.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """The very examples that demask trains, for other trainers."""
+    from demask.export.examples import export_examples, read_form
+
+    config: TaskConfig
+    if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
+        config, _ = read_sft_config(recipe, model, None, objective, overrides)
+    else:
+        config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    with show_progress() as progress:
+        written = export_examples(config, out, form=read_form(form), epochs=epochs, progress=progress)
+    if as_json:
+        print_json(asdict(written))
+        return
+    _print_examples(written, out)
+
+
+def _print_examples(written: "WrittenExamples", out: Path) -> None:
+    for name in written.files:
+        print(f"Written: {out / name}")
+    print(
+        f"{written.examples:,} examples, {written.tokens:,} tokens, {written.scored:,} of them with loss. In "
+        "the other trainer: no shuffling, no packing, the mean over tokens with loss; steps of "
+        f"{written.batch_size} examples at {written.learning_rate:.1e}."
+    )
+    if written.form == "text":
+        print(
+            f"{written.differing:,} of {written.examples:,} examples come out with other ids or labels when "
+            "their text is tokenised again; --format tokens is exact."
+        )
+    for left_out in written.left_out:
+        print(f"Not in these files: {left_out}")

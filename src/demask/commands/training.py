@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from demask.recipe.fine_tuning import TaskConfig
     from demask.recipe.launch import Launch
 
-data = App(help="Look at what is trained.", no_args_is_help=True)
+data = App(help="What is trained: look at it, or take it elsewhere.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 

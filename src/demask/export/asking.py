@@ -51,6 +51,15 @@ class ExportCost:
     kept: Mapping[str, tuple[Estimate, Estimate]]
 
 
+def read_run_config(run: RunFolder) -> RunConfig:
+    """The recipe of a run.
+
+    Raises:
+        ConfigError: another version of demask has written it, with keys that this one does not know.
+    """
+    return make_config(run.read_json(file_names.CONFIG), source=str(run.file(file_names.CONFIG)))
+
+
 def can_ask(run: RunFolder) -> bool:
     """Whether a run has questions with answers of its trained model."""
     name = file_names.predictions_file("after")
@@ -72,7 +81,7 @@ def ask_again(run: RunFolder, model: Path, *, adapter: Path | None = None, progr
     """
     from demask.evaluation.statistics import summarise, summarise_changes
 
-    config = make_config(run.read_json(file_names.CONFIG), source=str(run.file(file_names.CONFIG)))
+    config = read_run_config(run)
     pairs = run.read_records(file_names.QA_PAIRS, QAPair)
     before = run.read_records(file_names.predictions_file("after"), Prediction)
     limit = config.evaluate.max_new_tokens

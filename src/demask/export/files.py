@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from demask.errors import ConfigError, ModelError
-from demask.export.asking import ExportCost, ask_again, can_ask, cost_tables, describe_cost
+from demask.export.asking import ExportCost, ask_again, can_ask, cost_tables, describe_cost, read_run_config
 from demask.export.llama_cpp import Quant, check_installed, write_gguf, write_gguf_adapter
 from demask.export.llama_server import check_server
 from demask.progress import Progress
@@ -64,6 +64,7 @@ def export_gguf(
     check_installed(quant)
     if asked is not None:
         check_server()
+        read_run_config(asked)
     source = _base_folder(run, name) if adapter else local_folder(trained_model(name), name)
     title = slug(name)
     files = [out / f"{title}{'-base' if adapter else ''}-{quant}.gguf"]

@@ -194,7 +194,7 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
 
     told = progress or Silent()
     read_retained(config, told)
-    with _reading(config, told) as setting:
+    with open_setting(config, told) as setting:
         stream = setting.stream
         about = setting.count(told)
         mixed = stand_in_stream(config, stream, setting.context, choose_device(config.device))
@@ -300,13 +300,13 @@ def _memory_beyond(cost: RunCost, counted: _Tokens) -> int:
 
 def preview_examples(config: TaskConfig, *, count: int, progress: Progress | None = None) -> list[Preview]:
     """The first examples of the run, exactly as they are trained."""
-    with _reading(config, progress or Silent()) as setting:
+    with open_setting(config, progress or Silent()) as setting:
         first = (setting.stream[place] for place in range(len(setting.stream)))
         return [config.objective.preview(setting.context, example) for example in islice(first, count)]
 
 
 @contextmanager
-def _reading(config: TaskConfig, progress: Progress) -> Iterator[DocumentSetting | SampleSetting]:
+def open_setting(config: TaskConfig, progress: Progress) -> Iterator[DocumentSetting | SampleSetting]:
     """All that the run will read, as long as the block lasts."""
     if isinstance(config, SftConfig):
         yield _read_samples(config, progress)
