@@ -216,7 +216,7 @@ def _decode(tokenizer: "PreTrainedTokenizerBase", ids: tuple[int, ...]) -> str:
 
 def is_same_again(example: Example, row: Mapping[str, str], tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether a text comes out as the example, tokenised as TRL does: the prompt alone, and all of it."""
-    prompt: list[int] = tokenizer(row["prompt"])["input_ids"]  # type: ignore[assignment]
-    whole: list[int] = tokenizer(row["prompt"] + row["completion"])["input_ids"]  # type: ignore[assignment]
+    prompt: list[int] = tokenizer(row["prompt"])["input_ids"]
+    whole: list[int] = tokenizer(row["prompt"] + row["completion"])["input_ids"]
     labels = [IGNORE_INDEX] * len(prompt) + whole[len(prompt) :]
     return whole == list(example.token_ids) and labels == list(example.labels)
