@@ -135,8 +135,6 @@ def _check_objective(config: TaskConfig) -> None:
 
 
 def _left_out(config: TaskConfig) -> Iterator[str]:
-    if isinstance(config, SftConfig):
-        return
     if config.retain.conversations:
         yield (
             f"retain: {config.retain.conversations} replayed conversations a step, their KL term, and "
