@@ -16,9 +16,9 @@ from demask.errors import ConfigError, ModelError
 from demask.progress import Progress, advancing
 from demask.recipe.fine_tuning import SftConfig, TaskConfig
 from demask.records import IGNORE_INDEX, Example
-from demask.tasks.planning import open_setting
 from demask.storage.atomic import write_lines, write_text
 from demask.storage.run_folder import as_line
+from demask.tasks.planning import open_setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
