@@ -60,7 +60,8 @@ format: $(DEV)
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts perf -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts perf -type d -empty -delete # left behind by renames
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \

@@ -29,6 +29,7 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_noted_and_ends_nothing(number):
     before = signal.getsignal(number)

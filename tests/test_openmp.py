@@ -55,6 +55,7 @@ def test_nothing_is_watched_where_the_system_does_not_tell(
     assert not started
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("all_work", "own", "others"), [(4.0, 4.0, 0.0), (4.0, 1.0, 1.5), (3.9, 4.0, 0.0)])
 def test_other_work_is_what_is_not_our_own(all_work: float, own: float, others: float) -> None:
     assert other_work((10.0, 100.0, 50.0), (12.0, 100.0 + all_work, 50.0 + own)) == pytest.approx(others)
@@ -100,6 +101,7 @@ def test_results_are_the_same_bits_while_threads_sleep_at_once() -> None:
     assert all(torch.equal(result, results[0]) for result in results)
 
 
+@pytest.mark.smoke
 def test_joining_twice_is_joining_once() -> None:
     team = CrowdedTeam()
     team.join()

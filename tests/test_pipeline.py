@@ -522,6 +522,7 @@ def test_tables_keep_to_the_width_of_the_terminal_and_never_cut_a_number(
     assert f"[{metric['low']:.2f}, {metric['high']:.2f}]" in shown
 
 
+@pytest.mark.smoke
 def test_where_nobody_watches_progress_is_few_lines_and_never_no_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.smoke
 def test_the_public_names_are_these() -> None:
     assert demask.__all__ == NAMES
     assert sorted(dir(demask)) == NAMES
@@ -108,6 +109,7 @@ def test_recipes_documents_and_reports_work_without_torch() -> None:
     assert [name for name in ("torch", "transformers") if name in loaded] == []
 
 
+@pytest.mark.smoke
 def test_help_answers_at_once_and_names_every_command() -> None:
     fastest = float("inf")
     for _ in range(5):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.smoke
+
 # Words that stand in any question and point at no document.
 FUNCTION_WORDS = frozenset(
     "a an and are as at be by can did do does for from get has have her his how in is it its kind name new"

@@ -25,6 +25,7 @@ def encode(text: str, encoding: str) -> bytes:
     return (text if marked else f"\ufeff{text}").encode(encoding)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize(
     ("name", "content"),
@@ -57,6 +58,7 @@ def test_paraphrases_are_read_in_the_encoding_of_their_mark(write: Write, encodi
     assert [made.text for made in load_paraphrases(path, documents={"d"})] == [TEXT]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_recipes_are_read_in_the_encoding_of_their_mark(write: Write, encoding: str) -> None:
     path = write("r.yaml", encode(f"model: embedded\r\ndocuments: '{TEXT}'\r\n", encoding))

@@ -20,6 +20,7 @@ def converted(task: str, row: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "theirs.jsonl").read_text())
 
 
+@pytest.mark.smoke
 def test_choices_of_arc_become_text_label_and_answer_key(tmp_path: Path) -> None:
     row = converted("arc_easy", {"question": "Why?", "choices": ["x", "y", "z"], "answer": 2}, tmp_path)
     assert row["choices"] == {"text": ["x", "y", "z"], "label": ["A", "B", "C"]}
@@ -36,6 +37,7 @@ def test_instructions_of_ifeval_lose_the_prefix_of_their_language(tmp_path: Path
     assert converted("ifeval", row, tmp_path)["instruction_id_list"] == ["punctuation:no_comma"]
 
 
+@pytest.mark.smoke
 def test_whole_answers_of_svamp_are_written_without_a_point(tmp_path: Path) -> None:
     assert converted("svamp", {"question": "?", "answer": 51.0}, tmp_path)["answer"] == "51"
     assert converted("svamp", {"question": "?", "answer": 0.5}, tmp_path)["answer"] == "0.5"
@@ -237,6 +239,7 @@ def test_a_group_has_a_row_of_its_own_besides_those_of_its_tasks() -> None:
     assert results[-1].measures[0].low == pytest.approx(1 - 1.96 * 0.1)
 
 
+@pytest.mark.smoke
 def test_several_scores_of_one_question_stand_or_fall_together() -> None:
     """IFEval's instructions: ten of one prompt are worth no more than one."""
     samples = [
