@@ -427,6 +427,6 @@ def describe_sft(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if summary.get("replayed"):
         rows.append(("replayed", f"{summary['replayed']} conversations a step"))
     if summary.get("drift") is not None:
-        own = f"{summary['drift_conversations']} conversations of the base model's own"
-        rows.append(("drift", f"{summary['drift']:.3f} nats per token, on {own} that were not replayed"))
+        own = f"conversations of its own that were not replayed ({summary['drift_conversations']})"
+        rows.append(("drift", f"{round(summary['drift'], 3) + 0.0:.3f} nats per token, on {own}"))
     return rows

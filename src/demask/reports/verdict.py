@@ -65,8 +65,9 @@ def _judge_fine_tuning(tuned: FineTuning) -> Verdict:
     changed: tuple[str, ...] = ()
     if tuned.drift is not None:
         changed = (
-            f"In {tuned.drift_conversations:,} conversations that the base model drew itself and that were "
-            f"not replayed its probabilities drifted by {tuned.drift:.3f} nats per token (KL to the base).",
+            "In conversations that the base model drew itself and that were not replayed "
+            f"({tuned.drift_conversations:,}) its probabilities drifted by "
+            f"{round(tuned.drift, 3) + 0.0:.3f} nats per token (KL to the base).",  # never -0.000
         )
     if not tuned.losses:
         return Verdict(
