@@ -13,6 +13,7 @@ from demask.errors import ConfigError, ModelError, RunError
 from demask.generation.conversations import Conversation
 from demask.models.context import load_context
 from demask.recipe.sections import make_config
+from demask.stages import drift_watch
 from demask.stages.replay import read_pool, split_pool
 from demask.storage import file_names
 from demask.tasks.planning import make_plan
@@ -111,7 +112,7 @@ def test_the_plan_counts_what_is_replayed_and_what_comes_before_it(
     assert plan.seconds == pytest.approx(plan.tokens / plan.tokens_per_second)
     said = as_text(render_plan(plan))
     assert "2 in each step; a pool of 32, drawn first, about" in said
-    assert "each time it is measured" in said
+    assert "each time that it is measured: up to 3 times on the way" in said
     assert plan.as_json()["replay_conversations"] == 2
     demask.inject(**{**settings, "retain": retain}, out=tmp_path / "run")
     kept = make_plan(make_config({**settings, "retain": retain}))
@@ -204,6 +205,9 @@ def test_weights_go_back_until_the_budget_is_kept(
         shares[budget] = points[-1]["share"]
     assert shares[1e3] == 1.0
     assert shares[1e-3] < 1.0
+    back, whole = (tmp_path / f"{method}-{budget}" / file_names.REPORT_MARKDOWN for budget in (1e-3, 1e3))
+    assert "Moved back towards the base" in back.read_text()
+    assert "Moved back towards the base" not in whole.read_text()
     assert weights(tmp_path / f"{method}-0.001") != weights(tmp_path / f"{method}-1000.0")
 
 
@@ -232,6 +236,20 @@ def test_weights_that_the_model_lacks_are_refused_before_there_is_a_folder(
     with pytest.raises(ModelError, match=r"'layers 1-2', expected layers from 0 to 1"):
         demask.inject(**{**settings, "train": {"weights": "layers 1-2"}}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_drift_is_logged_while_training_and_measuring_it_changes_no_bit(
+    settings: dict[str, Any], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings |= {"retain": {**RETAIN, "pool": 32, "budget": 1e3}, "train": {**settings["train"], "steps": 8}}
+    demask.inject(**settings, out=tmp_path / "watched")
+    rows = log(tmp_path / "watched")
+    assert [row["step"] for row in rows if "drift" in row] == [2, 4, 6]
+    assert all(row["drift"] > 0 for row in rows if "drift" in row)
+    monkeypatch.setattr(drift_watch, "LOOKS", ())
+    demask.inject(**settings, out=tmp_path / "unwatched")
+    assert not any("drift" in row for row in log(tmp_path / "unwatched"))
+    assert weights(tmp_path / "watched") == weights(tmp_path / "unwatched")
 
 
 def test_what_the_budget_is_measured_on_is_not_replayed(tmp_path: Path) -> None:

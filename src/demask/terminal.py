@@ -39,6 +39,7 @@ from demask.reports.tables import (
     missing_measures,
     retention_table,
     tasks_table,
+    way_table,
 )
 from demask.reports.verdict import judge_run
 from demask.reports.wording import cautions, clean
@@ -172,7 +173,15 @@ def print_run(folder: Path) -> None:
     """What a run has learned, its cautions, and where its files are."""
     runs = load_runs([open_run_folder(folder)])
     print_results(runs)
-    tables = (accuracy_table, retention_table, access_table, tasks_table, metrics_table, cost_table)
+    tables = (
+        accuracy_table,
+        way_table,
+        retention_table,
+        access_table,
+        tasks_table,
+        metrics_table,
+        cost_table,
+    )
     print_tables([table(runs) for table in tables])
     cautioned = [*cautions(runs[0]), *missing_measures(runs[0])]
     remarks = [f"Warning: {caution}" for caution in cautioned]
@@ -362,9 +371,8 @@ def _replay(cost: "ReplayCost") -> list[tuple[str, str]]:
     drawn = "in the cache" if cost.pool_is_kept else f"drawn first, about {duration(cost.pool_seconds)}"
     rows = [("replay", f"{cost.conversations} in each step; a pool of {cost.pool:,}, {drawn}")]
     if cost.drift_seconds:
-        rows.append(
-            ("drift", f"about {duration(cost.drift_seconds)} each time it is measured, 1 to 10 times")
-        )
+        each = f"about {duration(cost.drift_seconds)} each time that it is measured"
+        rows.append(("drift", f"{each}: up to 3 times on the way, 1 to 10 times after training"))
     return rows
 
 

@@ -7,8 +7,8 @@ import torch
 
 from demask.generation import drawing, self_chats
 from demask.generation.conversations import Conversation, score_replies, top_targets
-from demask.generation.drawing import Wanted, draw_by_inversion, draw_scripts
-from demask.generation.self_chats import count_drawn, draw_self_chats
+from demask.generation.drawing import Wanted, draw_by_inversion, draw_scripts, expect_rows
+from demask.generation.self_chats import count_drawn, draw_self_chats, expect_lengths
 
 
 @pytest.mark.parametrize("vocabulary", [5, 128, 300])
@@ -82,6 +82,31 @@ def test_progress_is_told_token_by_token_and_comes_to_the_end(tiny_loaded):
     assert sum(told) <= count_drawn(16)
     if len(talks) == 16:
         assert sum(told) == count_drawn(16)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 16, 64])
+def test_as_many_rows_are_expected_in_each_step_as_there_are(tiny_loaded, monkeypatch, rows):
+    lengths = random.Random(rows).choices(range(1, 9), k=40)
+    made: list[int] = []
+    step = drawing._Batch.step
+
+    def look(batch):
+        made.append(len(batch._rows))
+        return step(batch)
+
+    def script(tokens):
+        yield Wanted((20, 30, 40), tokens)
+
+    monkeypatch.setattr(drawing._Batch, "step", look)
+    monkeypatch.setattr(drawing, "stop_ids", lambda loaded: ())
+    draw_scripts(tiny_loaded, [script(tokens) for tokens in lengths], seed=5, rows=rows)
+    assert made == list(expect_rows(lengths, rows=rows))
+
+
+def test_a_pool_is_expected_to_take_as_many_tokens_as_may_be_drawn_and_the_template():
+    first, shots = expect_lengths(160)
+    stages = len(first) + len(shots)
+    assert 0 < sum(first) + sum(shots) - count_drawn(160) <= 6 * 2 * stages
 
 
 def test_models_of_another_memory_draw_in_rounds(tiny_loaded, monkeypatch):

@@ -37,6 +37,16 @@ def test_it_stops_at_the_largest_share_within_the_budget(trained, budget, share)
     assert distance(model, base) == pytest.approx(share, abs=1e-5)
 
 
+@pytest.mark.parametrize(("budget", "share"), [(0.57, 0.55), (0.53, 0.525), (0.51, 0.5), (2.0, 1.0)])
+def test_halvings_find_a_larger_share_between_two_that_were_tried(trained, budget, share):
+    model, base = trained
+    points = find_share(model, base, budget=budget, drift_of=lambda: distance(model, base), halvings=2)
+    assert points[-1].share == pytest.approx(share)
+    assert points[-1].drift <= budget
+    assert distance(model, base) == pytest.approx(share, abs=1e-5)
+    assert len({point.share for point in points}) == len(points)
+
+
 def test_at_the_ends_it_is_either_model(trained):
     model, base = trained
     tuned = weights_of(model)

@@ -115,6 +115,35 @@ def inject(
 
 
 @app.command()
+def retain(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run, which stays as it is.")],
+    budget: Annotated[float, typer.Option(help="Drift that it may have, in nats per token, as 0.03.")],
+    out: Annotated[Path | None, typer.Option(help="The new run folder; RUN-retained if left out.")] = None,
+    require: Require = None,
+    as_json: Json = False,
+) -> None:
+    """Move a finished run's model back towards its base, as far as a budget of drift asks for.
+
+    Leaves a run of its own: the model, the questions asked again, retention measured again, and a report with
+    accuracy and drift over the share of the way.
+    """
+    from demask.evaluation.thresholds import read_thresholds
+    from demask.tasks import retain as task
+
+    thresholds = read_thresholds(require)
+    with going_on(out), show_progress() as progress:
+        result = task.retain(run, budget=budget, out=out, progress=progress)
+    metrics = result.summary["metrics"].get("after", {})
+    if as_json:
+        print_guarded_json(result.summary, thresholds, metrics, result.summary["retention"])
+    else:
+        from demask.terminal import print_run
+
+        print_run(result.run_folder)
+    guard(thresholds, metrics, result.summary["retention"])
+
+
+@app.command()
 def plan(
     recipe: Recipe = None,
     model: Model = None,

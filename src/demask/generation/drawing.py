@@ -15,7 +15,8 @@ B rows, T positions, V vocabulary, C chunks of it, W tokens in a chunk, K target
 """
 
 import random
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import NamedTuple, TypeAlias
@@ -108,6 +109,29 @@ def draw_scripts(
             on_drawn(batch.step())
 
 
+def expect_rows(lengths: Iterable[int], *, rows: int) -> Iterator[int]:
+    """How many rows each step of `draw_scripts` has, those among them that are done and not yet replaced.
+
+    Args:
+        lengths: of the scripts in their order, in tokens that are drawn or read on the way.
+        rows: texts that are drawn side by side.
+    """
+    waiting, left = deque(lengths), list[int]()
+    while True:
+        left = [tokens for tokens in left if tokens > 0]
+        left += [waiting.popleft() for _ in range(min(rows - len(left), len(waiting)))]
+        if not left:
+            return
+        while sum(tokens <= 0 for tokens in left) < _least_free(len(left)):
+            yield len(left)
+            left = [tokens - 1 for tokens in left]
+
+
+def _least_free(rows: int) -> int:
+    """Of so many rows that must be done before others are let in."""
+    return max(1, round(_FREE * rows))
+
+
 def _while_it_fits(script: Script, context: int) -> Script:
     wanted = next(script, None)
     while wanted is not None and len(wanted.prompt) + wanted.tokens <= context:
@@ -176,7 +200,7 @@ class _Batch:
     def has_room(self) -> bool:
         """Whether so many rows are done that it is worth while to let others in."""
         done = len(self._rows) - len(self._at_work())
-        return done >= max(1, round(_FREE * len(self._rows)))
+        return done >= _least_free(len(self._rows))
 
     @torch.inference_mode()
     def admit(self, rows: Sequence[_Row]) -> bool:

@@ -21,6 +21,8 @@ from demask.objectives.prompts import encode
 # Where a reply goes is decided by its first tokens, so a pool of many short ones holds more than one of few
 # long ones.
 USER_TOKENS, OPENED_TOKENS, REPLY_TOKENS = 40, 18, 40
+# Tokens of the embedded model's template between the words of two turns.
+_BETWEEN = 6
 # Of the user's words: at 1 those of a small model are seldom a question that anyone would ask.
 USER_TEMPERATURE = 0.8
 # Parts of the pool.
@@ -54,6 +56,17 @@ def count_kinds(size: int) -> dict[str, int]:
     parts = sum(SHARES.values())
     counts = {kind: size * share // parts for kind, share in SHARES.items()}
     return counts | {"opened": counts["opened"] + size - sum(counts.values())}
+
+
+def expect_lengths(size: int) -> tuple[list[int], list[int]]:
+    """Tokens of the scripts of a pool, in their order, in two rounds; where no text ends early."""
+    counts = count_kinds(size)
+    opened = OPENED_TOKENS + _BETWEEN + REPLY_TOKENS
+    chat = USER_TOKENS + _BETWEEN + REPLY_TOKENS
+    first = [2 * chat + _BETWEEN if number < counts["second"] else chat for number in range(counts["chat"])]
+    first += [chat] * counts["system"] + [opened] * counts["opened"]
+    first += [OPENED_TOKENS] * counts["shots"] + [REPLY_TOKENS] * counts["text"]
+    return first, [REPLY_TOKENS] * counts["shots"]
 
 
 def count_drawn(size: int) -> int:

@@ -139,8 +139,8 @@ def line_panel(
     x = x or step_scale(max(place for line in lines for place, _ in line.points))
     y = y or Scale(0.0, 1.0, HEIGHT - _BOTTOM, 0)
     y = Scale(y.low, y.high, y.start + top, y.end + top, y.log)
-    unit, along = (text + (", log scale" if scale.log else "") for text, scale in ((unit, y), (along, x)))
-    parts = [_heading(shorten(heading, LABEL), unit), *_axes(x, y, along)]
+    unit, below = (text + (", log scale" if scale.log else "") for text, scale in ((unit, y), (along, x)))
+    parts = [_heading(shorten(heading, LABEL), unit), *_axes(x, y, below)]
     for number, line in enumerate(lines):
         row = 34 + 18 * number
         parts.append(_stroke(f"M0 {row}H26", line))
@@ -149,8 +149,8 @@ def line_panel(
     for line in lines:
         parts += _curve(line, x, y, opacity=0.14 if len(lines) < 4 else 0.07)  # many bands lie on each other
     said = "; ".join(
-        f"{line.label}: from {_value(line.points[0][1])} at step {line.points[0][0]:g} "
-        f"to {_value(line.points[-1][1])} at step {line.points[-1][0]:g}"
+        f"{line.label}: from {_value(line.points[0][1])} at {along} {line.points[0][0]:g} "
+        f"to {_value(line.points[-1][1])} at {along} {line.points[-1][0]:g}"
         for line in lines
     )
     return _svg(parts, top + HEIGHT, title, f"Line chart. {said}.")

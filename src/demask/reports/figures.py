@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 from demask.evaluation.metrics import HEADLINE, MEASURES, METRICS
+from demask.records import DIRECTIONS
 from demask.reports.drawing import (
     LABEL,
     Bar,
@@ -78,6 +79,33 @@ def held_out_curve(runs: Sequence[RunResult]) -> str:
     y = value_scale([loss for line in lines for _, loss in line.points])
     title = "Held-out loss over training steps"
     return line_panel(lines, "Held-out samples", "nats per token", title, y=y)
+
+
+def way_curves(runs: Sequence[RunResult]) -> list[str]:
+    """Accuracy and drift over the share of the way from the base, for each run that was moved back."""
+    panels = []
+    for run in (run for run in runs if run.way):
+        kept = next(point.share for point in run.way if point.kept)
+        title = f"from the base to the trained model, kept at {kept:.3g}, {run.label}"
+        along, unit = "share of the way", METRICS[HEADLINE].label
+        lines = _way_lines(run)
+        if lines:
+            panels.append(line_panel(lines, run.label, unit, f"Accuracy {title}", along=along))
+        drift = Line("drift", tuple((point.share, point.drift) for point in run.way), 1, dots=True)
+        y = value_scale([point.drift for point in run.way])
+        panels.append(line_panel([drift], run.label, "nats per token", f"Drift {title}", y=y, along=along))
+    return panels
+
+
+def _way_lines(run: RunResult) -> list[Line]:
+    lines = []
+    for number, direction in enumerate(DIRECTIONS, start=1):
+        found = [(p.share, p.accuracy[direction]) for p in run.way if direction in p.accuracy]
+        if found:
+            points = tuple((share, metric.value) for share, metric in found)
+            band = tuple((share, metric.low, metric.high) for share, metric in found)
+            lines.append(Line(direction, points, number, band=band, dots=True))
+    return lines
 
 
 def accuracy_curve(runs: Sequence[RunResult], direction: str) -> str:

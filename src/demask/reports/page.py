@@ -205,6 +205,7 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
         "accuracy_figures": [figures.accuracy_bars(runs, direction) for direction in asked_directions(runs)],
         "curve_figures": [figures.accuracy_curve(runs, direction) for direction in DIRECTIONS],
         "loss_figures": [*figures.learning_curves(runs), figures.held_out_curve(runs)],
+        "way_figures": figures.way_curves(runs),
         "retention_figures": [figures.retention_bars(runs, name) for name in figures.RETENTION_BARS],
     }
     return {
@@ -257,6 +258,7 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "outcomes": tables.outcomes_table(runs),
         "retention": tables.retention_table(runs),
         "access": tables.access_table(runs),
+        "way": tables.way_table(runs),
         "leaks": tables.leaks_table(runs),
         "tasks": tables.tasks_table(runs),
         "accuracy_steps": tables.accuracy_steps_table(runs),

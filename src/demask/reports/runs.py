@@ -116,6 +116,23 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
+class WayPoint:
+    """A model on the way from the base to what was trained.
+
+    Attributes:
+        share: of the way; 0 is the base.
+        drift: nats per token.
+        accuracy: by direction; empty where it was not asked.
+        kept: the run's model stands there.
+    """
+
+    share: float
+    drift: float
+    accuracy: Mapping[str, Estimate]
+    kept: bool
+
+
+@dataclass(frozen=True)
 class FileRow:
     """One file: visible characters in it, those trained, and what was left out and why."""
 
@@ -152,6 +169,7 @@ class RunResult:
         retention: what else training changed; None when that was not measured.
         tasks: the field's tasks, with `measure: full`.
         fine_tuning: of `demask sft`; None: it learned documents.
+        way: from the base to the trained model, by share; empty unless it was moved back.
     """
 
     folder: Path
@@ -174,6 +192,7 @@ class RunResult:
     retention: Retention | None = None
     tasks: tuple[TaskChange, ...] = ()
     fine_tuning: FineTuning | None = None
+    way: tuple[WayPoint, ...] = ()
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -216,6 +235,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
                 TaskChange(**{**row, "change": Change(**row["change"])}) for row in asked.get("tasks", ())
             ),
             fine_tuning=_fine_tuning(folder, summary) if "data" in config else None,
+            way=_way(summary),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
@@ -293,6 +313,24 @@ def _fine_tuning(folder: RunFolder, summary: Mapping[str, Any]) -> FineTuning:
         drift=summary.get("drift"),
         drift_conversations=summary.get("drift_conversations", 0),
     )
+
+
+def _way(summary: Mapping[str, Any]) -> tuple[WayPoint, ...]:
+    """The points that were measured, and the base; the last one that was written is the run's model."""
+    *others, kept = summary.get("interpolation") or [{"share": 1.0}]
+    if kept["share"] == 1.0:
+        return ()
+    metrics = _metrics(summary.get("metrics", {}))
+    base, after = (
+        {direction: found[HEADLINE] for direction, found in metrics.get(stage, {}).items()}
+        for stage in ("before", "after")
+    )
+    points = [
+        WayPoint(point["share"], point["drift"], _estimates(point.get("accuracy") or {}), kept=False)
+        for point in others
+    ]
+    points += [WayPoint(kept["share"], kept["drift"], after, kept=True), WayPoint(0.0, 0.0, base, kept=False)]
+    return tuple(sorted(points, key=lambda point: point.share))
 
 
 def _estimates(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:

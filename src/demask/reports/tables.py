@@ -473,6 +473,27 @@ def _cautions(runs: Sequence[RunResult]) -> list[str]:
     return []
 
 
+def way_table(runs: Sequence[RunResult]) -> Table:
+    """Accuracy and drift from the base model to the trained one, of runs that were moved back."""
+    rows = [
+        (
+            run.label,
+            f"{point.share:.3g}{', kept' if point.kept else ''}",
+            f"{point.drift:.4f}",
+            *(interval(point.accuracy.get(direction)) for direction in DIRECTIONS),
+        )
+        for run in runs
+        for point in run.way
+    ]
+    return Table(
+        "On the way from the base to the trained model",
+        ("arm", "share of the way", "drift", "forward", "backward"),
+        tuple(rows),
+        "Drift in nats per token, on conversations that were neither replayed nor asked about. Of the shares "
+        "that keep the budget the largest is kept. Accuracy where questions were asked.",
+    )
+
+
 def access_table(runs: Sequence[RunResult]) -> Table:
     """A row for each form of asking."""
     rows = [

@@ -41,6 +41,8 @@ POOL_SEED = 13
 FOREIGN_SHARE = 0.15
 # Texts that are drawn side by side.
 DRAWN_TOGETHER = 128
+# As many conversations as a pool of 1,024 keeps apart, drawn otherwise.
+SELECTED, SELECTION_SEED = 64, 29
 # One conversation in so many is not replayed where there is a budget, which is measured on them.
 PROBED = 16
 
@@ -101,12 +103,14 @@ def _parts(config: TaskConfig) -> tuple[int, int]:
     return config.retain.pool - foreign, foreign
 
 
-def count_pool_tokens(config: TaskConfig) -> int:
-    """Tokens that may be drawn for a pool."""
-    from demask.generation.self_chats import REPLY_TOKENS, count_drawn
+def expect_pool_rows(config: TaskConfig) -> list[int]:
+    """How many texts each step of drawing a pool has side by side, where none ends early."""
+    from demask.generation.drawing import expect_rows
+    from demask.generation.self_chats import REPLY_TOKENS, expect_lengths
 
     own, foreign = _parts(config)
-    return count_drawn(own) + REPLY_TOKENS * foreign
+    rounds = (*expect_lengths(own), [REPLY_TOKENS] * foreign)
+    return [count for lengths in rounds for count in expect_rows(lengths, rows=DRAWN_TOGETHER)]
 
 
 def is_kept(config: TaskConfig, loaded: "LoadedModel", retained: Retained) -> bool:
@@ -334,8 +338,7 @@ def keep_budget(
     """
     if not config.retain.conversations:
         return {}
-    from demask.evaluation.retention.drift import measure_divergence
-    from demask.training.interpolation import SHARES, Point, find_share
+    from demask.training.interpolation import SHARES, Point, copy_weights, find_share, move_between
 
     _, probe = split_pool(config, read_pool(run.file(file_names.REPLAY)))
     if not probe:
@@ -344,22 +347,71 @@ def keep_budget(
     progress.begin("Measuring drift", 1 if budget is None else len(SHARES), unit="weights")
 
     def drift_of() -> float:
-        rows = measure_divergence(trained, probe)
+        drift = measure_drift(trained, probe)
         progress.advance()
-        return sum(row.nats for row in rows) / sum(row.tokens for row in rows)
+        return drift
 
     if budget is None:
-        points = [Point(1.0, drift_of())]
-    else:
-        base = _weights_of_base(config, trained)
-        points = find_share(trained.model, base, budget=budget, drift_of=drift_of)
+        return {"interpolation": [asdict(Point(1.0, drift_of()))], "drift_conversations": len(probe)}
+    model, base = trained.model, _weights_of_base(config, trained)
+    whole = copy_weights(model, base)
+    points = find_share(model, base, budget=budget, drift_of=drift_of, trained=whole)
     last = points[-1]
-    if budget is not None and last.drift > budget:
+    if last.share < 1.0 and isinstance(config, RunConfig) and run.has(file_names.QA_PAIRS):
+        # What going back has cost is seen beside the answers of the whole way.
+        move_between(model, base, whole, 1.0)
+        points[0] = replace(points[0], accuracy=ask_on_the_way(config, run, trained, progress))
+        move_between(model, base, whole, last.share)
+    if last.drift > budget:
         progress.say(
             f"retain.budget is {budget}, and a tenth of what was learned already drifts by "
             f"{last.drift:.3f} nats per token: lower train.learning_rate, or replay more conversations"
         )
     return {"interpolation": [asdict(point) for point in points], "drift_conversations": len(probe)}
+
+
+def draw_selection(loaded: "LoadedModel", progress: Progress) -> "list[Conversation]":
+    """Conversations of a base model on which a share of the way is chosen; in no pool, and nobody's test."""
+    from demask.generation.self_chats import count_drawn, draw_self_chats
+
+    def draw() -> "list[Conversation]":
+        progress.begin("Drawing conversations to measure drift on", count_drawn(SELECTED), unit="tokens")
+        return draw_self_chats(
+            loaded, size=SELECTED, seed=SELECTION_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
+        )
+
+    return _from_cache(_key(loaded, [(SELECTED, SELECTION_SEED)]), draw, progress)
+
+
+def measure_drift(loaded: "LoadedModel", talks: "Sequence[Conversation]") -> float:
+    """KL(base || model) in nats per token of the replies.
+
+    Args:
+        loaded: a trained model.
+        talks: of its base, with targets.
+    """
+    from demask.evaluation.retention.drift import measure_divergence
+
+    rows = measure_divergence(loaded, talks)
+    return sum(row.nats for row in rows) / sum(row.tokens for row in rows)
+
+
+def ask_on_the_way(
+    config: RunConfig, run: RunFolder, loaded: "LoadedModel", progress: Progress
+) -> dict[str, Any]:
+    """The accuracy of a model somewhere on the way back, by direction; empty without questions."""
+    from demask.evaluation.metrics import HEADLINE
+    from demask.records import QAPair
+    from demask.stages.callbacks import measure_accuracy
+
+    pairs = run.read_records(file_names.QA_PAIRS, QAPair)
+    if not pairs:
+        return {}
+    progress.begin("Asking on the way back", len(pairs), unit="questions")
+    rows, _ = measure_accuracy(loaded, pairs, config.evaluate)
+    loaded.model.eval()
+    progress.advance(len(pairs))
+    return {row["direction"]: row for row in rows if row["metric"] == HEADLINE}
 
 
 def _weights_of_base(config: TaskConfig, trained: "LoadedModel") -> "Mapping[str, torch.Tensor]":

@@ -21,6 +21,7 @@ from demask.progress import STEPS, Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
 from demask.recipe.sections import Train
+from demask.stages.drift_watch import DriftWatch, watch_drift
 from demask.stages.passages import write_environment
 from demask.stages.replay import keep_budget
 from demask.storage import file_names
@@ -174,7 +175,8 @@ def train_here(
     settings = make_settings(config, loaded, stream, launch)
     parameters, trained = loaded.parameters, choose_trained(config.train, loaded, seed=config.seed)
     callback = data.make_callback(trained, context, learned_part(stream))
-    totals = _train(run, trained, stream, settings, callback, progress)
+    watch = watch_drift(config, run, trained, steps=stream.steps, whole=launch.strategy == "ddp")
+    totals = _train(run, trained, stream, settings, callback, watch, progress)
     if is_main_process():
         totals |= keep_budget(config, run, trained, progress)
         if config.train.method == "lora":
@@ -269,6 +271,7 @@ def _train(
     stream: "Stream",
     settings: "TrainSettings",
     callback: "Callback",
+    watch: DriftWatch,
     progress: Progress,
 ) -> dict[str, Any]:
     """Train, and what `training.json` says of it; of several processes the first alone has it."""
@@ -286,6 +289,7 @@ def _train(
     def on_step_end(step: int) -> None:
         with peak.paused():
             callback.on_step_end(step)
+            watch.on_step_end(step)
 
     train = partial(
         train_model,
@@ -308,7 +312,7 @@ def _train(
     progress.begin("Training", stream.steps, done=done, unit=STEPS)
     barrier()
     trained_parameters = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
-    log = _Log(run, progress, before[-1] if before else None, stream.steps, peak.note)
+    log = _Log(run, progress, before[-1] if before else None, stream.steps, peak.note, watch.take)
     train(on_step=partial(_log_step, log))
     last = run.read_rows(file_names.METRICS)[-1]
     return {
@@ -348,6 +352,7 @@ class _Log(NamedTuple):
         before: the last line of an earlier, killed process; None without one.
         planned_steps: of the whole run.
         peak: gives the most memory that training has held, in bytes.
+        drift: gives the drift that was measured since it was last asked for; None: nothing was.
     """
 
     run: RunFolder
@@ -355,6 +360,7 @@ class _Log(NamedTuple):
     before: Mapping[str, Any] | None
     planned_steps: int
     peak: Callable[[], int]
+    drift: Callable[[], float | None]
 
 
 def _logged_peak(run: RunFolder) -> int:
@@ -365,8 +371,11 @@ def _logged_peak(run: RunFolder) -> int:
 
 def _log_step(log: _Log, metrics: "StepMetrics") -> None:
     """Keep one line of the log; time and tokens of an earlier, killed process are added."""
-    run, progress, before, planned_steps, peak = log
+    run, progress, before, planned_steps, peak, drift_since = log
     row = {**asdict(metrics), "planned_steps": planned_steps, "peak_memory_bytes": peak()}
+    drift = drift_since()
+    if drift is not None:
+        row["drift"] = drift
     if before is not None:
         row["seconds"] = round(row["seconds"] + before["seconds"], 3)
         row["tokens"] += before["tokens"]
@@ -376,6 +385,7 @@ def _log_step(log: _Log, metrics: "StepMetrics") -> None:
         "masked": metrics.loss_masked,
         "copied": metrics.loss_copied,
         **dict(list((metrics.terms or {}).items())[1:]),
+        "drift": drift,
         "tokens/s": metrics.tokens / max(metrics.seconds, 1e-9),
     }
     known = {name: value for name, value in values.items() if value is not None}

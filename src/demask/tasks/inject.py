@@ -8,7 +8,7 @@ Every stage leaves a file in the run folder and is skipped when the file is ther
 was killed goes on with the same command.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.recipe.sections import RunConfig, make_config
-from demask.records import Paraphrase, Passage, QAPair
+from demask.records import Paraphrase, Passage, Prediction, QAPair
 from demask.reports.runs import FEW_SHOT, STAGES
 from demask.stages.callbacks import EvaluationCallback
-from demask.stages.documents import coverage_stage, keep_knowledge, read_knowledge
+from demask.stages.documents import Coverage, coverage_stage, keep_knowledge, read_knowledge
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
 from demask.stages.predictions import ask_base, ask_tuned, load_once, score_stage, summarise_stage
@@ -153,10 +153,36 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     tuned = train_stage(
         config, run, base, document_data(config, run, progress), progress=progress, launch=launch
     )
-    answers |= ask_tuned(config, run, pairs, lambda: tuned, progress)
-    measure_tuned(config, run, material, lambda: tuned, progress)
-    ask_field_tasks(config, run, progress)
+    return finish_run(
+        config, run, material, answers, coverage=coverage, tuned=lambda: tuned, progress=progress
+    )
 
+
+def finish_run(
+    config: RunConfig,
+    run: RunFolder,
+    material: Material,
+    answers: Mapping[str, Sequence[Prediction]],
+    *,
+    coverage: Coverage,
+    tuned: "Callable[[], LoadedModel]",
+    progress: Progress,
+) -> Injected:
+    """Ask and measure a trained model, and write the report.
+
+    Args:
+        config: of the run.
+        run: has all that comes before, the model and `training.json` among it.
+        material: what the run is about.
+        answers: of the base model, by stage.
+        coverage: of the documents.
+        tuned: gives the trained model, called only when it is needed.
+        progress: told how far the work is.
+    """
+    pairs = material.pairs
+    answers = {**answers, **ask_tuned(config, run, pairs, tuned, progress)}
+    measure_tuned(config, run, material, tuned, progress)
+    ask_field_tasks(config, run, progress)
     scores = score_stage(run, pairs, answers)
     judged = judge_stage(config, run, material, answers)
     summary = summarise_stage(run, config, coverage, pairs, answers, scores, judged)

@@ -9,13 +9,14 @@ in pools that the embedded model drew.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from demask.progress import Progress, Silent
 from demask.recipe.fine_tuning import TaskConfig
-from demask.stages.replay import count_pool_tokens, is_kept, mix_replay, split_pool
+from demask.stages.replay import expect_pool_rows, is_kept, mix_replay, split_pool
 from demask.stages.retained import FROM_FILE, read_retained
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ _FOREIGN_PROMPTS, _FOREIGN_REPLY = (21, 26, 53), 34
 # Tokens of a prompt that are read before anything is drawn, for each conversation of a pool: system prompts,
 # answered questions in front, foreign texts.
 _READ = 23
-# Texts that are drawn together while it is timed, the length of their prompts, and the tokens of each that
-# are timed after the first.
-_TOGETHER, _BEGUN, _STEPS = 64, 8, 3
+# Few and many texts that are drawn side by side while a step is timed, between which its time is taken to
+# grow evenly; the length of their prompts, and the tokens of each that are timed after the first.
+_FEW, _MANY, _BEGUN, _STEPS = 4, 64, 8, 3
 # Stand-ins that are scored while it is timed.
 _SCORED = 16
 
@@ -140,16 +141,17 @@ def measure_replay(
     talks = stand_ins(config, context)
     kept = is_kept(config, loaded, read_retained(config, Silent()))
     probed = retain.budget is not None
-    progress.begin("Timing conversations", (not kept) + (probed or not kept))
+    progress.begin("Timing conversations", 2 * (not kept) + (probed or not kept))
     scoring = _time_scoring(loaded, talks[:_SCORED], progress) if probed or not kept else 0.0
     # Those of the file stand at the end.
-    read = retain.pool * _READ + _count(talks[retain.pool :])
-    drawing = 0.0 if kept else _time_drawing(loaded, context, progress)
+    pool_seconds = 0.0 if kept else (retain.pool * _READ + _count(talks[retain.pool :])) * scoring
+    if not kept and retain.pool:
+        pool_seconds += _expect_drawing(config, partial(_time_step, loaded, context, progress))
     return ReplayCost(
         conversations=retain.conversations,
         pool=len(talks),
         pool_is_kept=kept,
-        pool_seconds=0.0 if kept else count_pool_tokens(config) * drawing + read * scoring,
+        pool_seconds=pool_seconds,
         drift_seconds=_count(split_pool(config, talks)[1]) * scoring if probed else 0.0,
         memory_bytes=_target_bytes(talks),
     )
@@ -176,23 +178,31 @@ def _time_scoring(loaded: "LoadedModel", talks: "Sequence[Conversation]", progre
     return (time.monotonic() - begun) / _count(talks)
 
 
-def _time_drawing(loaded: "LoadedModel", context: "Context", progress: Progress) -> float:
-    """Seconds for each token that is drawn, reading its prompt aside."""
+def _expect_drawing(config: TaskConfig, time_step: Callable[[int], float]) -> float:
+    """Seconds to draw a pool, prompts aside, from the time that a step takes with few and with many texts."""
+    few, many = time_step(_FEW), time_step(_MANY)
+    each = max(0.0, many - few) / (_MANY - _FEW)
+    rows = expect_pool_rows(config)
+    return len(rows) * max(0.0, few - _FEW * each) + sum(rows) * each
+
+
+def _time_step(loaded: "LoadedModel", context: "Context", progress: Progress, texts: int) -> float:
+    """Seconds in which each of so many texts gets a token."""
     from demask.generation.drawing import Script, Wanted, draw_scripts
     from demask.generation.self_chats import OPENINGS
 
     words = context.encode(" ".join(OPENINGS))
-    prompts = [_fill(words[number % len(words) :], _BEGUN) for number in range(_TOGETHER)]
+    prompts = [_fill(words[number % len(words) :], _BEGUN) for number in range(texts)]
 
     def script(prompt: tuple[int, ...], tokens: int) -> Script:
         yield Wanted(prompt, tokens, targets=True)
 
     def draw(tokens: int) -> float:
         begun = time.monotonic()
-        draw_scripts(loaded, [script(prompt, tokens) for prompt in prompts], seed=0, rows=_TOGETHER)
+        draw_scripts(loaded, [script(prompt, tokens) for prompt in prompts], seed=0, rows=texts)
         return time.monotonic() - begun
 
     first = draw(1)
     seconds = draw(1 + _STEPS) - first
     progress.advance()
-    return max(seconds, 0.0) / (_STEPS * _TOGETHER)
+    return max(seconds, 0.0) / _STEPS

@@ -9,7 +9,7 @@ budget of KL(base || model) is ours.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,10 +28,12 @@ class Point:
     Attributes:
         share: of the way.
         drift: nats per token, on conversations that are neither trained on nor asked about.
+        accuracy: by direction, as in `summary.json`; None: it was not asked there.
     """
 
     share: float
     drift: float
+    accuracy: Mapping[str, Any] | None = None
 
 
 def find_share(
@@ -41,6 +43,8 @@ def find_share(
     budget: float,
     drift_of: Callable[[], float],
     shares: Sequence[float] = SHARES,
+    halvings: int = 0,
+    trained: Mapping[str, Tensor] | None = None,
 ) -> list[Point]:
     """Move a trained model towards its base until it drifts no more than the budget.
 
@@ -50,12 +54,14 @@ def find_share(
         budget: nats per token.
         drift_of: measures the model as it stands.
         shares: to try, the largest first.
+        halvings: of the distance between the share that is kept and the next larger one.
+        trained: a copy of the parameters after training; None: made here.
 
     Returns:
         All that were tried; the model stands at the last one. Only when even that drifts more, it is over
         the budget.
     """
-    trained = {name: weights.detach().clone() for name, weights in _moved(model, base)}
+    trained = copy_weights(model, base) if trained is None else trained
     points: list[Point] = []
     for share in shares:
         if share < 1.0:
@@ -63,7 +69,21 @@ def find_share(
         points.append(Point(share, drift_of()))
         if points[-1].drift <= budget:
             break
-    return points
+    kept, above = points[-1], points[-2].share if len(points) > 1 else points[-1].share
+    for _ in range(halvings if kept.drift <= budget < points[0].drift else 0):
+        share = (kept.share + above) / 2
+        move_between(model, base, trained, share)
+        point = Point(share, drift_of())
+        points.append(point)
+        kept, above = (point, above) if point.drift <= budget else (kept, share)
+    if points[-1] is not kept:
+        move_between(model, base, trained, kept.share)
+    return [*(point for point in points if point is not kept), kept]
+
+
+def copy_weights(model: "PreTrainedModel", base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters that are moved, as they are now."""
+    return {name: weights.detach().clone() for name, weights in _moved(model, base)}
 
 
 @torch.no_grad()

@@ -1,0 +1,288 @@
+"""A finished run once more, moved back towards its base until it drifts no more than a budget.
+
+    done = retain("runs/first", budget=0.03, out="runs/first-retained", progress=Silent())
+
+W = W_base + share x (W_trained - W_base), with the largest share that keeps the budget on conversations that
+the base model draws for this alone: none was replayed, none stands in the questions or in the suite that
+measures retention. The finished run stays as it is. Its files that do not depend on training are copied, and
+what does is made again: the model, its answers, what it has retained, the report.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask.errors import ConfigError, ModelError, RunError
+from demask.evaluation.metrics import HEADLINE
+from demask.progress import Progress
+from demask.recipe.sections import RunConfig, make_config
+from demask.records import Prediction
+from demask.reports.runs import load_run
+from demask.stages.documents import Coverage
+from demask.stages.predictions import load_once
+from demask.stages.replay import ask_on_the_way, draw_selection, measure_drift
+from demask.stages.retention import read_material
+from demask.storage import file_names
+from demask.storage.run_folder import (
+    RunFolder,
+    claim_run_folder,
+    describe_unfinished,
+    locked_run_folder,
+    open_run_folder,
+)
+from demask.tasks.inject import Injected, finish_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from demask.generation.conversations import Conversation
+    from demask.models.load import LoadedModel
+    from demask.training.interpolation import Point
+
+# What a run has made before training, or of training itself.
+_COPIED = (
+    file_names.DOCUMENTS,
+    file_names.PASSAGES,
+    file_names.QA_PAIRS,
+    file_names.REJECTS,
+    file_names.AUDIT,
+    file_names.PARAPHRASES,
+    file_names.COVERAGE,
+    file_names.ENVIRONMENT,
+    file_names.METRICS,
+    file_names.ACCURACY,
+    file_names.STEP_SCORES,
+    file_names.predictions_file("before"),
+    file_names.predictions_file("ceiling"),
+    file_names.RETENTION_BEFORE,
+    file_names.RETENTION_TARGETS,
+)
+# After tenths of the way, halvings between two of them: the share is found to a fortieth.
+_HALVINGS = 2
+# Shares at which questions are asked besides, so that the report has a curve.
+_ASKED = (0.75, 0.5, 0.25)
+
+
+def retain(
+    folder: str | Path, *, budget: float, out: str | Path | None = None, progress: Progress
+) -> Injected:
+    """Move the model of a finished run back towards its base, in a run folder of its own.
+
+    Args:
+        folder: of the finished run; it is only read.
+        budget: drift in nats per token that the model may have.
+        out: the new run folder; None: beside the finished one, its name with `-retained`. What was begun
+            there with the same run and budget goes on.
+        progress: told how far the work is.
+
+    Raises:
+        ConfigError: the budget is not above 0, `out` is something else, or the model a masked-diffusion one.
+        RunError: the run is not finished, or keeps the budget already.
+        ModelError: the base model cannot be loaded.
+    """
+    if not budget > 0:
+        raise ConfigError(f"budget is {budget}, expected nats per token above 0, as 0.03")
+    run = _open_finished(folder)
+    config = make_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
+    if config.objective.needs.diffusion:
+        raise ConfigError(
+            f"{folder}: a run of a masked-diffusion model, whose drift is not measured; expected an "
+            "autoregressive one"
+        )
+    place = Path(out) if out is not None else run.path.with_name(f"{run.path.resolve().name}-retained")
+    if place.resolve() == run.path.resolve():
+        raise ConfigError(f"{place}: the finished run itself, which stays as it is; choose another --out")
+    origin = {"run": str(run.path.resolve()), "trained": _digest(run), "budget": budget}
+    new = RunFolder(place)
+    if new.has(file_names.CONFIG) and not (
+        new.has(file_names.RETAINED) and new.read_json(file_names.RETAINED) == origin
+    ):
+        raise ConfigError(f"{place}: holds another run, or one with another budget; choose another --out")
+    with locked_run_folder(place):
+        if not (new.has(file_names.TRAINING) and new.has(file_names.MODEL)):
+            _move_back(config, run, place, origin, progress)
+        return _finish(config, run, new, progress)
+
+
+def _open_finished(folder: str | Path) -> RunFolder:
+    """A run with a report and its model.
+
+    Raises:
+        RunError: it is none.
+    """
+    run = open_run_folder(folder)
+    if not run.has(file_names.SUMMARY):
+        raise RunError(f"{folder}: this run is not finished: {describe_unfinished(run)}")
+    if not run.has(file_names.MODEL):
+        raise RunError(
+            f"{folder}: its {file_names.MODEL}/ was removed; start its command again to train it anew"
+        )
+    load_run(run)  # what a report needs is there
+    return run
+
+
+def _digest(run: RunFolder) -> str:
+    """Of what training has said of itself: another training of the same recipe says something else."""
+    return hashlib.sha256(run.file(file_names.TRAINING).read_bytes()).hexdigest()
+
+
+def _move_back(
+    config: RunConfig, run: RunFolder, place: Path, origin: dict[str, Any], progress: Progress
+) -> None:
+    """Find the share, and write the folder of a run that is trained so far."""
+    from demask.training.export import round_weights, save_model
+
+    base = load_once(config.model, device=config.device, progress=progress)
+    talks = draw_selection(base(), progress)
+    trained = load_once(str(run.file(file_names.MODEL)), device=config.device, progress=progress)()
+    way = _make_way(run, base(), trained, talks)
+    points = _find_share(way, origin["budget"], progress)
+    new = claim_run_folder(place, run.read_json(file_names.CONFIG))
+    new.write_json(file_names.RETAINED, origin)
+    for name in _COPIED:
+        if run.has(name) and not new.has(name):
+            shutil.copyfile(run.file(name), new.file(name))
+    points = _ask_between(config, run, new, way, points, progress)
+    share = points[-1].share
+    if run.has(file_names.ADAPTER):
+        _scale_adapter(run.file(file_names.ADAPTER), new.file(file_names.ADAPTER), share)
+    round_weights(trained.model, trained.stored_dtype)
+    save_model(replace(trained, name=config.model), new.file(file_names.MODEL))
+    before = run.read_json(file_names.TRAINING)
+    new.write_json(
+        file_names.TRAINING,
+        {**before, "interpolation": [asdict(point) for point in points], "retained": origin},
+    )
+
+
+@dataclass(frozen=True)
+class _Way:
+    """From the base model to the trained one, which is moved.
+
+    Attributes:
+        run: the finished one.
+        trained: its model.
+        base: weights of its base by name.
+        whole: weights after training by name.
+        talks: that drift is measured on.
+    """
+
+    run: RunFolder
+    trained: "LoadedModel"
+    base: "Mapping[str, torch.Tensor]"
+    whole: "Mapping[str, torch.Tensor]"
+    talks: "Sequence[Conversation]"
+
+    def go_to(self, share: float) -> None:
+        """Put the model there."""
+        from demask.training.interpolation import move_between
+
+        move_between(self.trained.model, self.base, self.whole, share)
+
+    def measure(self) -> float:
+        """Drift of the model where it stands."""
+        return measure_drift(self.trained, self.talks)
+
+
+def _make_way(
+    run: RunFolder, base: "LoadedModel", trained: "LoadedModel", talks: "Sequence[Conversation]"
+) -> _Way:
+    from demask.training.interpolation import copy_weights
+
+    weights = {name: values.detach() for name, values in base.model.named_parameters()}
+    theirs = {name: values.shape for name, values in trained.model.named_parameters()}
+    if theirs != {name: values.shape for name, values in weights.items()}:
+        raise ModelError(f"{base.name}: its weights are not those that {run.path} was trained from")
+    return _Way(run, trained, weights, copy_weights(trained.model, weights), talks)
+
+
+def _find_share(way: _Way, budget: float, progress: Progress) -> "list[Point]":
+    """The shares that were tried, the one that is kept last.
+
+    Raises:
+        RunError: the whole way keeps the budget, or not even a tenth of it does.
+    """
+    from demask.training.interpolation import SHARES, find_share
+
+    progress.begin("Measuring drift", len(SHARES) + _HALVINGS, unit="weights")
+
+    def drift_of() -> float:
+        drift = way.measure()
+        progress.advance()
+        return drift
+
+    points = find_share(
+        way.trained.model, way.base, budget=budget, drift_of=drift_of, halvings=_HALVINGS, trained=way.whole
+    )
+    kept = points[-1]
+    if kept.share == 1.0:
+        raise RunError(
+            f"{way.run.path}: keeps the budget already: it drifts by {kept.drift:.4f} nats per token, "
+            f"{budget - kept.drift:.4f} less than {budget:g}; nothing is moved back"
+        )
+    if kept.drift > budget:
+        raise RunError(
+            f"{way.run.path}: a tenth of what it learned drifts by {kept.drift:.4f} nats per token already, "
+            f"expected at most {budget:g}; raise --budget, or train with smaller steps"
+        )
+    return points
+
+
+def _ask_between(
+    config: RunConfig,
+    run: RunFolder,
+    new: RunFolder,
+    way: _Way,
+    points: "Sequence[Point]",
+    progress: Progress,
+) -> "list[Point]":
+    """The same points and a few more, with accuracies; the model stands at the last one afterwards."""
+    from demask.training.interpolation import Point
+
+    after = run.read_json(file_names.SUMMARY)["metrics"].get("after", {})
+    accuracy = {direction: metrics[HEADLINE] for direction, metrics in after.items()}
+    found = {point.share: point for point in points}
+    found[1.0] = replace(found[1.0], accuracy=accuracy)
+    for share in _ASKED if accuracy else ():
+        way.go_to(share)
+        drift = found[share].drift if share in found else way.measure()
+        found[share] = Point(share, drift, ask_on_the_way(config, new, way.trained, progress))
+    kept = points[-1].share
+    way.go_to(kept)
+    return [*(point for share, point in found.items() if share != kept), found[kept]]
+
+
+def _scale_adapter(source: Path, target: Path, share: float) -> None:
+    """A copy of an adapter whose second factor is smaller, hence its product."""
+    from safetensors.torch import load_file, save_file
+
+    partial_folder = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    shutil.copytree(source, partial_folder)
+    for file in partial_folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        scaled = {name: values * share if "lora_B" in name else values for name, values in tensors.items()}
+        save_file(scaled, file, metadata={"format": "pt"})
+    shutil.rmtree(target, ignore_errors=True)
+    partial_folder.replace(target)
+
+
+def _finish(config: RunConfig, run: RunFolder, new: RunFolder, progress: Progress) -> Injected:
+    """Ask and measure the model that was moved back, as every trained model is."""
+    if new.has(file_names.SUMMARY):
+        progress.say(f"{new.path}: already complete, nothing is done again")
+        return Injected(new.path, new.read_json(file_names.SUMMARY))
+    summary = run.read_json(file_names.SUMMARY)
+    coverage = Coverage(summary["documents"], summary["passages"], summary["coverage"], (), None)
+    answers = {
+        stage: new.read_records(file_names.predictions_file(stage), Prediction)
+        for stage in ("before", "ceiling")
+        if new.has(file_names.predictions_file(stage))
+    }
+    tuned = load_once(str(new.file(file_names.MODEL)), device=config.device, progress=progress)
+    return finish_run(
+        config, new, read_material(new), answers, coverage=coverage, tuned=tuned, progress=progress
+    )
