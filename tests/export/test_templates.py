@@ -5,6 +5,8 @@ import pytest
 from demask.export.templates import make_turns
 from demask.objectives.prompts import PLAIN_TEMPLATE
 
+pytestmark = pytest.mark.smoke
+
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n\n{{ m['content'] | trim }}<|eot|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n\n{% endif %}"
