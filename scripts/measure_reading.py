@@ -87,6 +87,8 @@ CASES = [
     Case(DOC / "debian-policy/fhs/fhs-3.0.html", _DOCBOOK),
     Case(DOC / "bash/bashref.html", _TEXINFO),
     Case(DOC / "bash/bash.html", ""),
+    Case(DOC / "debian-policy/policy.epub"),
+    Case(Path("/usr/share/developers-reference/developers-reference.epub")),
     Case(DOC / "bash/bash.pdf", Margins(((1, 87),), 52, 758)),
     Case(DOC / "bash/bashref.pdf", Margins(((7, 187),), 62, 792)),
     Case(DOC / "gnuplot/gnuplot.pdf", Margins(((21, 303),), 68, 792)),

@@ -76,4 +76,5 @@ def test_a_tenth_of_a_file_left_out_is_a_warning() -> None:
 def test_skipped_files_are_one_line_a_kind(tmp_path: Path) -> None:
     lines = list(describe_skipped(["a.png", "b.PNG", "README", "c.doc"]))
     assert [line.partition(":")[0] for line in lines] == ["2 .png files", "README", "c.doc"]
-    assert ", the first a.png; expected .txt" in lines[0]
+    assert lines[2].endswith("; save it as .docx, .pptx or .xlsx")
+    assert ", the first a.png, expected one of .txt" in lines[0]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from demask.documents.html_files import parse_html
-from demask.documents.load import find_markdown_sections, load_documents
+from demask.documents.load import load_documents
+from demask.documents.markdown import find_markdown_sections
 from demask.documents.passages import split_document
 from demask.documents.sections import cut_at_headings, read_outline
 from demask.records import Document, Passage

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from demask.documents.parsed import LeftOut
-from demask.documents.paths import SUFFIXES
+from demask.documents.paths import suggest
 from demask.documents.text_files import shown
 
 # Of a file's visible characters: more than this left out is worth a look before hours of training.
@@ -70,7 +70,7 @@ def describe_skipped(skipped: Iterable[str]) -> Iterator[str]:
         kinds.setdefault(kind or "files without an ending", []).append(name)
     for kind, names in sorted(kinds.items(), key=lambda pair: -len(pair[1])):
         if len(names) == 1:
-            yield f"{names[0]}: left out; expected {', '.join(SUFFIXES)}"
+            yield f"{names[0]}: left out, {suggest(Path(names[0]).suffix)}"
         else:
             what = f"{kind} files" if kind.startswith(".") else kind
-            yield f"{len(names)} {what}: left out, the first {names[0]}; expected {', '.join(SUFFIXES)}"
+            yield f"{len(names)} {what}: left out, the first {names[0]}, {suggest(Path(names[0]).suffix)}"

@@ -48,22 +48,31 @@ def parse_html(path: Path) -> Parsed:
     Raises:
         DataError: it is too large, in no known encoding, nested too deep, or without text.
     """
+    return parse_page(read_bytes(path, max_bytes=MAX_BYTES), str(path))
+
+
+def parse_page(data: bytes, place: str) -> Parsed:
+    """Read one page that stands somewhere, such as in a book.
+
+    Raises:
+        DataError: as for `parse_html`.
+    """
     from lxml import etree
 
-    text = decode_page(read_bytes(path, max_bytes=MAX_BYTES), str(path))
+    text = decode_page(data, place)
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_pis=True, remove_comments=True)
     try:
         root = etree.fromstring(text.encode(), parser)
     except etree.XMLSyntaxError:
         root = None
     if any("xcessive depth" in str(entry.message) for entry in parser.error_log):
-        raise DataError(f"{path}: elements are nested too deep to be read; save the text alone")
+        raise DataError(f"{place}: elements are nested too deep to be read; save the text alone")
     if root is None:
-        raise DataError(f"{path}: no HTML; save the page again or leave the file out")
+        raise DataError(f"{place}: no HTML; save the page again or leave the file out")
     found = _walk(root)
     text = join_blocks(found.blocks)
     if not text:
-        raise DataError(f"{path}: no text in this page but navigation; save the article as text")
+        raise DataError(f"{place}: no text in this page but navigation; save the article as text")
     metadata = _read_metadata(root)
     if sections := list_sections(found.blocks):
         metadata["sections"] = sections

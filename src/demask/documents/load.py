@@ -4,15 +4,14 @@
     loaded.documents[0].id, loaded.documents[0].source
     loaded.skipped, loaded.reports  # files of other kinds; what of each file became documents
 
-A .txt, .md, .pdf, .html or .docx file is one document; .jsonl, .csv, .parquet and data sets hold one a line
-or row. Plain text is kept as it is, but for white space at both ends and for Windows line ends.
+A text, a page, a book, a mail or an office document is one document; .jsonl, .csv, .parquet and data sets
+hold one a line or row. Plain text is kept as it is, but for white space at both ends and Windows line ends.
 `DocumentReader` gives one document after another without holding them.
 
 A document whose file gives no id is named by its file: `facts/orlin` for facts/orlin.txt and .md,
 `facts/orlin.pdf` for what is parsed, `facts-12` for line 12 of facts.jsonl.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from demask.documents.parsed import FileReport, count_characters, one_line
+from demask.documents.markdown import find_markdown_sections
+from demask.documents.parsed import FileReport, count_characters
 from demask.documents.parsing import ParserProcess
 from demask.documents.passages import SeenIds
 from demask.documents.paths import PARSED_SUFFIXES, SUFFIXES, TEXT_SUFFIXES, Source, find_sources
@@ -30,10 +30,6 @@ from demask.errors import DataError
 from demask.records import Document
 
 __all__ = ["SUFFIXES", "DocumentReader", "LoadedDocuments", "load_documents", "page_of"]
-_HEADING = re.compile(r" {0,3}(?P<level>#{1,6})[ \t]+(?P<title>.*?)(?:[ \t]+#+)?[ \t]*")
-_UNDERLINE = re.compile(r"(?:=+|-{2,})[ \t]*")
-_UNDERLINED = re.compile(r" {0,3}[^\s#>|*+-].*")
-_FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
 
 class LoadedDocuments(NamedTuple):
@@ -171,30 +167,6 @@ def _read_text_document(source: Source) -> Document:
     title = str(sections[0][2]) if sections else ""
     metadata: dict[str, object] = {"sections": sections} if sections else {}
     return Document(source.name, text, title, source.path, metadata)
-
-
-def find_markdown_sections(text: str) -> list[list[object]]:
-    """The headings of a Markdown text, as [offset, level, title]; no comments in blocks of code."""
-    in_code = False
-    offset = 0
-    found: list[list[object]] = []
-    above, before = "", ""  # the two lines before
-    for line in text.split("\n"):
-        if _FENCE.match(line):
-            in_code = not in_code
-        heading = None if in_code else _HEADING.fullmatch(line)
-        if heading and heading["title"]:
-            found.append([offset, len(heading["level"]), one_line(heading["title"])])
-        elif not in_code and _is_underlined(above, before, line):
-            found.append([offset - len(before) - 1, 1 if line[0] == "=" else 2, one_line(before)])
-        offset += len(line) + 1
-        above, before = before, line
-    return found
-
-
-def _is_underlined(above: str, line: str, below: str) -> bool:
-    """Whether a line is a heading that is underlined by `=` or `-`, and no end of a paragraph or a table."""
-    return bool(not above.strip() and _UNDERLINED.fullmatch(line) and _UNDERLINE.fullmatch(below))
 
 
 def page_of(document: Document, offset: int) -> int | None:

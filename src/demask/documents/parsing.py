@@ -1,4 +1,4 @@
-"""PDF, HTML and DOCX, parsed in a child process, so that no file can hang or fill this one.
+"""PDF, HTML, office files, books and mails, parsed in a child process: so no file can hang or fill this one.
 
     with ParserProcess() as parser:
         parsed = parser.parse(Path("manual.pdf"))
@@ -23,7 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -41,6 +43,26 @@ _LONGEST_ANSWER = 2**30
 _READ = 2**16
 OUT_OF_MEMORY = 99  # the exit status
 _PRINTED = 2**20  # bytes of warnings and tracebacks that are kept
+
+
+# The module and the function that reads a kind of file; imported when one comes.
+_PARSERS = {
+    ".pdf": ("pdf_files", "parse_pdf"),
+    ".html": ("html_files", "parse_html"),
+    ".htm": ("html_files", "parse_html"),
+    ".xhtml": ("html_files", "parse_html"),
+    ".docx": ("docx_files", "parse_docx"),
+    ".epub": ("package_files", "parse_epub"),
+    ".odt": ("package_files", "parse_odt"),
+    ".pptx": ("office_files", "parse_slides"),
+    ".xlsx": ("office_files", "parse_sheets"),
+    ".rtf": ("office_files", "parse_rich_text"),
+    ".ipynb": ("message_files", "parse_notebook"),
+    ".eml": ("message_files", "parse_mail"),
+    ".mbox": ("message_files", "parse_mail"),
+    ".srt": ("message_files", "parse_subtitles"),
+    ".vtt": ("message_files", "parse_subtitles"),
+}
 
 
 class ParserProcess:
@@ -155,13 +177,8 @@ def _status(path: Path) -> os.stat_result:
 
 def parse_file(path: Path) -> Parsed:
     """Parse one file by its suffix."""
-    match path.suffix.lower():
-        case ".pdf":
-            from demask.documents.pdf_files import parse_pdf as parse
-        case ".docx":
-            from demask.documents.docx_files import parse_docx as parse
-        case _:
-            from demask.documents.html_files import parse_html as parse
+    module, function = _PARSERS[path.suffix.lower()]
+    parse: Callable[[Path], Parsed] = getattr(import_module(f"demask.documents.{module}"), function)
     return parse(path)
 
 

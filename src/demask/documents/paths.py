@@ -22,7 +22,21 @@ TEXT_SUFFIXES = (".txt", ".md")
 TABLE_SUFFIXES = (".jsonl", ".csv", ".parquet")
 # Those that are parsed; their documents keep the suffix in the id, as `manual.pdf` and `manual.docx`
 # often lie side by side.
-PARSED_SUFFIXES = (".pdf", ".html", ".htm", ".docx")
+PARSED_SUFFIXES = (
+    *(".pdf", ".html", ".htm", ".xhtml", ".docx", ".odt", ".rtf", ".epub", ".pptx", ".xlsx"),
+    *(".ipynb", ".eml", ".mbox", ".srt", ".vtt"),
+)
+# What is not read, and the way to something that is.
+_CONVERTED = {
+    **dict.fromkeys(
+        (".rst", ".org", ".tex", ".textile", ".wiki"), "convert it with 'pandoc FILE -o FILE.md'"
+    ),
+    **dict.fromkeys((".adoc", ".asciidoc"), "convert it with 'asciidoctor FILE', to .html"),
+    **dict.fromkeys((".doc", ".ppt", ".xls", ".odp", ".ods"), "save it as .docx, .pptx or .xlsx"),
+    **dict.fromkeys((".gz", ".zip", ".tar", ".tgz", ".xz", ".bz2", ".7z"), "unpack it"),
+    **dict.fromkeys((".mhtml", ".mht"), "save the page as .html"),
+    "": "if it is text, copy it to a name with .txt",
+}
 SUFFIXES = (*TEXT_SUFFIXES, *TABLE_SUFFIXES, *PARSED_SUFFIXES)
 HUB = "hf://"
 
@@ -58,6 +72,12 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> Sources:
     return Sources(tuple(sources), tuple(skipped))
 
 
+def suggest(suffix: str) -> str:
+    """What to do with a kind of file that is not read."""
+    way_out = _CONVERTED.get(suffix.lower())
+    return f"expected one of {', '.join(SUFFIXES)}" + (f"; {way_out}" if way_out else "")
+
+
 def _find(given: str | Path, sources: list[Source], skipped: list[str]) -> None:
     """Append what a given path stands for to `sources`, and what is left out to `skipped`."""
     if isinstance(given, str) and given.startswith(HUB):
@@ -70,7 +90,7 @@ def _find(given: str | Path, sources: list[Source], skipped: list[str]) -> None:
         if not path.exists():
             raise DataError(f"{path}: a link to nothing or to itself; mend it or leave it out")
         if not _is_usable(path):
-            raise DataError(f"{path}: this kind of file is not known, expected one of {', '.join(SUFFIXES)}")
+            raise DataError(f"{path}: this kind of file is not known, {suggest(path.suffix)}")
         sources.append(_make_source(path, path.parent))
     elif glob.has_magic(str(path)):
         _find_by_pattern(path, sources, skipped)
