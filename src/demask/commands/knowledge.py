@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 qa = App(help="Make questions of documents, and check them.", no_args_is_help=True)
 app.add_typer(qa, name="qa")
 
+MOST_WARNED = 5  # files that lose much of their text, in the terminal
 Sources = Annotated[
     list[str], typer.Argument(metavar="DOCUMENTS", help="Files, folders, patterns or hf:// data sets.")
 ]
@@ -284,8 +285,11 @@ def say_what_is_missing(
     for report in reports:
         if report.problem:
             progress.say(f"left out: {report.problem}")
-    for line in describe_large_losses(reports):
+    lines = describe_large_losses(reports)
+    for line in lines[:MOST_WARNED]:
         progress.say(line)
+    if len(lines) > MOST_WARNED:
+        progress.say(f"{len(lines) - MOST_WARNED} more files lose much of their text")
 
 
 def _keeping_replies(writer: "Server | None") -> AbstractContextManager[None]:
