@@ -117,6 +117,19 @@ def test_a_run_is_converted_and_its_questions_are_asked_again(converter, server,
     assert [row[0] for row in cost_tables(exported.cost)[0].rows] == ["forward", "backward"]
 
 
+def test_weights_that_are_quantised_otherwise_are_named(converter, monkeypatch, tiny_model_folder, tmp_path):
+    quantiser = (
+        "import sys; open(sys.argv[2], 'w').write('small'); "
+        "sys.stderr.write('impl: WARNING: 180 of 272 tensor(s) required fallback quantization\\n')"
+    )
+    monkeypatch.setattr(llama_cpp, "_QUANTISE", quantiser)
+    said: list[str] = []
+    write_gguf(tiny_model_folder, tmp_path / "x.gguf", quant="q4_k_m", say=said.append)
+    assert said == ["x.gguf: 180 of 272 tensor(s) required fallback quantization"]
+    assert (tmp_path / "x.gguf").read_text() == "small"
+    assert [file.name for file in tmp_path.glob("*.gguf")] == ["x.gguf"]
+
+
 def test_an_adapter_comes_beside_its_base_and_is_put_on_it_when_asked(
     converter, server, lora_run, tiny_model_folder, tmp_path
 ):

@@ -72,7 +72,7 @@ def export_gguf(
         files.append(out / f"{title}-adapter-f16.gguf")
     _refuse_existing([*files, *([out / REPORT, out / REPORT_JSON] if asked else [])])
     progress.say(f"Converting {source} to {files[0].name}")
-    write_gguf(source, files[0], quant=quant)
+    write_gguf(source, files[0], quant=quant, say=progress.say)
     if adapter:
         write_gguf_adapter(Path(name) / file_names.ADAPTER, source, files[1])
     lora = files[1] if adapter else None

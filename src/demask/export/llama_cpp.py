@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -72,13 +72,16 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def write_gguf(model: Path, out: Path, *, quant: Quant) -> None:
+def write_gguf(
+    model: Path, out: Path, *, quant: Quant, say: Callable[[str], None] = lambda text: None
+) -> None:
     """Convert a model folder; the file appears whole or not at all.
 
     Args:
         model: folder in the native layout.
         out: the file.
         quant: of the weights; q4_k_m goes by way of an f16 file, which is removed.
+        say: told when the quantiser could not quantise some weights as asked.
 
     Raises:
         ModelError: the converter does not know the architecture or the tokenizer.
@@ -94,8 +97,12 @@ def write_gguf(model: Path, out: Path, *, quant: Quant) -> None:
         _run([str(script), str(model), "--outtype", kind, "--outfile", str(made)], converter, model)
         if quant in _FTYPES:
             smaller = Path(folder) / "smaller.gguf"
-            _run(["-c", _QUANTISE, str(made), str(smaller), str(_FTYPES[quant])], converter, model)
+            told = _run(["-c", _QUANTISE, str(made), str(smaller), str(_FTYPES[quant])], converter, model)
             made = smaller
+            # Of rows that are no multiple of 256, mostly.
+            warnings = [line for line in told.splitlines() if "WARNING:" in line]
+            for line in warnings:
+                say(f"{out.name}: {line.rpartition('WARNING:')[2].strip()}")
         os.replace(made, out)
 
 
@@ -224,14 +231,14 @@ def _unpack(archive: Path, target: Path) -> Path:
     return target
 
 
-def _run(words: Sequence[str], converter: Path, model: Path) -> None:
-    """Run a script of llama.cpp's, with its own `gguf`."""
+def _run(words: Sequence[str], converter: Path, model: Path) -> str:
+    """Run a script of llama.cpp's, with its own `gguf`; gives what it said on the way."""
     environment = {**os.environ, "PYTHONPATH": str(converter / "gguf-py"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, check=False, env=environment
     )
     if done.returncode == 0:
-        return
+        return done.stderr
     if "No space left" in done.stderr:
         raise RunError(f"{words[-1]}: the disk is full; free some space or choose another --out")
     raise ModelError(
