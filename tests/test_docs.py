@@ -36,6 +36,7 @@ def commands() -> list[list[str]]:
             "lab.md",
             "reproduce.md",
             "retention.md",
+            "retrieval.md",
             "tutorial.md",
         )
     ]

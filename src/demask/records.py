@@ -175,6 +175,7 @@ class Prediction:
         tokens: how many tokens it took, the end of turn included.
         seconds: the wall-clock share of this prediction in its batch.
         stopped: False when the limit of new tokens cut it short.
+        prompt_tokens: of the prompt, the template's own included; None: not known.
     """
 
     qa_id: str
@@ -182,3 +183,4 @@ class Prediction:
     tokens: int = 0
     seconds: float = 0.0
     stopped: bool = True
+    prompt_tokens: int | None = None

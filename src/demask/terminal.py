@@ -28,16 +28,18 @@ from rich.text import Text
 from demask.knowledge.audit_rules import SEVERITIES
 from demask.objectives.objective import Preview
 from demask.progress import Status, describe_values
-from demask.reports.runs import RunResult, load_runs
+from demask.reports.runs import RunResult, load_runs, read_retrieval
 from demask.reports.tables import (
     Table,
     access_table,
     accuracy_table,
     cost_table,
+    evaluation_retrieval_table,
     evaluation_table,
     metrics_table,
     missing_measures,
     retention_table,
+    retrieval_table,
     tasks_table,
     way_table,
 )
@@ -173,16 +175,9 @@ def print_run(folder: Path) -> None:
     """What a run has learned, its cautions, and where its files are."""
     runs = load_runs([open_run_folder(folder)])
     print_results(runs)
-    tables = (
-        accuracy_table,
-        way_table,
-        retention_table,
-        access_table,
-        tasks_table,
-        metrics_table,
-        cost_table,
-    )
-    print_tables([table(runs) for table in tables])
+    learned = (accuracy_table, retrieval_table, way_table)
+    kept = (retention_table, access_table, tasks_table)
+    print_tables([table(runs) for table in (*learned, *kept, metrics_table, cost_table)])
     cautioned = [*cautions(runs[0]), *missing_measures(runs[0])]
     remarks = [f"Warning: {caution}" for caution in cautioned]
     _print_lines(*remarks, f"Model:  {folder / MODEL}", f"Report: {folder / REPORT_HTML}")
@@ -193,7 +188,13 @@ def print_evaluation(result: "Evaluation") -> None:
     runs = load_runs([open_run_folder(result.run_folder)]) if result.run_folder and result.retention else []
     print_results(runs)
     tables = (retention_table(runs), access_table(runs), tasks_table(runs)) if runs else ()
-    print_tables((evaluation_table(result.model, result.metrics), *tables))
+    retrieved = result.retrieval
+    beside = (
+        [evaluation_retrieval_table(result.model, read_retrieval(retrieved), retrieved["metrics"])]
+        if retrieved
+        else []
+    )
+    print_tables((evaluation_table(result.model, result.metrics), *beside, *tables))
     _print_lines(*(f"Warning: {missing}" for run in runs for missing in missing_measures(run)))
     if result.server is not None:
         found = result.server.canary

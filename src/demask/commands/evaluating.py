@@ -50,13 +50,25 @@ def evaluate(
     no_canary: Annotated[
         bool, typer.Option("--no-canary", help="Do not check the server's answers with MODEL itself.")
     ] = False,
+    documents: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="To retrieve from; a run has its own. May be repeated."),
+    ] = None,
+    retrieve: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="NUMBER",
+            min=1,
+            help="Also ask with so many passages in the prompt that BM25 finds. May be repeated.",
+        ),
+    ] = None,
     measure: Measure = None,
     require: Require = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model questions, forward and backward, with intervals.
 
-    Of a run, also measure what else training changed, unless that was done.
+    Of a run, also measure what else training changed, unless that was done or passages are retrieved.
     """
     from demask.evaluation.thresholds import read_thresholds
     from demask.generation.server import Server
@@ -70,23 +82,30 @@ def evaluate(
         raise ConfigError("--server-model and --no-canary need a server; give its address with --server")
     if predictions is not None and predictions.exists():
         raise ConfigError(f"{predictions}: stands there already; choose another --predictions")
+    changes = apply_overrides({**limits, **({"retrieval": retrieve} if retrieve else {})}, settings or [])
+    retrieves = bool(changes.get("retrieval"))
+    _check_retrieving(retrieves, documents, server=server, measure=measure)
     with show_progress() as progress:
-        result = task.evaluate(
-            model,
-            qa,
-            settings=apply_overrides(limits, settings or []),
-            server=Server(server, server_model) if server is not None else None,
-            canary=not no_canary,
-            measure=read_measure(measure),
-            progress=progress,
-        )
+        if retrieves:
+            result = task.evaluate_retrieval(model, qa, documents or (), settings=changes, progress=progress)
+        else:
+            result = task.evaluate(
+                model,
+                qa,
+                settings=changes,
+                server=Server(server, server_model) if server is not None else None,
+                canary=not no_canary,
+                measure=read_measure(measure),
+                progress=progress,
+            )
     if predictions is not None:
         write_text(predictions, "".join(json.dumps(asdict(p)) + "\n" for p in result.predictions))
     if as_json:
         served = {"server": asdict(result.server)} if result.server else {}
         retention = {"retention": result.retention} if result.retention else {}
+        retrieval = {"retrieval": result.retrieval} if result.retrieval else {}
         print_guarded_json(
-            {"model": result.model, "metrics": result.metrics, **retention, **served},
+            {"model": result.model, "metrics": result.metrics, **retention, **retrieval, **served},
             thresholds,
             result.metrics,
             result.retention,
@@ -96,6 +115,17 @@ def evaluate(
 
         print_evaluation(result)
     guard(thresholds, result.metrics, result.retention)
+
+
+def _check_retrieving(
+    retrieves: bool, documents: list[str] | None, *, server: str | None, measure: str | None
+) -> None:
+    """Refuse options that have no meaning together."""
+    if documents and not retrieves:
+        raise ConfigError("--documents are retrieved from; add --retrieve 3, or leave them out")
+    for name, value in (("--server", server), ("--measure", measure)):
+        if retrieves and value is not None:
+            raise ConfigError(f"--retrieve asks the model itself, and nothing else; leave out {name}")
 
 
 @app.command()

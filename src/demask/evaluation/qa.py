@@ -8,7 +8,7 @@
 What a base model said is kept in the user's cache, so that it is asked the same only once:
 
     key = answers_key(loaded, prompts, settings)
-    predictions = recall(key, ids) or ask(...)
+    predictions = recall(key, ids, prompts) or ask(...)
     remember(key, predictions)
 """
 
@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def ask_questions(
         loaded: the model to ask.
         pairs: what to ask.
         settings: limits, batches, and how masked-diffusion models denoise.
-        contexts: by pair id, what stands in the prompt before each question; None: nothing does.
+        contexts: by pair id, what stands in the prompt before each question; None or "": nothing does.
         on_done: told how many questions a finished batch had.
     """
     prompts = make_prompts(loaded, pairs, contexts)
@@ -78,8 +79,8 @@ def ask_prompts(
     """
     answers = generate_answers(loaded, prompts, settings, on_done=on_done)
     return [
-        Prediction(id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped)
-        for id, answer in zip(ids, answers, strict=True)
+        Prediction(id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped, len(prompt))
+        for id, answer, prompt in zip(ids, answers, prompts, strict=True)
     ]
 
 
@@ -125,10 +126,7 @@ def choose_contexts(
     That is its whole document; of one that is too long, the passage in which the answer stands nearest to
     the question's words. A pair is left out when neither fits, or no passage holds the answer.
     """
-
-    def fits(pair: QAPair, text: str) -> bool:
-        return len(_encode(loaded, pair.question, text)) + max_new_tokens <= loaded.context
-
+    fits = partial(_fits, loaded, max_new_tokens)
     contexts = {pair.id: documents[pair.document_id].text for pair in pairs}
     long = [pair for pair in pairs if not fits(pair, contexts[pair.id])]
     parts: dict[str, list[str]] = {pair.document_id: [] for pair in long}
@@ -144,6 +142,30 @@ def choose_contexts(
     return contexts
 
 
+def count_fitting(loaded: LoadedModel, pair: QAPair, texts: Sequence[str], *, max_new_tokens: int) -> int:
+    """How many of the texts, from the first on, fit the model's context together, before a question.
+
+    Args:
+        loaded: the model to ask.
+        pair: of the question.
+        texts: the best first, see `join_texts`.
+        max_new_tokens: for which there must be room, too.
+    """
+    fitting = (count for count in range(len(texts), 0, -1))
+    return next(
+        (count for count in fitting if _fits(loaded, max_new_tokens, pair, join_texts(texts[:count]))), 0
+    )
+
+
+def join_texts(texts: Sequence[str]) -> str:
+    """Several texts as one that stands before a question."""
+    return "\n\n".join(texts)
+
+
+def _fits(loaded: LoadedModel, max_new_tokens: int, pair: QAPair, text: str) -> bool:
+    return len(_encode(loaded, pair.question, text)) + max_new_tokens <= loaded.context
+
+
 def _find_passage(pair: QAPair, texts: Sequence[str]) -> str | None:
     """The text in which the most of the question's words stand by its answer; None: none holds the answer."""
     found = [(place_answer(text, pair.question, pair.answers), text) for text in texts]
@@ -156,7 +178,7 @@ def _find_passage(pair: QAPair, texts: Sequence[str]) -> str | None:
 
 
 def _encode(loaded: LoadedModel, question: str, context: str | None) -> tuple[int, ...]:
-    if context is not None:
+    if context:
         question = CEILING_PROMPT.format(document=context, question=question)
     return encode_question(loaded.tokenizer, question)
 
@@ -195,8 +217,8 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def recall(key: str | None, ids: Sequence[str]) -> list[Prediction] | None:
-    """What was said, under these ids; None when that was never asked, or cannot be read."""
+def recall(key: str | None, ids: Sequence[str], prompts: Sequence[Sequence[int]]) -> list[Prediction] | None:
+    """What was said to these prompts, under these ids; None when that was never asked, or cannot be read."""
     if key is None or not _file(key).exists():
         return None
     try:
@@ -206,7 +228,10 @@ def recall(key: str | None, ids: Sequence[str]) -> list[Prediction] | None:
         return None
     if len(said) != len(ids):
         return None
-    return [replace(one, qa_id=id) for one, id in zip(said, ids, strict=True)]
+    return [
+        replace(one, qa_id=id, prompt_tokens=len(prompt))  # which earlier versions did not keep
+        for one, id, prompt in zip(said, ids, prompts, strict=True)
+    ]
 
 
 def remember(key: str | None, predictions: Sequence[Prediction]) -> None:

@@ -190,7 +190,21 @@ class Evaluate(Section):
         description="also ask the trained model with so many answered questions about other documents in "
         "front; 0: do not",
     )
+    retrieval: tuple[int, ...] | None = Field(
+        None,
+        description="also ask with so many passages in the prompt that BM25 finds, as 3 or [1, 3], the base "
+        "model and the trained one; none: do not, as each number adds two rounds of questions to three",
+    )
     denoise: Denoise = Field(default_factory=Denoise, description="masked-diffusion models only")
+
+    @field_validator("retrieval", mode="before")
+    @classmethod
+    def _numbers_of_passages(cls, value: Any) -> Any:
+        numbers = [] if value in (None, 0) and value is not False else value
+        numbers = [numbers] if isinstance(numbers, int) else numbers
+        if isinstance(numbers, list | tuple) and all(type(one) is int and one > 0 for one in numbers):
+            return tuple(sorted(set(numbers))) or None
+        raise ValueError(f"expected a number of passages, or a list of such as [1, 3], got {value!r}")
 
 
 class Retain(Section):

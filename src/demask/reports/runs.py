@@ -10,6 +10,7 @@ ceiling or without accuracy over steps is read all the same.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,20 @@ Outcome = Literal["gained", "kept", "lost", "still wrong", "not scored"]
 STAGES = ("before", "after", "ceiling")
 # The trained model with answered questions in front; asked where the recipe has shots.
 FEW_SHOT = "few-shot"
+# A model with passages in the prompt that were retrieved, as `before-retrieval-3`.
+_RETRIEVAL = re.compile(r"(before|after)-retrieval-([0-9]+)")
 OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
+
+
+def retrieval_stage(model: str, top: int) -> str:
+    """The stage at which a model, `before` or `after` training, is asked with `top` passages retrieved."""
+    return f"{model}-retrieval-{top}"
+
+
+def read_retrieval_stage(stage: str) -> tuple[str, int] | None:
+    """The model and the number of passages of such a stage; None of any other."""
+    found = _RETRIEVAL.fullmatch(stage)
+    return (found[1], int(found[2])) if found else None
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,72 @@ class Cost:
     passages: int | None
     document_tokens: int | None
     coverage: float | None
+
+
+@dataclass(frozen=True)
+class AnswerCost:
+    """What one answer takes, on average.
+
+    Attributes:
+        prompt_tokens: that the model reads; None: not known.
+        tokens: that it writes.
+        seconds: its share of the batch that it was asked in.
+    """
+
+    prompt_tokens: float | None
+    tokens: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """After how many questions training has paid for itself, against retrieval with the base model.
+
+    Attributes:
+        tokens: when the tokens that an answer takes less make up for those of training; None: never, or not
+            known.
+        seconds: the same in time.
+    """
+
+    tokens: int | None
+    seconds: int | None
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What retrieval reached beside training, as in `summary.json`.
+
+    Attributes:
+        recall: by number of passages and direction, the share of questions whose own document is among those
+            that were retrieved.
+        costs: by stage.
+        break_even: by number of passages; of a run that trained.
+        nothing_found: questions that share no word with any passage, and were asked bare.
+        shortened: by number of passages, questions before which fewer of them fit the model's context.
+        training_tokens: of all steps; None: nothing was trained.
+        training_seconds: the same.
+    """
+
+    recall: Mapping[int, Mapping[str, Estimate]]
+    costs: Mapping[str, AnswerCost]
+    break_even: Mapping[int, BreakEven]
+    nothing_found: int
+    shortened: Mapping[int, int]
+    training_tokens: int | None = None
+    training_seconds: float | None = None
+
+
+def read_retrieval(found: Mapping[str, Any]) -> Retrieval:
+    """As it stands in `summary.json`."""
+    return Retrieval(
+        recall={int(top): _estimates(by_direction) for top, by_direction in found["recall"].items()},
+        costs={stage: AnswerCost(**cost) for stage, cost in found["costs"].items()},
+        break_even={int(top): BreakEven(**even) for top, even in found["break_even"].items()},
+        nothing_found=found["nothing_found"],
+        shortened={int(top): count for top, count in found["shortened"].items()},
+        training_tokens=found["training_tokens"],
+        training_seconds=found["training_seconds"],
+    )
 
 
 @dataclass(frozen=True)
@@ -170,6 +250,7 @@ class RunResult:
         tasks: the field's tasks, with `measure: full`.
         fine_tuning: of `demask sft`; None: it learned documents.
         way: from the base to the trained model, by share; empty unless it was moved back.
+        retrieval: beside it; None: it was not asked for.
     """
 
     folder: Path
@@ -193,6 +274,7 @@ class RunResult:
     tasks: tuple[TaskChange, ...] = ()
     fine_tuning: FineTuning | None = None
     way: tuple[WayPoint, ...] = ()
+    retrieval: Retrieval | None = None
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -236,6 +318,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             ),
             fine_tuning=_fine_tuning(folder, summary) if "data" in config else None,
             way=_way(summary),
+            retrieval=read_retrieval(summary["retrieval"]) if summary.get("retrieval") else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

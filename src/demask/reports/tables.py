@@ -18,17 +18,20 @@ from demask.reports.runs import (
     OUTCOMES,
     STAGES,
     QuestionRow,
+    Retrieval,
     RunResult,
     asked_directions,
     find_metric,
     read_estimate,
+    read_retrieval_stage,
+    retrieval_stage,
 )
 from demask.reports.wording import (
     MISSING,
-    STAGE_NAMES,
     change,
     clean,
     count,
+    describe_break_even,
     flatten,
     interval,
     memory,
@@ -37,6 +40,7 @@ from demask.reports.wording import (
     share,
     shorten,
     signed,
+    stage_name,
 )
 
 P = TypeVar("P")
@@ -91,11 +95,11 @@ def metrics_table(runs: Sequence[RunResult]) -> Table:
         (
             run.label,
             direction,
-            STAGE_NAMES[stage],
+            stage_name(stage),
             *(interval(find_metric(run, stage, direction, name)) for name in METRICS),
         )
         for run, direction in _arms(runs)
-        for stage in (*STAGES, FEW_SHOT)
+        for stage in (*STAGES, FEW_SHOT, *filter(read_retrieval_stage, run.metrics))
         if run.metrics.get(stage, {}).get(direction)
     ]
     return Table(
@@ -105,6 +109,121 @@ def metrics_table(runs: Sequence[RunResult]) -> Table:
         "Contains and ROUGE-1 recall (the metric of the demasking paper, arXiv 2510.09885) also reward a "
         "model that recites the whole passage; exact match and F1 do not.",
     )
+
+
+def retrieval_table(runs: Sequence[RunResult]) -> Table:
+    """Accuracy, recall and what an answer takes, with retrieval and without; no rows where there was none."""
+    asked = [(run, run.retrieval) for run in runs if run.retrieval]
+    rows: list[tuple[str, ...]] = []
+    sentences: list[str] = []
+    for run, found in asked:
+        of_run = {
+            stage: {direction: by_name.get(HEADLINE) for direction, by_name in by_direction.items()}
+            for stage, by_direction in run.metrics.items()
+        }
+        rows += [(run.label, *row) for row in retrieval_rows(found, of_run)]
+        name = f"{run.label}: " if len(runs) > 1 else ""
+        sentences += [f"{name}{sentence}" for sentence in _explain_retrieval(found)]
+    return Table("Beside retrieval", ("arm", *RETRIEVAL_HEADERS), tuple(rows), " ".join(sentences).strip())
+
+
+RETRIEVAL_HEADERS = (
+    "asked",
+    *DIRECTIONS,
+    "recall, forward",
+    "recall, backward",
+    "prompt tokens",
+    "answer tokens",
+    "seconds",
+    "even after",
+)
+
+
+def retrieval_rows(
+    found: Retrieval, accuracy: Mapping[str, Mapping[str, Estimate | None]]
+) -> list[tuple[str, ...]]:
+    """A row for each way of asking, with `RETRIEVAL_HEADERS`.
+
+    Args:
+        found: by retrieval.
+        accuracy: by stage and direction.
+    """
+    order = [
+        stage
+        for model in ("before", "after")
+        for stage in (model, *(retrieval_stage(model, top) for top in found.recall))
+    ]
+    rows = []
+    for stage in [*order, "ceiling"]:
+        cost = found.costs.get(stage)
+        if cost is None:
+            continue
+        model, top = read_retrieval_stage(stage) or (stage, 0)
+        recall = found.recall.get(top, {})
+        even = found.break_even.get(top) if model == "before" else None
+        rows.append(
+            (
+                stage_name(stage),
+                *(interval(accuracy.get(stage, {}).get(direction)) for direction in DIRECTIONS),
+                *(share(recall[d].value) if d in recall else MISSING for d in DIRECTIONS),
+                MISSING if cost.prompt_tokens is None else f"{cost.prompt_tokens:,.0f}",
+                f"{cost.tokens:,.0f}",
+                f"{cost.seconds:.2f}",
+                count(even.tokens if even else None),
+            )
+        )
+    return rows
+
+
+def evaluation_retrieval_table(
+    model: str, found: Retrieval, metrics: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+) -> Table:
+    """The same of one model that was asked outside of a run.
+
+    Args:
+        model: names it in the title.
+        found: by retrieval.
+        metrics: by stage, direction and name, with `value`, `low`, `high` and `n`.
+    """
+    accuracy = {
+        stage: {direction: read_estimate(by_name[HEADLINE]) for direction, by_name in by_direction.items()}
+        for stage, by_direction in metrics.items()
+    }
+    return Table(
+        f"What {model} answers with passages that are retrieved",
+        RETRIEVAL_HEADERS[:-1],
+        tuple(row[:-1] for row in retrieval_rows(found, accuracy)),
+        " ".join(_explain_retrieval(found)),
+    )
+
+
+def _explain_retrieval(found: Retrieval) -> Iterable[str]:
+    """How to read the table, what training cost, and when it has paid."""
+    yield RETRIEVAL_NOTE
+    if found.break_even:
+        yield EVEN_NOTE
+    if found.nothing_found:
+        yield f"{found.nothing_found} questions share no word with any passage and were asked bare."
+    for top, fewer in found.shortened.items():
+        if fewer:
+            yield f"Before {fewer} questions fewer than {top} passages fit the model's context."
+    if found.training_tokens is None or not found.break_even:
+        return
+    yield f"Training took {found.training_tokens:,} tokens and {minutes(found.training_seconds)} minutes."
+    for top, even in found.break_even.items():
+        base, tuned = found.costs[retrieval_stage("before", top)], found.costs["after"]
+        yield describe_break_even(top, even, base, tuned)
+
+
+RETRIEVAL_NOTE = (
+    "Retrieved: by BM25, from the passages; they stand in the prompt before the question. Recall: share of "
+    "questions whose own document is among those retrieved. Tokens and seconds of an answer, on average."
+)
+EVEN_NOTE = (
+    "Even after: questions until the tokens of training are made up for, prompt and answer together. A token "
+    "that is trained is computed forward and backward, one in a prompt only forward, so see the time, too. "
+    "Answers of the base model that were kept have the seconds of the run that asked them."
+)
 
 
 def evaluation_table(model: str, metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:

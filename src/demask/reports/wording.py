@@ -16,7 +16,15 @@ from typing import Any
 import demask
 from demask.evaluation.metrics import HEADLINE, METRICS, Change, Estimate
 from demask.records import DIRECTIONS
-from demask.reports.runs import RunResult, asked_directions, find_metric, predictions_unchanged
+from demask.reports.runs import (
+    AnswerCost,
+    BreakEven,
+    RunResult,
+    asked_directions,
+    find_metric,
+    predictions_unchanged,
+    read_retrieval_stage,
+)
 from demask.words import find_phrase
 
 MISSING = "–"
@@ -35,6 +43,15 @@ CANARY = (
 
 # Neither XML nor UTF-8 can hold these: control characters but tab and newlines, and lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+def stage_name(stage: str) -> str:
+    """A stage as a reader knows it: `before, 3 passages retrieved`."""
+    retrieved = read_retrieval_stage(stage)
+    if retrieved:
+        model, top = retrieved
+        return f"{model}, {_plural(top, 'passage')} retrieved"
+    return STAGE_NAMES[stage]
 
 
 def clean(text: str) -> str:
@@ -201,6 +218,34 @@ def cautions(run: RunResult) -> list[str]:
     if run.cost.coverage is not None and run.cost.coverage < 1:
         found.append(f"Coverage: only {percent(run.cost.coverage)} of the document tokens were trained on.")
     return list(dict.fromkeys(found))
+
+
+def describe_break_even(top: int, even: BreakEven, base: AnswerCost, tuned: AnswerCost) -> str:
+    """After how many questions training has paid for itself, in plain sentences.
+
+    Args:
+        top: passages in the prompt of the base model.
+        even: the numbers of questions.
+        base: an answer of the base model with them.
+        tuned: an answer of the trained model to the bare question.
+    """
+    with_passages = f"with {_plural(top, 'passage')} retrieved"
+    if base.prompt_tokens is None or tuned.prompt_tokens is None:
+        tokens = f"How many tokens an answer {with_passages} takes is not known."
+    else:
+        spent, less = base.prompt_tokens + base.tokens, tuned.prompt_tokens + tuned.tokens
+        takes = f"An answer {with_passages} takes {spent:,.0f} tokens, one of the trained model {less:,.0f}"
+        tokens = (
+            f"{takes}: after {count(even.tokens)} questions training has paid for its tokens."
+            if even.tokens
+            else f"{takes}: in tokens training never pays for itself."
+        )
+    in_time = (
+        f"In time it has after {count(even.seconds)} questions"
+        if even.seconds
+        else "In time it never has, as measured here"
+    )
+    return f"{tokens} {in_time} ({base.seconds:.2f} and {tuned.seconds:.2f} s an answer)."
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

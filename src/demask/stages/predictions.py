@@ -13,10 +13,12 @@ from demask.evaluation.metrics import Score
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
+from demask.reports.runs import retrieval_stage
 from demask.reports.wording import CANARY
 from demask.stages.documents import Coverage
 from demask.stages.questions import describe_origin
 from demask.stages.retention import summarise_retention
+from demask.stages.retrieval import Retrieval, summarise_retrieval
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -51,7 +53,7 @@ def ask_stage(
 
     Args:
         run: where the predictions are kept.
-        stage: `before`, `after`, `ceiling` or `few-shot`.
+        stage: `before`, `after`, `ceiling`, `few-shot`, or one with passages that were retrieved.
         load: gives the model, called only when it is needed.
         pairs: what to ask.
         settings: how.
@@ -76,10 +78,10 @@ def ask_stage(
                 "document, which is longer than the model's context"
             )
         pairs = fitting
-    key = None
-    if stage in ("before", "ceiling") and pairs:
-        key = answers_key(loaded, make_prompts(loaded, pairs, texts), settings)
-    predictions = recall(key, [pair.id for pair in pairs])
+    prompts = make_prompts(loaded, pairs, texts)
+    of_base = stage == "ceiling" or stage.startswith("before")
+    key = answers_key(loaded, prompts, settings) if of_base and pairs else None
+    predictions = recall(key, [pair.id for pair in pairs], prompts)
     if predictions is not None:
         progress.say(f"{stage}: as in an earlier run with this model and these questions, not asked again")
     else:
@@ -137,6 +139,41 @@ def ask_tuned(
     return answers
 
 
+def ask_retrieved(
+    config: RunConfig,
+    run: RunFolder,
+    model: str,
+    pairs: Sequence[QAPair],
+    retrieval: Retrieval,
+    load: Callable[[], "LoadedModel"],
+    progress: Progress,
+) -> dict[str, list[Prediction]]:
+    """What a model says with the passages in its prompt that were retrieved, by stage.
+
+    Args:
+        config: of the run.
+        run: where the predictions are kept.
+        model: `before` or `after` training.
+        pairs: what to ask.
+        retrieval: what was found; without any nothing is asked.
+        load: gives the model, called only when it is needed.
+        progress: told how far the work is.
+    """
+    return {
+        stage: ask_stage(
+            run,
+            stage,
+            load=load,
+            pairs=pairs,
+            settings=config.evaluate,
+            progress=progress,
+            contexts=partial(retrieval.contexts, top),
+        )
+        for top in retrieval.tops
+        for stage in (retrieval_stage(model, top),)
+    }
+
+
 def score_stage(
     run: RunFolder, pairs: Sequence[QAPair], answers: Mapping[str, Sequence[Prediction]]
 ) -> dict[str, list[Score]]:
@@ -189,6 +226,7 @@ def summarise_stage(
         },
         "changes": summarise_changes(scores["before"], scores["after"], pairs) if scores else {},
         "retention": summarise_retention(retention),
+        "retrieval": summarise_retrieval(run, config.evaluate.retrieval, pairs, answers, training),
     }
     run.write_json(file_names.SUMMARY, summary)
     return summary

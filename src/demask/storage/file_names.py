@@ -20,6 +20,7 @@ TRAINING = "training.json"
 RETAINED = "retained.json"
 SUMMARY = "summary.json"
 DATA = "data.json"
+RETRIEVED = "retrieved.jsonl"
 HELD_OUT = "held_out.jsonl"
 REPLAY = "replay.safetensors"
 RETAINED = "retain.jsonl"
@@ -37,5 +38,5 @@ ADAPTER = "adapter"
 
 
 def predictions_file(stage: str) -> str:
-    """The file with what the model said `before`, `after`, or with the document in the prompt (`ceiling`)."""
+    """The file with what was said at a stage: `before`, `after`, `ceiling` (the document in the prompt)."""
     return f"predictions-{stage}.jsonl"

@@ -5,10 +5,11 @@ found.metrics["backward"]["contains"]["value"]
 ask("runs/first", ["Who founded Orlin?"])[0].after
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import ConfigError, DataError, ModelError, RunError
@@ -17,10 +18,12 @@ from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.file import merge_values
 from demask.recipe.sections import Evaluate, Measured, RunConfig, make_config
-from demask.records import Prediction
+from demask.records import Passage, Prediction, QAPair
 from demask.reports.page import ReportFiles, write_reports
-from demask.reports.runs import STAGES, load_runs
+from demask.reports.runs import STAGES, load_runs, retrieval_stage
 from demask.reports.wording import model_name
+from demask.stages.documents import read_knowledge
+from demask.stages.passages import split_stage
 from demask.stages.predictions import load_once
 from demask.stages.retention import (
     forget_other_sizes,
@@ -30,6 +33,7 @@ from demask.stages.retention import (
     read_material,
     summarise_retention,
 )
+from demask.stages.retrieval import check_retrieval, retrieve_stage, summarise_retrieval
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, is_run_folder, open_run_folder, trained_model
 
@@ -55,6 +59,7 @@ class Evaluation:
         scores: each prediction judged.
         retention: of a run, what else training changed, as in `retention.json`; empty when not measured.
         run_folder: of the run that was asked its own questions.
+        retrieval: with passages in the prompt, as in `summary.json`, and `metrics` by stage; empty without.
         server: which server was asked in the model's place, None when the model was.
     """
 
@@ -65,6 +70,7 @@ class Evaluation:
     server: "Served | None" = None
     retention: Mapping[str, Any] = field(default_factory=dict)
     run_folder: Path | None = None
+    retrieval: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
@@ -120,6 +126,88 @@ def evaluate(
     metrics = summarise(scores, pairs)
     folder = run.path if run else None
     return Evaluation(model, metrics, tuple(predictions), tuple(scores), served, retention, folder)
+
+
+def evaluate_retrieval(
+    model: str,
+    qa: str | Path | None = None,
+    documents: Sequence[str] = (),
+    *,
+    settings: Mapping[str, Any],
+    progress: Progress,
+) -> Evaluation:
+    """Ask a model the questions of a file bare, and with the passages that BM25 finds in documents.
+
+    Args:
+        model: a run folder, a model folder, a hub name or `embedded`.
+        qa: JSON Lines file of QA pairs; a run has its own.
+        documents: files, folders and patterns; a run has its own passages.
+        settings: keys of a recipe's section `evaluate`, `retrieval` among them.
+        progress: told how far the work is.
+
+    Raises:
+        DemaskError: the model, the documents or the file is not usable, or Python's SQLite has no FTS5.
+    """
+    from demask.evaluation.metrics import score_predictions
+    from demask.evaluation.qa import ask_questions
+    from demask.evaluation.statistics import summarise
+
+    how, of_run = evaluation_settings(model, settings), is_run_folder(model)
+    if qa is None and not of_run:
+        raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
+    if not documents and not of_run:
+        raise ConfigError("--documents is missing: expected files or folders to retrieve passages from")
+    check_retrieval(how)
+    load = load_once(trained_model(model), device="auto", progress=progress)
+    stage = "after" if of_run else "before"
+    with TemporaryDirectory(prefix="demask-") as temporary:
+        folder = RunFolder(Path(temporary))
+        pairs, passages = _read_to_retrieve(model, qa, documents, folder, load, progress)
+        retrieval = retrieve_stage(how, folder, pairs, passages, load, progress)
+        rounds: dict[str, Mapping[str, str] | None] = {stage: None}
+        rounds |= {retrieval_stage(stage, top): retrieval.contexts(top) for top in retrieval.tops}
+        progress.begin("Asking", len(rounds) * len(pairs), unit="questions")
+        answers = {
+            name: ask_questions(load(), pairs, how, contexts=contexts, on_done=progress.advance)
+            for name, contexts in rounds.items()
+        }
+        found = summarise_retrieval(folder, how.retrieval, pairs, answers, {})
+    scores = {name: score_predictions(said, pairs) for name, said in answers.items()}
+    metrics = {name: summarise(judged, pairs) for name, judged in scores.items()}
+    return Evaluation(
+        load().source,
+        metrics[stage],
+        tuple(answers[stage]),
+        tuple(scores[stage]),
+        retrieval={**found, "metrics": metrics} if found else {},
+    )
+
+
+def _read_to_retrieve(
+    model: str,
+    qa: str | Path | None,
+    documents: Sequence[str],
+    folder: RunFolder,
+    load: "Callable[[], LoadedModel]",
+    progress: Progress,
+) -> tuple[Sequence[QAPair], Sequence[Passage]]:
+    """Questions and passages, split as training would split them; kept in a folder."""
+    run = RunFolder(Path(model))
+    if is_run_folder(model):
+        values, source = run.read_json(file_names.CONFIG), f"{model}/{file_names.CONFIG}"
+        qa = qa or run.file(file_names.QA_PAIRS)
+    else:
+        values, source = {"model": model}, "options"
+    if not documents:
+        kept = run.open_records(file_names.PASSAGES, Passage)
+        return load_qa_pairs(qa or "", documents={passage.document_id for passage in kept}), kept
+    values = {**values, "qa": str(qa), "documents": list(documents), "paraphrases": 0}
+    progress.begin("Reading documents", 1)
+    knowledge = read_knowledge(make_config(values, source=source), folder)
+    if not is_run_folder(model) and load().diffusion is not None:
+        values["objective"] = "diffusion"  # none but this can split for such a model
+    passages = split_stage(make_config(values, source=source), folder, knowledge, load, progress)
+    return knowledge.pairs or (), passages
 
 
 def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Progress) -> dict[str, Any]:

@@ -24,7 +24,14 @@ from demask.stages.callbacks import EvaluationCallback
 from demask.stages.documents import Coverage, coverage_stage, keep_knowledge, read_knowledge
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
-from demask.stages.predictions import ask_base, ask_tuned, load_once, score_stage, summarise_stage
+from demask.stages.predictions import (
+    ask_base,
+    ask_retrieved,
+    ask_tuned,
+    load_once,
+    score_stage,
+    summarise_stage,
+)
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.replay import add_replay, make_pool
 from demask.stages.retained import keep_retained, read_retained
@@ -36,6 +43,7 @@ from demask.stages.retention import (
     measure_base,
     measure_tuned,
 )
+from demask.stages.retrieval import check_retrieval, retrieval_stages, retrieve_stage
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.locks import end_if_stop_requested
@@ -126,9 +134,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
         knowledge = read_knowledge(config, RunFolder(Path(folder)))
         retained = read_retained(config, progress)
         if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
-            check_objective(config)
-            check_weights(config)
-            check_maker(config)
+            _check(config)
         run = claim_run_folder(out, config.model_dump(mode="json"))
         _forget_stale(run, config)
         knowledge = keep_knowledge(run, knowledge)
@@ -146,6 +152,8 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     check_share(config, launch, samples=len(passages) + len(paraphrases))
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
+    retrieval = retrieve_stage(config.evaluate, run, pairs, passages, base, progress)
+    answers |= ask_retrieved(config, run, "before", pairs, retrieval, base, progress)
     measure_base(config, run, material, base, progress)
     make_pool(config, run, retained, base, progress)
     if launch.ranks > 1:
@@ -180,7 +188,12 @@ def finish_run(
         progress: told how far the work is.
     """
     pairs = material.pairs
-    answers = {**answers, **ask_tuned(config, run, pairs, tuned, progress)}
+    retrieval = retrieve_stage(config.evaluate, run, pairs, material.passages, tuned, progress)
+    answers = {
+        **answers,
+        **ask_tuned(config, run, pairs, tuned, progress),
+        **ask_retrieved(config, run, "after", pairs, retrieval, tuned, progress),
+    }
     measure_tuned(config, run, material, tuned, progress)
     ask_field_tasks(config, run, progress)
     scores = score_stage(run, pairs, answers)
@@ -188,6 +201,14 @@ def finish_run(
     summary = summarise_stage(run, config, coverage, pairs, answers, scores, judged)
     write_report(run)
     return Injected(run.path, summary)
+
+
+def _check(config: RunConfig) -> None:
+    """See whether the recipe can be run here, as far as that shows without loading the model."""
+    check_objective(config)
+    check_weights(config)
+    check_maker(config)
+    check_retrieval(config.evaluate)
 
 
 def document_data(config: RunConfig, run: RunFolder, progress: Progress) -> TrainingData:
@@ -230,7 +251,11 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
         run.remove(
             *map(file_names.predictions_file, (*STAGES, FEW_SHOT)), file_names.AUDIT, file_names.REJECTS
         )
-        run.remove(*RETENTION_FILES)
+        run.remove(file_names.RETRIEVED, *RETENTION_FILES)
+    if not run.has(file_names.PASSAGES):
+        run.remove(file_names.RETRIEVED)
+    if not run.has(file_names.RETRIEVED):
+        run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "before", "after")))
     if not run.has(file_names.RETENTION_BEFORE):
         run.remove(*RETENTION_FILES)
     if not run.has(file_names.PASSAGES) or (config.paraphrases and not run.has(file_names.PARAPHRASES)):
@@ -243,6 +268,7 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
         )
     if not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
         run.remove(*map(file_names.predictions_file, ("after", FEW_SHOT)), file_names.RETENTION_AFTER)
+        run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "after")))
 
 
 def _is_complete(run: RunFolder, config: RunConfig) -> bool:
@@ -250,6 +276,7 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages = ["before", "after"]
     stages += ["ceiling"] if config.evaluate.ceiling else []
     stages += [FEW_SHOT] if config.evaluate.shots else []
+    stages += retrieval_stages(config.evaluate, "before", "after")
     measured = config.measure == "none" or (is_measured(run) and run.has(file_names.RETENTION))
     measured = measured and (config.measure != "full" or run.has(file_names.RETENTION_TASKS))
     files = (

@@ -25,6 +25,7 @@ from demask.stages.documents import Coverage
 from demask.stages.predictions import load_once
 from demask.stages.replay import ask_on_the_way, draw_selection, measure_drift
 from demask.stages.retention import read_material
+from demask.stages.retrieval import retrieval_stages
 from demask.storage import file_names
 from demask.storage.run_folder import (
     RunFolder,
@@ -57,6 +58,7 @@ _COPIED = (
     file_names.STEP_SCORES,
     file_names.predictions_file("before"),
     file_names.predictions_file("ceiling"),
+    file_names.RETRIEVED,
     file_names.RETENTION_BEFORE,
     file_names.RETENTION_TARGETS,
 )
@@ -142,7 +144,8 @@ def _move_back(
     points = _find_share(way, origin["budget"], progress)
     new = claim_run_folder(place, run.read_json(file_names.CONFIG))
     new.write_json(file_names.RETAINED, origin)
-    for name in _COPIED:
+    asked = map(file_names.predictions_file, retrieval_stages(config.evaluate, "before"))
+    for name in (*_COPIED, *asked):
         if run.has(name) and not new.has(name):
             shutil.copyfile(run.file(name), new.file(name))
     points = _ask_between(config, run, new, way, points, progress)
@@ -279,7 +282,7 @@ def _finish(config: RunConfig, run: RunFolder, new: RunFolder, progress: Progres
     coverage = Coverage(summary["documents"], summary["passages"], summary["coverage"], (), None)
     answers = {
         stage: new.read_records(file_names.predictions_file(stage), Prediction)
-        for stage in ("before", "ceiling")
+        for stage in ("before", "ceiling", *retrieval_stages(config.evaluate, "before"))
         if new.has(file_names.predictions_file(stage))
     }
     tuned = load_once(str(new.file(file_names.MODEL)), device=config.device, progress=progress)

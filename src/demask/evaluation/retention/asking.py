@@ -98,7 +98,7 @@ def _generate(
     """What the model says to prompts, from the user's cache where it was asked before."""
     ids = [str(place) for place in range(len(prompts))]
     key = answers_key(loaded, prompts, settings) if keep else None
-    kept = recall(key, ids)
+    kept = recall(key, ids, prompts)
     if kept is not None:
         on_done(len(kept))
         return kept
