@@ -55,7 +55,9 @@ def test_the_pool_is_drawn_once_and_both_terms_are_logged(
     assert first.summary["replayed"] == 2
     assert first.summary["batch_size"] == 2
     kept = sorted((cache / "replay").iterdir())
-    assert len(kept) == 2  # the model's own conversations, and what it says to the objective's prompts
+    # The model's own conversations, and what it says to the objective's prompts about other texts and about
+    # near misses.
+    assert len(kept) == 3
     written = [file.stat().st_mtime_ns for file in kept]
     rows = log(tmp_path / "first")
     assert all(row["terms"].keys() == {"cross-entropy", "kl-to-base"} for row in rows)
@@ -160,7 +162,7 @@ def test_a_damaged_pool_in_the_cache_is_drawn_again(
 def test_only_the_prompts_of_an_objective_that_shows_text_are_replayed_with_other_texts(
     settings: dict[str, Any], tmp_path: Path, cache: Path
 ) -> None:
-    for objective, kinds in (("next-token", {"self"}), ("demasking", {"self", "foreign"})):
+    for objective, kinds in (("next-token", {"self"}), ("demasking", {"self", "foreign", "near"})):
         done = demask.inject(**settings, objective=objective, out=tmp_path / objective)
         talks = read_pool(done.run_folder / file_names.REPLAY)
         assert {talk.id.partition("-")[0] for talk in talks} == kinds
@@ -171,7 +173,7 @@ def test_the_pool_does_not_depend_on_how_questions_are_asked(
 ) -> None:
     for limit in (8, 9):
         demask.inject(**settings, evaluate={"max_new_tokens": limit}, out=tmp_path / str(limit))
-    assert len(list((cache / "replay").iterdir())) == 2
+    assert len(list((cache / "replay").iterdir())) == 3
 
 
 def test_some_examples_stand_behind_other_words(

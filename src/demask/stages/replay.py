@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from demask.environment import cache_folder
 from demask.errors import ModelError, RunError
+from demask.objectives.masking import keyed_rng
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.sections import Evaluate, RunConfig
+from demask.records import Passage
 from demask.stages.retained import FROM_FILE, Retained, make_talks
 from demask.storage import file_names
 from demask.storage.atomic import write_bytes
@@ -39,6 +41,8 @@ POOL_SEED = 13
 # Of the pool: prompts that the objective makes of other texts, with what the base model says to them. Without
 # them it is the form of the prompt that calls for a document, and not what it is about.
 FOREIGN_SHARE = 0.15
+# Beside the pool, as a share of it: the same of texts that resemble the documents and tell something else.
+NEAR_SHARE = 0.25
 # Texts that are drawn side by side.
 DRAWN_TOGETHER = 128
 # As many conversations as a pool of 1,024 keeps apart, drawn otherwise.
@@ -53,6 +57,7 @@ def make_pool(
     retained: Retained,
     load: Callable[[], "LoadedModel"],
     progress: Progress,
+    passages: "Sequence[Passage]" = (),
 ) -> None:
     """Have the base model write the pool, or take it from the user's cache, beside the user's conversations.
 
@@ -62,6 +67,7 @@ def make_pool(
         retained: conversations that the recipe names.
         load: gives the base model, called only when it is needed.
         progress: told how far it is.
+        passages: what is trained on; near misses of them are replayed, too.
 
     Raises:
         ModelError: there are fewer conversations than a step replays.
@@ -71,6 +77,7 @@ def make_pool(
     from safetensors.torch import save
 
     from demask.generation.conversations import as_tensors
+    from demask.generation.near_misses import make_near_misses
 
     loaded = load()
     own, foreign = _parts(config)
@@ -78,10 +85,18 @@ def make_pool(
     if own:
         talks = _from_cache(_key(loaded, [(own,)]), lambda: _draw_own(loaded, own, progress), progress)
     if foreign:
-        prompts = _foreign_prompts(config, loaded, talks, foreign)
+        texts = _longest_first(loaded, talks)
+        prompts = _prompts_about(config, loaded, _as_passages(texts[:foreign]))
         talks = talks + _from_cache(
             _key(loaded, prompts), lambda: _draw_foreign(loaded, prompts, progress), progress
         )
+        if passages:
+            count = round(config.retain.pool * NEAR_SHARE)
+            near = make_near_misses(passages, texts, count=count, seed=POOL_SEED)
+            asked = _prompts_about(config, loaded, near, entity="never")
+            talks = talks + _from_cache(
+                _key(loaded, asked), lambda: _draw_foreign(loaded, asked, progress, name="near"), progress
+            )
     if retained.samples:
         talks = talks + _from_cache(
             _file_key(loaded, retained),
@@ -125,7 +140,8 @@ def is_kept(config: TaskConfig, loaded: "LoadedModel", retained: Retained) -> bo
     if file is None or not file.exists() or not foreign:
         return file is not None and file.exists()
     try:
-        file = _key(loaded, _foreign_prompts(config, loaded, read_pool(file), foreign))
+        texts = _longest_first(loaded, read_pool(file))
+        file = _key(loaded, _prompts_about(config, loaded, _as_passages(texts[:foreign])))
     except RunError:  # it is damaged, and made again
         return False
     return file is not None and file.exists()
@@ -180,36 +196,44 @@ def _draw_own(loaded: "LoadedModel", size: int, progress: Progress) -> "list[Con
     return draw_self_chats(loaded, size=size, seed=POOL_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance)
 
 
-def _foreign_prompts(
-    config: TaskConfig, loaded: "LoadedModel", talks: "Sequence[Conversation]", size: int
+def _longest_first(loaded: "LoadedModel", talks: "Sequence[Conversation]") -> list[str]:
+    """What the base model has said."""
+    said = (loaded.tokenizer.decode(list(talk.reply), skip_special_tokens=True) for talk in talks)
+    return sorted(filter(None, (str(text).strip() for text in said)), key=len, reverse=True)
+
+
+def _as_passages(texts: Sequence[str]) -> "list[Passage]":
+    return [Passage(f"foreign {number}", "", text) for number, text in enumerate(texts)]
+
+
+def _prompts_about(
+    config: TaskConfig, loaded: "LoadedModel", passages: "Sequence[Passage]", **changes: str
 ) -> list[tuple[int, ...]]:
-    """Prompts as the objective makes them of documents, made of what the base model has written."""
+    """Prompts as the objective, with changes, makes them of documents."""
     from demask.data.sequences import make_sample
     from demask.models.context import make_context
-    from demask.records import IGNORE_INDEX, Passage
+    from demask.records import IGNORE_INDEX
 
-    context = make_context(loaded, config.objective)
-    make_example = config.objective.example_maker(context, seed=POOL_SEED)
-    replies = (loaded.tokenizer.decode(list(talk.reply), skip_special_tokens=True) for talk in talks)
-    longest_first = sorted((str(reply).strip() for reply in replies), key=len, reverse=True)
+    known = {key: value for key, value in changes.items() if key in type(config.objective).model_fields}
+    objective = config.objective.model_copy(update=known)
+    make_example = objective.example_maker(make_context(loaded, objective), seed=POOL_SEED)
     prompts = []
-    for number, text in enumerate(filter(None, longest_first[:size])):
-        sample = make_sample(Passage(f"foreign {number}", "", text), loaded.tokenizer)
-        example = make_example(sample, 0, 0)
+    for passage in passages:
+        example = make_example(make_sample(passage, loaded.tokenizer), 0, 0)
         begin = next(place for place, label in enumerate(example.labels) if label != IGNORE_INDEX)
         prompts.append(example.token_ids[:begin])
     return prompts
 
 
 def _draw_foreign(
-    loaded: "LoadedModel", prompts: Sequence[tuple[int, ...]], progress: Progress
+    loaded: "LoadedModel", prompts: Sequence[tuple[int, ...]], progress: Progress, name: str = "foreign"
 ) -> "list[Conversation]":
     from demask.generation.self_chats import REPLY_TOKENS, draw_replies
 
     tokens = REPLY_TOKENS * len(prompts)
     progress.begin("Asking the base model to restore other texts", tokens, unit="tokens")
     return draw_replies(
-        loaded, prompts, name="foreign", seed=POOL_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
+        loaded, prompts, name=name, seed=POOL_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
     )
 
 
@@ -290,7 +314,6 @@ def _wrap_some(
     """Some examples behind other words; those that would not fit the model's context stay bare."""
     from demask.generation.surroundings import LONGEST, make_surroundings, put_behind
     from demask.models.load import context_length
-    from demask.objectives.masking import keyed_rng
 
     surroundings, most = make_surroundings(context, talks), context_length(context.architecture)
 

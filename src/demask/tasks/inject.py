@@ -155,7 +155,7 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     retrieval = retrieve_stage(config.evaluate, run, pairs, passages, base, progress)
     answers |= ask_retrieved(config, run, "before", pairs, retrieval, base, progress)
     measure_base(config, run, material, base, progress)
-    make_pool(config, run, retained, base, progress)
+    make_pool(config, run, retained, base, progress, passages)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
     tuned = train_stage(
