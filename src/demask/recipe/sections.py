@@ -465,6 +465,9 @@ def _over_preset(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     train = given.get("train")
     if isinstance(train, Mapping):
         under["train"] = _leave_out_what_is_decided(under.get("train", {}), train)
+    retain = given.get("retain")
+    if isinstance(retain, Mapping) and retain.get("conversations") == 0:
+        under.pop("retain", None)  # all of it needs some
     return merge_values(under, given)
 
 
