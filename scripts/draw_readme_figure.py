@@ -12,7 +12,7 @@ from demask.reports.runs import load_runs
 from demask.storage.atomic import write_text
 from demask.storage.run_folder import open_run_folder
 
-ARMS = ("next-token", "demasking")
+ARMS = ("next-token", "fast", "keep")
 
 
 def main(folder: Path, out: Path) -> None:

@@ -569,7 +569,7 @@ def test_the_quickstart_compares_two_objectives_and_asks_the_base_model_once(
         arms.append(replace(arm, recipe=merge_values(arm.recipe, less)))
     monkeypatch.setattr(side_by_side, "QUICKSTART_ARMS", tuple(arms))
     out = run_command(monkeypatch, capsys, "quickstart", "--out", tmp_path / "quick", "--json")
-    assert set(json.loads(out)) == {"demasking", "keep", "next-token"}
+    assert set(json.loads(out)) == {"fast", "keep", "next-token"}
     assert (tmp_path / "quick" / "report.html").exists()
     before = {(tmp_path / "quick" / arm.name / "predictions-before.jsonl").read_bytes() for arm in arms}
     assert len(before) == 1

@@ -71,9 +71,10 @@ QUICKSTART_ARMS = (
         {"preset": "fast", "objective": "next-token", "train": {**_SHORT, "learning_rate": 2.5e-4}},
     ),
     Arm(
-        "demasking", {"preset": "fast", "objective": "demasking", "train": {**_SHORT, "learning_rate": 5e-4}}
+        "fast", {"preset": "fast", "objective": "demasking", "train": {**_SHORT, "learning_rate": 5e-4}}
     ),
-    Arm("keep", {"preset": "keep", "objective": "demasking"}),
+    # A smaller pool, as it is drawn before the first step; each conversation is seen two or three times.
+    Arm("keep", {"preset": "keep", "objective": "demasking", "retain": {"pool": 384}}),
 )
 
 
