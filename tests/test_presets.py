@@ -8,7 +8,13 @@ import pytest
 from demask import cli
 from demask.commands.app import read_config
 from demask.objectives.demasking import Demasking
-from demask.recipe.sections import PRESETS, REPLAY_RATE_SHARE, REPLAY_RATE_SHARE_MLP, make_config
+from demask.recipe.sections import (
+    PRESETS,
+    REPLAY_RATE_SHARE,
+    REPLAY_RATE_SHARE_MLP,
+    make_config,
+    make_stored_config,
+)
 from demask.training.plan import make_schedule
 
 pytestmark = pytest.mark.smoke
@@ -96,3 +102,11 @@ def test_the_feed_forward_layers_alone_take_larger_steps_beside_replay() -> None
     assert config.rate_share == REPLAY_RATE_SHARE_MLP
     everything = make_config({"model": "m", "documents": "d", "preset": "keep", "train": {"weights": "all"}})
     assert everything.rate_share == REPLAY_RATE_SHARE < REPLAY_RATE_SHARE_MLP
+
+
+def test_the_folder_of_an_older_run_is_read_as_what_it_was_made_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEMASK_PRESET")
+    old = {"model": "m", "documents": ["d"], "train": {"epochs": 28.0}, "retain": {"conversations": 0}}
+    stored = make_stored_config(old, source="runs/old/config.json")
+    assert (stored.train.weights, stored.retain.wrapped, stored.objective) == ("all", 0.0, Demasking())
+    assert make_stored_config({"model": "m", "documents": ["d"]}, source="x").retain.conversations == 0

@@ -44,7 +44,9 @@ app.add_typer(data, name="data")
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the three runs and their report.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(help="Folder for the three runs and their report.")] = Path(
+        "quickstart"
+    ),
     seed: Annotated[int, typer.Option(help="Of order and masks.")] = 0,
     as_json: Json = False,
 ) -> None:

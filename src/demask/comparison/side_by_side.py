@@ -70,9 +70,7 @@ QUICKSTART_ARMS = (
         "next-token",
         {"preset": "fast", "objective": "next-token", "train": {**_SHORT, "learning_rate": 2.5e-4}},
     ),
-    Arm(
-        "fast", {"preset": "fast", "objective": "demasking", "train": {**_SHORT, "learning_rate": 5e-4}}
-    ),
+    Arm("fast", {"preset": "fast", "objective": "demasking", "train": {**_SHORT, "learning_rate": 5e-4}}),
     # A smaller pool, as it is drawn before the first step; each conversation is seen two or three times.
     Arm("keep", {"preset": "keep", "objective": "demasking", "retain": {"pool": 384}}),
 )

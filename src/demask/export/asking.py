@@ -16,7 +16,7 @@ from demask.evaluation.metrics import MEASURES, Change, Estimate, score_predicti
 from demask.evaluation.served import Canary, compare_texts
 from demask.export.llama_server import Chat, ChatReply, ask_gguf
 from demask.progress import Progress
-from demask.recipe.sections import RunConfig, make_config
+from demask.recipe.sections import RunConfig, make_stored_config
 from demask.records import Prediction, QAPair
 from demask.reports.runs import read_estimate
 from demask.reports.tables import Table, changes, format_measure
@@ -57,7 +57,7 @@ def read_run_config(run: RunFolder) -> RunConfig:
     Raises:
         ConfigError: another version of demask has written it, with keys that this one does not know.
     """
-    return make_config(run.read_json(file_names.CONFIG), source=str(run.file(file_names.CONFIG)))
+    return make_stored_config(run.read_json(file_names.CONFIG), source=str(run.file(file_names.CONFIG)))
 
 
 def can_ask(run: RunFolder) -> bool:

@@ -407,6 +407,19 @@ def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConf
     )
 
 
+def make_stored_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
+    """The settings that a run folder has; an older one lacks keys, and stands for what it was made with.
+
+    Args:
+        values: all that were known when the run began.
+        source: names the folder in errors.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value.
+    """
+    return make_config({"preset": "fast", **values}, source=source)
+
+
 _FAST_OBJECTIVE: dict[str, Any] = {
     "unit": FAST_UNIT,
     "mask_ratio": FAST_RATIO,

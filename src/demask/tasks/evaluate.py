@@ -17,7 +17,7 @@ from demask.evaluation.metrics import Score
 from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.file import merge_values
-from demask.recipe.sections import Evaluate, Measured, RunConfig, make_config
+from demask.recipe.sections import Evaluate, Measured, RunConfig, make_config, make_stored_config
 from demask.records import Passage, Prediction, QAPair
 from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs, retrieval_stage
@@ -221,7 +221,7 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
     Raises:
         ModelError: one of the two models cannot be loaded.
     """
-    config = make_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
+    config = make_stored_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
     if measure is not None:
         config = config.model_copy(update={"measure": measure})
     if config.measure == "none":
@@ -312,9 +312,9 @@ def evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
         values, source = RunFolder(Path(model)).read_json(file_names.CONFIG), f"{model}/{file_names.CONFIG}"
     else:
         values, source = {"model": model, "documents": ["none"]}, "options"
-    made = make_config(values, source=source)
+    made = make_stored_config(values, source=source)
     evaluate = merge_values(made.evaluate.model_dump(), changes)
-    return make_config({**values, "evaluate": evaluate}, source="options").evaluate
+    return make_stored_config({**values, "evaluate": evaluate}, source="options").evaluate
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from demask.errors import ConfigError, ModelError, RunError
 from demask.evaluation.metrics import HEADLINE
 from demask.progress import Progress
-from demask.recipe.sections import RunConfig, make_config
+from demask.recipe.sections import RunConfig, make_stored_config
 from demask.records import Prediction
 from demask.reports.runs import load_run
 from demask.stages.documents import Coverage
@@ -88,7 +88,7 @@ def retain(
     if not budget > 0:
         raise ConfigError(f"budget is {budget}, expected nats per token above 0, as 0.03")
     run = _open_finished(folder)
-    config = make_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
+    config = make_stored_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
     if config.objective.needs.diffusion:
         raise ConfigError(
             f"{folder}: a run of a masked-diffusion model, whose drift is not measured; expected an "
