@@ -397,27 +397,27 @@ def make_config(values: Mapping[str, Any], *, source: str = "recipe") -> RunConf
     Raises:
         ConfigError: the first unknown key, missing key or wrong value, with what was expected.
     """
+    return make_stored_config(_over_preset(values, source), source=source)
+
+
+def make_stored_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
+    """Check every value; of no preset, as in a run folder, which has all that was known when the run began.
+
+    Args:
+        values: by key.
+        source: names the folder in errors.
+
+    Raises:
+        ConfigError: the first unknown key, missing key or wrong value, with what was expected.
+    """
     return check_values(
         RunConfig,
-        _over_preset(values, source),
+        values,
         source=source,
         required=_REQUIRED,
         former=_FORMER,
         also=("preset", "launch"),
     )
-
-
-def make_stored_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
-    """The settings that a run folder has; an older one lacks keys, and stands for what it was made with.
-
-    Args:
-        values: all that were known when the run began.
-        source: names the folder in errors.
-
-    Raises:
-        ConfigError: an unknown key or a wrong value.
-    """
-    return make_config({"preset": "fast", **values}, source=source)
 
 
 _FAST_OBJECTIVE: dict[str, Any] = {
