@@ -55,9 +55,7 @@ def test_the_pool_is_drawn_once_and_both_terms_are_logged(
     assert first.summary["replayed"] == 2
     assert first.summary["batch_size"] == 2
     kept = sorted((cache / "replay").iterdir())
-    # The model's own conversations, and what it says to the objective's prompts about other texts and about
-    # near misses.
-    assert len(kept) == 3
+    assert len(kept) == 2  # the model's own conversations, and what it says to the objective's prompts
     written = [file.stat().st_mtime_ns for file in kept]
     rows = log(tmp_path / "first")
     assert all(row["terms"].keys() == {"cross-entropy", "kl-to-base"} for row in rows)
@@ -162,10 +160,23 @@ def test_a_damaged_pool_in_the_cache_is_drawn_again(
 def test_only_the_prompts_of_an_objective_that_shows_text_are_replayed_with_other_texts(
     settings: dict[str, Any], tmp_path: Path, cache: Path
 ) -> None:
-    for objective, kinds in (("next-token", {"self"}), ("demasking", {"self", "foreign", "near"})):
+    for objective, kinds in (("next-token", {"self"}), ("demasking", {"self", "foreign"})):
         done = demask.inject(**settings, objective=objective, out=tmp_path / objective)
         talks = read_pool(done.run_folder / file_names.REPLAY)
         assert {talk.id.partition("-")[0] for talk in talks} == kinds
+
+
+def test_near_misses_of_the_documents_are_replayed_where_the_recipe_wants_some(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    retain = {**RETAIN, "near_misses": 0.5}
+    done = demask.inject(**{**settings, "retain": retain}, out=tmp_path / "run")
+    talks = read_pool(done.run_folder / file_names.REPLAY)
+    assert sum(talk.id.startswith("near-") for talk in talks) == 8
+    with pytest.raises(
+        ConfigError, match=r"near_misses is 0.5, expected 0: objective next-token shows"
+    ):
+        demask.inject(**{**settings, "retain": retain, "objective": "next-token"}, out=tmp_path / "other")
 
 
 def test_the_pool_does_not_depend_on_how_questions_are_asked(
@@ -173,7 +184,7 @@ def test_the_pool_does_not_depend_on_how_questions_are_asked(
 ) -> None:
     for limit in (8, 9):
         demask.inject(**settings, evaluate={"max_new_tokens": limit}, out=tmp_path / str(limit))
-    assert len(list((cache / "replay").iterdir())) == 3
+    assert len(list((cache / "replay").iterdir())) == 2
 
 
 def test_some_examples_stand_behind_other_words(

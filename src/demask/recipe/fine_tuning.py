@@ -127,11 +127,12 @@ class SftConfig(Section):
 
     @model_validator(mode="after")
     def _what_is_retained_goes_together(self) -> "SftConfig":
-        if self.retain.wrapped:
-            raise ValueError(
-                f"retain.wrapped is {self.retain.wrapped}, expected 0: it is for documents, and samples have "
-                "prompts of their own"
-            )
+        for key in ("wrapped", "near_misses"):
+            if given := getattr(self.retain, key):
+                raise ValueError(
+                    f"retain.{key} is {given}, expected 0: it is for documents, and samples have prompts of "
+                    "their own"
+                )
         check_retain(self.retain, self.objective)
         return self
 

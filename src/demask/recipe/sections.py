@@ -227,6 +227,14 @@ class Retain(Section):
         description="share of the documents' examples that stand after a system prompt, other turns, "
         "answered questions or another document; needs conversations",
     )
+    near_misses: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="conversations about near misses of the documents (other names in their places), as a "
+        "share of pool and beside it; fewer strangers are answered with a document, and fewer questions "
+        "backward; needs conversations",
+    )
     pool: int = Field(
         256, ge=0, description="different conversations, drawn once per base model; 0: only those of data"
     )
@@ -246,13 +254,18 @@ def check_retain(retain: Retain, objective: Objective) -> None:
     count = retain.conversations
     if count > retain.pool and retain.data is None:
         raise ValueError(f"retain.conversations is {count}, expected at most retain.pool ({retain.pool})")
-    for key in ("wrapped", "budget", "data"):
+    for key in ("wrapped", "near_misses", "budget", "data"):
         if (wanted := getattr(retain, key)) and not count:
             raise ValueError(f"retain.{key} is {wanted} and retain.conversations 0, expected some a step")
     if retain.budget is not None and not retain.pool:
         raise ValueError(
             f"retain.budget is {retain.budget} and retain.pool 0, expected some: drift is measured on "
             "conversations of the base model's own, as those of retain.data are all replayed"
+        )
+    if retain.near_misses and not objective.shows_text:
+        raise ValueError(
+            f"retain.near_misses is {retain.near_misses}, expected 0: objective {objective.name} shows no "
+            "documents in its prompts"
         )
     if count and objective.needs.diffusion:
         raise ValueError(

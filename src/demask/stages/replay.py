@@ -4,8 +4,8 @@
     stream = add_replay(config, run, documents, device)        # the documents' stream, and the pool beside it
 
 The pool depends on the base model alone, and on the user's own file of conversations where the recipe names
-one (`retained.py`), and is kept in the user's cache. Nothing of the documents, of the questions and of the
-suite that measures retention is in it.
+one (`retained.py`), and is kept in the user's cache. Nothing of the questions and of the suite that measures
+retention is in it, and of the documents their near misses alone, where the recipe wants some.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,8 +41,6 @@ POOL_SEED = 13
 # Of the pool: prompts that the objective makes of other texts, with what the base model says to them. Without
 # them it is the form of the prompt that calls for a document, and not what it is about.
 FOREIGN_SHARE = 0.15
-# Beside the pool, as a share of it: the same of texts that resemble the documents and tell something else.
-NEAR_SHARE = 0.25
 # Texts that are drawn side by side.
 DRAWN_TOGETHER = 128
 # As many conversations as a pool of 1,024 keeps apart, drawn otherwise.
@@ -67,7 +65,7 @@ def make_pool(
         retained: conversations that the recipe names.
         load: gives the base model, called only when it is needed.
         progress: told how far it is.
-        passages: what is trained on; near misses of them are replayed, too.
+        passages: what is trained on, whose near misses the recipe may want.
 
     Raises:
         ModelError: there are fewer conversations than a step replays.
@@ -90,8 +88,7 @@ def make_pool(
         talks = talks + _from_cache(
             _key(loaded, prompts), lambda: _draw_foreign(loaded, prompts, progress), progress
         )
-        if passages:
-            count = round(config.retain.pool * NEAR_SHARE)
+        if count := count_near_misses(config):
             near = make_near_misses(passages, texts, count=count, seed=POOL_SEED)
             asked = _prompts_about(config, loaded, near, entity="never")
             talks = talks + _from_cache(
@@ -118,18 +115,28 @@ def _parts(config: TaskConfig) -> tuple[int, int]:
     return config.retain.pool - foreign, foreign
 
 
+def count_near_misses(config: TaskConfig) -> int:
+    """How many conversations are about near misses of the documents."""
+    return round(config.retain.pool * config.retain.near_misses)
+
+
 def expect_pool_rows(config: TaskConfig) -> list[int]:
     """How many texts each step of drawing a pool has side by side, where none ends early."""
     from demask.generation.drawing import expect_rows
     from demask.generation.self_chats import REPLY_TOKENS, expect_lengths
 
     own, foreign = _parts(config)
-    rounds = (*expect_lengths(own), [REPLY_TOKENS] * foreign)
+    rounds = (*expect_lengths(own), [REPLY_TOKENS] * (foreign + count_near_misses(config)))
     return [count for lengths in rounds for count in expect_rows(lengths, rows=DRAWN_TOGETHER)]
 
 
 def is_kept(config: TaskConfig, loaded: "LoadedModel", retained: Retained) -> bool:
-    """Whether the pool of a run stands in the user's cache, so that nothing is drawn or scored."""
+    """Whether the pool of a run stands in the user's cache, so that nothing is drawn or scored.
+
+    Near misses are those of the documents, which are not split yet, so a pool that has some counts as none.
+    """
+    if count_near_misses(config):
+        return False
     given = _file_key(loaded, retained)
     if retained.samples and (given is None or not given.exists()):
         return False
