@@ -173,9 +173,7 @@ def test_near_misses_of_the_documents_are_replayed_where_the_recipe_wants_some(
     done = demask.inject(**{**settings, "retain": retain}, out=tmp_path / "run")
     talks = read_pool(done.run_folder / file_names.REPLAY)
     assert sum(talk.id.startswith("near-") for talk in talks) == 8
-    with pytest.raises(
-        ConfigError, match=r"near_misses is 0.5, expected 0: objective next-token shows"
-    ):
+    with pytest.raises(ConfigError, match=r"near_misses is 0.5, expected 0: objective next-token shows"):
         demask.inject(**{**settings, "retain": retain, "objective": "next-token"}, out=tmp_path / "other")
 
 

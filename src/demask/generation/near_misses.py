@@ -8,7 +8,8 @@ the base model says to prompts about near misses is replayed beside the document
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from demask.objectives.masking import keyed_rng
 from demask.records import Passage
@@ -43,9 +44,13 @@ def make_near_misses(
         rng = keyed_rng("near miss", seed, number)
         passage, names = named[number % len(named)]
         others = {name: _other_name(known, rng) for name in names}
-        text = _WORDS.sub(lambda found, others=others: others.get(found[0], found[0]), passage.text)
+        text = _WORDS.sub(partial(_replace, others), passage.text)
         made.append(Passage(f"near {number}", "", text, entity=others[names[0]]))
     return made
+
+
+def _replace(others: Mapping[str, str], found: re.Match[str]) -> str:
+    return others.get(found[0], found[0])
 
 
 def _names(text: str, lower: set[str]) -> list[str]:
