@@ -324,7 +324,6 @@ def test_a_mixture_of_experts_goes_on_with_its_own_experts(make_stream, shared_t
         num_key_value_heads=2,
         num_local_experts=4,
         pad_token_id=0,
-        num_attention_heads=2,
         **sizes,
     )
     MixtralForCausalLM(config).save_pretrained(tmp_path / "base")

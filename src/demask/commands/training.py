@@ -124,10 +124,10 @@ def retain(
     require: Require = None,
     as_json: Json = False,
 ) -> None:
-    """Move a finished run's model back towards its base, as far as a budget of drift asks for.
+    """Move a run's model back towards its base.
 
-    Leaves a run of its own: the model, the questions asked again, retention measured again, and a report with
-    accuracy and drift over the share of the way.
+    As far as a budget of drift asks for. Leaves a run of its own: the model, the questions asked again,
+    retention measured again, and a report with accuracy and drift over the share of the way.
     """
     from demask.evaluation.thresholds import read_thresholds
     from demask.tasks import retain as task

@@ -68,10 +68,10 @@ def holding(folder: Path) -> Iterator[None]:
     try:
         handle = _acquire(folder)
         try:
-            (folder / STOP).unlink(missing_ok=True)  # it was meant for another
+            _forget_stop(folder)  # it was meant for another
             yield
         finally:
-            (folder / STOP).unlink(missing_ok=True)
+            _forget_stop(folder)
             if handle is not None:
                 # Before others can get it: they would lock a file that is about to go.
                 (folder / LOCK).unlink(missing_ok=True)
@@ -129,6 +129,11 @@ def end_if_stop_requested(folder: Path) -> None:
     """
     if is_stop_requested(folder):
         raise StoppedError(signal.SIGTERM, f"{folder}: the same command goes on with what is done there")
+
+
+def _forget_stop(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # where no folder can be made, whoever writes there says so
+        (folder / STOP).unlink(missing_ok=True)
 
 
 def _make(folder: Path) -> list[Path]:
