@@ -1,6 +1,6 @@
-"""Draw the README's picture from a finished quickstart.
+"""Draw the README's picture from three finished runs on the same questions, such as a quickstart.
 
-python scripts/draw_readme_figure.py quickstart docs/quickstart.svg
+python scripts/draw_readme_figure.py quickstart docs/kept.svg       # its folders next-token, fast and keep
 """
 
 import sys
