@@ -59,7 +59,7 @@ def make_words(home: Path, processes: int) -> list[str]:
     )
     names = {"model": "model", "documents": "facts.jsonl", "qa": "qa.jsonl"}
     paths = [f"--{name}={home / file}" for name, file in names.items()]
-    return ["inject", *paths, *(f"--set={setting}" for setting in settings)]
+    return ["inject", "--preset=fast", *paths, *(f"--set={setting}" for setting in settings)]
 
 
 # What is trained

@@ -1,6 +1,7 @@
 """The lab pre-trains, injects and asks by demask's own runs, and does nothing twice."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +21,14 @@ SIZES = read_sizes(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_default() -> Iterator[None]:
+    """Whatever preset a recipe has that names none, the lab's arms replay nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DEMASK_PRESET")
+        yield
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     out = tmp_path_factory.mktemp("lab") / "out"
@@ -35,6 +44,7 @@ def test_every_arm_is_run_with_every_seed(lab):
         documents = (result.run / "documents.jsonl").read_text().splitlines()
         assert config["objective"]["name"] == ARMS[result.arm].recipe["objective"]["name"]
         assert config["train"]["steps"] == 2
+        assert (config["train"]["weights"], config["retain"]["conversations"]) == ("all", 0)
         assert len(documents) == 4 * (WORDINGS if ARMS[result.arm].paraphrases else 1)
         assert len((result.run / "predictions-after.jsonl").read_text().splitlines()) == 4 * 10
 

@@ -161,6 +161,7 @@ def _run_arm(folder: Path, name: str, world: World, seed: int, sizes: Sizes, pro
     data.write_rows(documents.name, new_documents(world, paraphrases=paraphrases))
     data.write_rows("new.jsonl", new_questions(world))
     shared: dict[str, Any] = {
+        "preset": "fast",
         "model": str(model),
         "documents": str(documents),
         "qa": str(data.file("new.jsonl")),
