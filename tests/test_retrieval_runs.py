@@ -181,6 +181,7 @@ def test_any_model_is_evaluated_with_passages_of_documents(
     assert said["retrieval"]["recall"]["1"]["backward"]["value"] == 1.0
     assert said["retrieval"]["break_even"] == {}
     assert set(said["retrieval"]["metrics"]) == {"before", "before-retrieval-1"}
+    monkeypatch.setenv("COLUMNS", "200")  # a long path leaves little room for the table
     assert run_command(*words, monkeypatch=monkeypatch) == 0
     assert "1 passage retrieved" in " ".join(capsys.readouterr().out.split())
 
