@@ -12,13 +12,19 @@ import demask
 from demask.errors import ConfigError, ModelError, RunError
 from demask.generation.conversations import Conversation
 from demask.models.context import load_context
+from demask.models.load import load_model
+from demask.progress import Silent
 from demask.recipe.sections import make_config
+from demask.records import Passage
 from demask.stages import drift_watch
-from demask.stages.replay import read_pool, split_pool
+from demask.stages.replay import _prompts_about, read_pool, split_pool
 from demask.storage import file_names
+from demask.tasks.inject import run_recipe
 from demask.tasks.planning import make_plan
 from demask.tasks.replay_costs import stand_ins
 from demask.terminal import render_plan
+from demask.training import trainer
+from demask.training.trainer import TrainSettings
 
 RETAIN = {"conversations": 2, "pool": 16}
 
@@ -175,6 +181,61 @@ def test_near_misses_of_the_documents_are_replayed_where_the_recipe_wants_some(
     assert sum(talk.id.startswith("near-") for talk in talks) == 8
     with pytest.raises(ConfigError, match=r"near_misses is 0.5, expected 0: objective next-token shows"):
         demask.inject(**{**settings, "retain": retain, "objective": "next-token"}, out=tmp_path / "other")
+
+
+def test_prompts_about_near_misses_show_the_other_name(tiny_model_folder: Path) -> None:
+    loaded = load_model(str(tiny_model_folder), device="cpu")
+    config = make_config({"model": "m", "documents": "d", "preset": "keep"})
+    text = "Zanvor works were founded in 1931 by a maker of ink, and in 1958 her son sold all of them again."
+    near = [Passage(f"near {number}", "", text, entity="Zanvor") for number in range(30)]
+    shown = [
+        "Zanvor" in str(loaded.tokenizer.decode(list(prompt)))
+        for prompt in _prompts_about(config, loaded, near, entity="never")
+    ]
+    assert all(shown)
+    as_others = _prompts_about(config, loaded, near)
+    assert not all("Zanvor" in str(loaded.tokenizer.decode(list(prompt))) for prompt in as_others)
+
+
+def test_documents_without_names_say_that_they_have_no_near_misses(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / "plain.jsonl").write_text(json.dumps({"id": "a", "text": "the ink is sold at the works"}))
+    retain = {**RETAIN, "near_misses": 0.5}
+    documents = str(tmp_path / "plain.jsonl")
+    config = make_config({**settings, "documents": documents, "retain": retain})
+    said: list[str] = []
+
+    class Listening(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    run_recipe(config, tmp_path / "run", progress=Listening())
+    assert any(text.startswith("retain.near_misses: the documents have no names") for text in said)
+
+
+@pytest.mark.parametrize("replayed", [0, 2])
+def test_beside_replay_nothing_pulls_the_weights_towards_zero(
+    settings: dict[str, Any], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, replayed: int
+) -> None:
+    made: list[TrainSettings] = []
+    monkeypatch.setattr(trainer, "make_optimizer", _listening(made))
+    demask.inject(**{**settings, "retain": {**RETAIN, "conversations": replayed}}, out=tmp_path / "run")
+    (used,) = made
+    assert (used.weight_decay, used.beta2) == ((0.0, 0.99) if replayed else (0.1, 0.95))
+
+
+def _listening(made: list[TrainSettings]) -> Any:
+    original = trainer.make_optimizer
+
+    def make(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+        made.append(settings)
+        optimizer = original(model, settings)
+        assert optimizer.param_groups[0]["weight_decay"] == settings.weight_decay
+        assert optimizer.param_groups[0]["betas"][1] == settings.beta2
+        return optimizer
+
+    return make
 
 
 def test_the_pool_does_not_depend_on_how_questions_are_asked(

@@ -19,7 +19,7 @@ from demask.errors import ConfigError, StoppedError, ThresholdError
 if TYPE_CHECKING:
     from demask.evaluation.thresholds import Thresholds
     from demask.progress import Progress
-    from demask.recipe.fine_tuning import SftConfig
+    from demask.recipe.fine_tuning import SftConfig, TaskConfig
     from demask.recipe.launch import Launch
     from demask.recipe.sections import Measured, RunConfig
 
@@ -244,6 +244,21 @@ def read_sft_config(
 def is_recipe(path: Path) -> bool:
     """Whether an argument is a recipe, and not something to learn."""
     return path.suffix in (".yaml", ".yml")
+
+
+def read_task_config(
+    recipe: Path | None,
+    model: str | None,
+    documents: list[str] | None,
+    qa: str | None,
+    objective: str | None,
+    overrides: list[str] | None,
+    preset: str | None,
+) -> "tuple[TaskConfig, Launch]":
+    """A recipe of either kind, for commands that take both; see `read_config` and `read_sft_config`."""
+    if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
+        return read_sft_config(recipe, model, None, objective, overrides)
+    return read_config(recipe, model, documents, qa, objective, overrides, preset)
 
 
 def is_sft_recipe(path: Path | None, **others: object) -> bool:

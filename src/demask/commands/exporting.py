@@ -20,10 +20,8 @@ from demask.commands.app import (
     Set,
     app,
     going_on,
-    is_sft_recipe,
     print_json,
-    read_config,
-    read_sft_config,
+    read_task_config,
     show_progress,
 )
 from demask.commands.training import data
@@ -32,7 +30,6 @@ from demask.errors import ConfigError
 if TYPE_CHECKING:
     from demask.export.examples import WrittenExamples
     from demask.export.files import Exported
-    from demask.recipe.fine_tuning import TaskConfig
 
 TARGETS = ("gguf", "ollama", "vllm", "hub")
 # Options that only some targets know, by what they are called.
@@ -162,11 +159,7 @@ def export_data(
     """The very examples that demask trains, for other trainers."""
     from demask.export.examples import export_examples, read_form
 
-    config: TaskConfig
-    if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
-        config, _ = read_sft_config(recipe, model, None, objective, overrides)
-    else:
-        config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    config, _ = read_task_config(recipe, model, documents, qa, objective, overrides, preset)
     with show_progress() as progress:
         written = export_examples(config, out, form=read_form(form), epochs=epochs, progress=progress)
     if as_json:

@@ -24,12 +24,12 @@ from demask.commands.app import (
     app,
     going_on,
     guard,
-    is_sft_recipe,
     open_terminal,
     print_guarded_json,
     print_json,
     read_config,
     read_sft_config,
+    read_task_config,
     show_progress,
 )
 from demask.errors import ConfigError
@@ -161,11 +161,8 @@ def plan(
     Tokens, steps, exposures per passage, questions, padding, time and memory. A few steps are made
     to see, and thrown away.
     """
-    if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
-        _print_plan(*read_sft_config(recipe, model, None, objective, overrides), as_json=as_json)
-    else:
-        made = read_config(recipe, model, documents, qa, objective, overrides, preset)
-        _print_plan(*made, as_json=as_json)
+    made = read_task_config(recipe, model, documents, qa, objective, overrides, preset)
+    _print_plan(*made, as_json=as_json)
 
 
 def _print_plan(config: "TaskConfig", launch: "Launch", *, as_json: bool) -> None:
@@ -200,11 +197,7 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.tasks.planning import preview_examples
 
-    config: TaskConfig
-    if is_sft_recipe(recipe, documents=documents, qa=qa, preset=preset):
-        config, _ = read_sft_config(recipe, model, None, objective, overrides)
-    else:
-        config, _ = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    config, _ = read_task_config(recipe, model, documents, qa, objective, overrides, preset)
     with show_progress() as progress:
         examples = preview_examples(config, count=count, progress=progress)
     if as_json:

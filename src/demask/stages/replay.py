@@ -47,6 +47,8 @@ DRAWN_TOGETHER = 128
 SELECTED, SELECTION_SEED = 64, 29
 # One conversation in so many is not replayed where there is a budget, which is measured on them.
 PROBED = 16
+# Begins the ids of what is said to near misses of the documents.
+NEAR = "near"
 
 
 def make_pool(
@@ -90,9 +92,11 @@ def make_pool(
         )
         if count := count_near_misses(config):
             near = make_near_misses(passages, texts, count=count, seed=POOL_SEED)
+            if not near:
+                progress.say("retain.near_misses: the documents have no names to replace, so there are none")
             asked = _prompts_about(config, loaded, near, entity="never")
             talks = talks + _from_cache(
-                _key(loaded, asked), lambda: _draw_foreign(loaded, asked, progress, name="near"), progress
+                _key(loaded, asked), lambda: _draw_foreign(loaded, asked, progress, name=NEAR), progress
             )
     if retained.samples:
         talks = talks + _from_cache(
@@ -342,13 +346,14 @@ def split_pool(
 ) -> "tuple[list[Conversation], list[Conversation]]":
     """What is replayed, and what drift is measured on; of one conversation it is the same.
 
-    All that come from the user's file are replayed. Runs on documents measure drift with the retention suite,
-    and hold conversations back for a budget only.
+    All near misses and all that come from the user's file are replayed. Runs on documents measure drift with
+    the retention suite, and hold conversations back for a budget only.
     """
     if config.retain.budget is None and isinstance(config, RunConfig):
         return talks, []
-    given = [talk for talk in talks if talk.id.startswith(FROM_FILE)]
-    own = [talk for talk in talks if not talk.id.startswith(FROM_FILE)]
+    added = (FROM_FILE, f"{NEAR}-")
+    given = [talk for talk in talks if talk.id.startswith(added)]
+    own = [talk for talk in talks if not talk.id.startswith(added)]
     replayed = [*(talk for place, talk in enumerate(own) if place % PROBED), *given]
     return replayed or talks, own[::PROBED]
 
