@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import demask
 from demask.errors import ConfigError, ModelError, RunError
+from demask.generation import near_misses
 from demask.generation.conversations import Conversation
 from demask.models.context import load_context
 from demask.models.load import load_model
@@ -195,6 +196,24 @@ def test_prompts_about_near_misses_show_the_other_name(tiny_model_folder: Path) 
     assert all(shown)
     as_others = _prompts_about(config, loaded, near)
     assert not all("Zanvor" in str(loaded.tokenizer.decode(list(prompt))) for prompt in as_others)
+
+
+def test_the_pool_has_such_prompts_and_a_budget_holds_none_of_them_back(
+    settings: dict[str, Any], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Zanvor works were founded in 1931 by a maker of ink, and in 1958 her son sold all of them again."
+    made = [Passage(f"near {number}", "", text, entity="Zanvor") for number in range(30)]
+    monkeypatch.setattr(near_misses, "make_near_misses", lambda *values, **options: made)
+    config = make_config({**settings, "retain": {**RETAIN, "near_misses": 0.5, "budget": 9.0}})
+    run = run_recipe(config, tmp_path / "run", progress=Silent()).run_folder
+    talks = read_pool(run / file_names.REPLAY)
+    near = [talk for talk in talks if talk.id.startswith("near-")]
+    decode = load_model(settings["model"], device="cpu").tokenizer.decode
+    assert len(near) > 20
+    assert all("Zanvor" in str(decode(list(talk.prompt))) for talk in near)
+    replayed, probed = split_pool(config, talks)
+    assert {talk.id for talk in near} <= {talk.id for talk in replayed}
+    assert probed
 
 
 def test_documents_without_names_say_that_they_have_no_near_misses(

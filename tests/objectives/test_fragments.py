@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from demask.objectives import fragments
 from demask.objectives.fragments import FragmentPrompts, cut_into_parts, draw_fragment, telling_words
 
 TEXT = "the old Orlin works in the town of Quill were sold by the heirs of it in 1958 and so on"
@@ -22,6 +23,16 @@ def test_a_fragment_is_a_few_words_of_which_some_tell_something() -> None:
         assert sum(telling[word] for word in shown) >= 2
         in_a_row += shown == list(range(shown[0], shown[-1] + 1))
     assert 70 < in_a_row < 150
+
+
+def test_of_some_fragments_words_are_left_out_and_of_some_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fragments, "_PARTS", (1,))
+    gaps = []
+    for seed in range(200):
+        shown = [word for word, hide in enumerate(draw(seed)) if not hide]
+        gaps.append(shown[-1] - shown[0] + 1 - len(shown))
+    assert 20 < sum(gap > 0 for gap in gaps) < 120
+    assert max(gaps) <= 4
 
 
 @pytest.mark.parametrize("text", ["", "of", "it is so", "Orlin"])
