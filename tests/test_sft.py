@@ -1,6 +1,7 @@
 """`demask sft` from data to a model, on a tiny one: what is trained, measured, resumed and refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from demask.errors import ConfigError, DataError
+from demask.errors import ConfigError, DataError, ThresholdError
 from demask.models.context import make_context
 from demask.objectives.cpt import Cpt, MaskedCpt
 from demask.objectives.sft import MaskedSft, Sft
@@ -17,6 +18,8 @@ from demask.progress import Silent
 from demask.recipe.fine_tuning import make_sft_config
 from demask.recipe.launch import Launch
 from demask.stages.samples import prepare
+from demask.storage.run_folder import RunFolder
+from demask.tasks.evaluate import measure_run
 from demask.tasks.fine_tune import fine_tune, run_sft
 from demask.tasks.planning import make_plan, preview_examples
 from demask.training.plan import choose_learning_rate
@@ -396,3 +399,66 @@ def test_samples_are_not_wrapped(tiny_model_folder: Path, sums: str) -> None:
         make_sft_config(recipe(tiny_model_folder, sums, retain={**RETAIN, "wrapped": 0.5}))
     with pytest.raises(ConfigError, match=r"retain.conversations is 9, expected at most retain.pool \(4\)"):
         make_sft_config(recipe(tiny_model_folder, sums, retain={"conversations": 9, "pool": 4}))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_what_else_fine_tuning_changed_is_measured_and_reported(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    values = recipe(tiny_model_folder, sums, measure="brief", held_out=3, train={"learning_rate": 3e-2})
+    summary = run(values, out)
+    drift = summary["retention"]["measures"]["drift"]
+    assert drift["value"] > 0
+    assert not {"leak", "near_miss", "access"} & summary["retention"]["measures"].keys()  # of documents
+    said = [json.loads(line) for line in (out / "retention-after.jsonl").read_text().splitlines()]
+    assert {row["kind"] for row in said} <= {"known", "conversation", "text"}
+    markdown, html = ((out / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert "What else training changed" in markdown
+    assert "was not measured" not in markdown
+    assert "about the documents" not in html
+    before = (out / "retention-before.jsonl").stat().st_mtime_ns
+    shutil.rmtree(out / "model")
+    (out / "training.json").unlink()
+    assert run(values, out)["retention"]["measures"]["drift"] == drift  # trained and measured anew, alike
+    assert (out / "retention-before.jsonl").stat().st_mtime_ns == before
+    (out / "retention.json").unlink()
+    assert run(values, out)["retention"] == summary["retention"]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_finished_fine_tuning_can_be_measured_later(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    run(recipe(tiny_model_folder, sums, measure="none"), tmp_path / "run")
+    assert "What else training changed was not measured." in (tmp_path / "run/report.md").read_text()
+    found = measure_run(RunFolder(tmp_path / "run"), "brief", progress=Silent())
+    assert found["measures"]["drift"]["n"] > 0
+    assert "was not measured" not in (tmp_path / "run/report.md").read_text()
+    assert "drift" in json.loads((tmp_path / "run/summary.json").read_text())["retention"]["measures"]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_threshold_guards_what_fine_tuning_keeps(
+    tiny_model_folder: Path, sums: str, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from demask.cli import app
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        json.dumps(recipe(tiny_model_folder, sums, measure="brief", train={"learning_rate": 3e-2}))
+    )
+    command = ["sft", str(path), "--out", str(tmp_path / "run"), "--require"]
+    for wanted, said in (
+        ("leak=0.1", "--require leak: fine-tuning on samples measures known, drift, text_drift"),
+        ("forward=0.9", "--require forward: fine-tuning on samples measures"),
+    ):
+        result = CliRunner().invoke(app, [*command, wanted])
+        assert isinstance(result.exception, ConfigError)
+        assert said in str(result.exception)
+        assert not (tmp_path / "run").exists()
+    missed = CliRunner().invoke(app, [*command, "drift=0"])
+    assert isinstance(missed.exception, ThresholdError)
+    assert CliRunner().invoke(app, [*command, "drift=50"]).exit_code == 0

@@ -435,7 +435,13 @@ def describe_sft(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("held-out loss", f"{fall}, in nats per token of {data['held_out']:,} samples"))
     if summary.get("replayed"):
         rows.append(("replayed", f"{summary['replayed']} conversations a step"))
-    if summary.get("drift") is not None:
+    measures = (summary.get("retention") or {}).get("measures", {})
+    if known := measures.get("known"):
+        kept = f"{round(known['value'] * known['n']):,} of {known['n']:,} easy questions answered as before"
+        rows.append(("known facts", kept))
+    if drift := measures.get("drift"):
+        rows.append(("drift", f"{drift['value']:.3f} nats per token, on conversations of the base model"))
+    elif summary.get("drift") is not None:
         own = f"conversations of its own that were not replayed ({summary['drift_conversations']})"
         rows.append(("drift", f"{round(summary['drift'], 3) + 0.0:.3f} nats per token, on {own}"))
     return rows

@@ -219,14 +219,20 @@ def sft(
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
     overrides: Set = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and stop.")] = False,
+    require: Require = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune on prompts with answers, masked or plain.
 
-    Or go on pre-training on running text. Leaves a model and a report; a killed run goes on with the
-    same command.
+    Or go on pre-training on running text. Leaves a model and a report, which says what else changed; a
+    killed run goes on with the same command.
     """
+    from demask.evaluation import thresholds as required
+
     config, launch = read_sft_config(recipe, model, data, objective, overrides)
+    thresholds = required.read_thresholds(require)
+    required.require_of_samples(thresholds)
+    required.require_measures(thresholds, measured=config.measure != "none")
     if plan:
         _print_plan(config, launch, as_json=as_json)
         return
@@ -239,10 +245,11 @@ def sft(
     if not result.summary:  # a node other than the first has trained, and the first one has the rest
         return
     if as_json:
-        print_json(result.summary)
-        return
-    from demask.terminal import describe_sft, render_rows
+        print_guarded_json(result.summary, thresholds, {}, result.summary["retention"])
+    else:
+        from demask.terminal import describe_sft, render_rows
 
-    open_terminal().print(render_rows("Fine-tuned", describe_sft(result.summary)))
-    print(f"Model:  {out / 'model'}\nReport: {out / 'report.html'}")
-    print(f"Try:    demask benchmark {out} --tasks gsm8k --limit 100")
+        open_terminal().print(render_rows("Fine-tuned", describe_sft(result.summary)))
+        print(f"Model:  {out / 'model'}\nReport: {out / 'report.html'}")
+        print(f"Try:    demask benchmark {out} --tasks gsm8k --limit 100")
+    guard(thresholds, {}, result.summary["retention"])

@@ -90,6 +90,24 @@ def require_measures(thresholds: Thresholds, *, measured: bool) -> None:
             )
 
 
+# What does not take documents or questions about them.
+OF_SAMPLES = ("known", "drift", "text_drift")
+
+
+def require_of_samples(thresholds: Thresholds) -> None:
+    """Refuse a threshold for what a run that is trained on samples does not measure.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name, _ in thresholds:
+        if name not in OF_SAMPLES:
+            raise ConfigError(
+                f"--require {name}: fine-tuning on samples measures {', '.join(OF_SAMPLES)}; ask a test set "
+                "with 'demask evaluate RUN --qa FILE --require'"
+            )
+
+
 def find_missed(
     thresholds: Thresholds, metrics: Mapping[str, Any], measures: Mapping[str, Any] | None = None
 ) -> list[str]:

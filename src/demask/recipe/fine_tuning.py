@@ -14,7 +14,18 @@ from demask.objectives.objective import Objective
 from demask.objectives.registry import objective_of
 from demask.objectives.sft import MaskedSft
 from demask.recipe.errors import check_values
-from demask.recipe.sections import Length, Retain, RunConfig, Train, check_retain, make_config
+from demask.recipe.sections import (
+    Evaluate,
+    Length,
+    Measured,
+    Retain,
+    RunConfig,
+    Train,
+    check_retain,
+    default_measure,
+    make_config,
+    make_stored_config,
+)
 from demask.section import Section
 
 LongRule = Literal["error", "leave-out"]
@@ -79,6 +90,12 @@ class SftConfig(Section):
     )
     seed: int = Field(0, ge=0, description="of order and masks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it is trained")
+    measure: Measured = Field(
+        default_factory=default_measure,
+        validate_default=True,
+        description="known facts and drift; brief: a third, full: more, and benchmark tasks; not given: "
+        "DEMASK_MEASURE, else quick",
+    )
     objective: SampleObjective = Field(
         default_factory=MaskedSft, description="sft, masked-sft, cpt, masked-cpt"
     )
@@ -89,6 +106,11 @@ class SftConfig(Section):
     def replays(self) -> bool:
         """Whether conversations are replayed."""
         return self.retain.conversations > 0
+
+    @property
+    def evaluate(self) -> Evaluate:
+        """How the retention suite is asked: as by default."""
+        return Evaluate()
 
     @property
     def rate_share(self) -> float:
@@ -158,3 +180,12 @@ TaskConfig: TypeAlias = RunConfig | SftConfig
 def make_task_config(values: Mapping[str, Any], *, source: str = "recipe") -> TaskConfig:
     """The recipe of either kind: one of fine-tuning has data in place of documents."""
     return make_sft_config(values, source=source) if "data" in values else make_config(values, source=source)
+
+
+def make_stored_task_config(values: Mapping[str, Any], *, source: str) -> TaskConfig:
+    """The recipe of a run folder of either kind; of no preset, see `make_stored_config`."""
+    return (
+        make_sft_config(values, source=source)
+        if "data" in values
+        else make_stored_config(values, source=source)
+    )

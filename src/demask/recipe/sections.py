@@ -82,7 +82,7 @@ else:
 Measured: TypeAlias = Literal["brief", "quick", "full", "none"]
 
 
-def _default_measure() -> Any:
+def default_measure() -> Any:
     """`quick`, unless the machine's owner says otherwise, as for tests that are about something else."""
     return os.environ.get("DEMASK_MEASURE") or "quick"
 
@@ -310,7 +310,7 @@ class RunConfig(Section):
     seed: int = Field(0, ge=0, description="of order and masks")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     measure: Measured = Field(
-        default_factory=_default_measure,
+        default_factory=default_measure,
         validate_default=True,
         description="leaks, known facts, drift and forms of asking; brief: a third, full: more of each, and "
         "benchmark tasks; not given: DEMASK_MEASURE, else quick",

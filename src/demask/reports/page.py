@@ -221,12 +221,19 @@ def _context(runs: Sequence[RunResult], title: str, comparison: Table | None) ->
         "outcomes": [o for o in (*OUTCOMES, "not scored") if any(row.outcome == o for row in questions.rows)],
         "directions": [d for d in DIRECTIONS if any(row.direction == d for row in questions.rows)],
         "fine_tuned": all(run.fine_tuning for run in runs),
-        "method": FINE_TUNING_METHOD if all(run.fine_tuning for run in runs) else _explain_numbers(),
+        "method": _explain_fine_tuning(runs) if all(run.fine_tuning for run in runs) else _explain_numbers(),
         "version": version(runs[0]),
         "folders": ", ".join(run.folder.name for run in runs),
         # Figures escape what they draw.
         **{name: [Markup(svg) for svg in svgs if svg] for name, svgs in drawn.items()},
     }
+
+
+def _explain_fine_tuning(runs: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """The words of a report of fine-tuning, with the measures that were taken."""
+    taken = {name for run in runs if run.retention for name in run.retention.measures}
+    explained = [(f"{m.label[0].upper()}{m.label[1:]}", m.help) for m in MEASURES.values() if m.name in taken]
+    return [*FINE_TUNING_METHOD, *explained]
 
 
 def _explain_numbers() -> list[tuple[str, str]]:

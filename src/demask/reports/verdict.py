@@ -53,28 +53,32 @@ class Verdict:
 
 def judge_run(run: RunResult) -> Verdict:
     """Say what a run has come to."""
-    if run.fine_tuning:
-        return _judge_fine_tuning(run.fine_tuning)
     measures = run.retention.measures if run.retention else {}
+    if run.fine_tuning:
+        return _judge_fine_tuning(run.fine_tuning, measures)
     tone = _choose_tone(run, measures)
     return Verdict(tone, _say_learned(run), tuple(_say_changed(measures)), _advise(run, measures, tone))
 
 
-def _judge_fine_tuning(tuned: FineTuning) -> Verdict:
-    """By the loss of samples that were not trained; drift is measured where something was replayed."""
-    changed: tuple[str, ...] = ()
-    if tuned.drift is not None:
-        changed = (
+def _judge_fine_tuning(tuned: FineTuning, measures: Mapping[str, Estimate]) -> Verdict:
+    """By the loss of samples that were not trained, and by what else has changed."""
+    changed = tuple(_say_changed(measures))
+    if tuned.drift is not None and "drift" not in measures:
+        changed += (
             "In conversations that the base model drew itself and that were not replayed "
             f"({tuned.drift_conversations:,}) its probabilities drifted by "
             f"{round(tuned.drift, 3) + 0.0:.3f} nats per token (KL to the base).",  # never -0.000
         )
+    tones = [measure_tone(name, measures[name]) for name in LOST if name in measures]
+    tone: Tone = "bad" if "bad" in tones else "care" if "care" in tones else "unknown"
+    lost = "Do not use it for anything else." if tone == "bad" else ""
+    lost = lost if measures else "What else training changed was not measured."
     if not tuned.losses:
         return Verdict(
-            "unknown",
+            tone,
             "No samples were held out, so nobody knows what it has learned.",
             changed,
-            "Hold some out (held_out), or evaluate it on a test set.",
+            f"{lost} Hold some out (held_out), or evaluate it on a test set.".strip(),
         )
     before, after = tuned.losses[0].loss, tuned.losses[-1].loss
     rose = after > before
@@ -84,8 +88,7 @@ def _judge_fine_tuning(tuned: FineTuning) -> Verdict:
     )
     if rose:
         return Verdict("bad", learned, changed, "Train for fewer steps, or with a lower learning rate.")
-    advice = "Evaluate it on a test set, and on what it could do before: neither was measured here."
-    return Verdict("unknown", learned, changed, advice)
+    return Verdict(tone, learned, changed, f"{lost} Evaluate it on a test set.".strip())
 
 
 @dataclass(frozen=True)

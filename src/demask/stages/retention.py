@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from demask.environment import cache_folder
 from demask.errors import RunError
 from demask.progress import Progress
-from demask.recipe.sections import Evaluate, RunConfig
+from demask.recipe.fine_tuning import TaskConfig
+from demask.recipe.sections import Evaluate
 from demask.records import Document, Passage, Prediction, QAPair
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -35,11 +36,17 @@ class Material:
         documents: whole ones, for the prompt.
         passages: what was trained, for finding it in replies.
         pairs: the questions.
+        searched: whether replies are searched for passages.
     """
 
     documents: Sequence[Document]
     passages: Sequence[Passage]
     pairs: Sequence[QAPair]
+    searched: bool = True
+
+
+# Of runs that are trained on samples: there are no documents, and what is learned may be said anywhere.
+SAMPLES = Material((), (), (), searched=False)
 
 
 RETENTION_FILES = (
@@ -64,6 +71,8 @@ class _Texts:
 
 def read_material(run: RunFolder) -> Material:
     """Of a run whose earlier stages are done."""
+    if run.has(file_names.DATA):
+        return SAMPLES
     pairs = run.read_records(file_names.QA_PAIRS, QAPair) if run.has(file_names.QA_PAIRS) else []
     return Material(
         run.open_records(file_names.DOCUMENTS, Document),
@@ -88,7 +97,7 @@ def is_measured(run: RunFolder) -> bool:
 
 
 def measure_base(
-    config: RunConfig,
+    config: TaskConfig,
     run: RunFolder,
     material: Material,
     load: Callable[[], "LoadedModel"],
@@ -119,7 +128,7 @@ def _conversations(suite: "Suite", loaded: "LoadedModel") -> int:
     return len(suite.openings) + sum(opening.follow_up is not None for opening in suite.openings)
 
 
-def _make_targets(config: RunConfig, suite: "Suite", loaded: "LoadedModel", progress: Progress) -> "Targets":
+def _make_targets(config: TaskConfig, suite: "Suite", loaded: "LoadedModel", progress: Progress) -> "Targets":
     """From the user's cache where this base model has written them before."""
     from demask.evaluation.qa import answers_key
     from demask.evaluation.retention.drift import make_targets, read_targets, targets_prompts, write_targets
@@ -148,7 +157,7 @@ def _make_targets(config: RunConfig, suite: "Suite", loaded: "LoadedModel", prog
 
 
 def measure_tuned(
-    config: RunConfig,
+    config: TaskConfig,
     run: RunFolder,
     material: Material,
     load: Callable[[], "LoadedModel"],
@@ -175,10 +184,12 @@ def measure_tuned(
     run.write_rows(file_names.RETENTION_AFTER, replies)
 
 
-def _sources(config: RunConfig, suite: "Suite", material: Material, loaded: "LoadedModel") -> "Sources":
+def _sources(config: TaskConfig, suite: "Suite", material: Material, loaded: "LoadedModel") -> "Sources":
     from demask.evaluation.qa import choose_contexts
     from demask.evaluation.retention.suite import Sources, choose_pairs
 
+    if not material.searched:
+        return Sources((), {}, leaks=False)
     read = choose_pairs(material.pairs, suite.size.reading)
     wanted = {pair.document_id for pair in read}
     documents = {document.id: document for document in material.documents if document.id in wanted}
@@ -189,7 +200,7 @@ def _sources(config: RunConfig, suite: "Suite", material: Material, loaded: "Loa
 
 
 def _fitting(
-    loaded: "LoadedModel", probes: "list[Probe]", config: RunConfig, progress: Progress
+    loaded: "LoadedModel", probes: "list[Probe]", config: TaskConfig, progress: Progress
 ) -> "list[Probe]":
     from demask.evaluation.retention.asking import fitting_probes
 
@@ -208,7 +219,7 @@ def summarise_retention(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def judge_stage(
-    config: RunConfig, run: RunFolder, material: Material, answers: Mapping[str, Sequence[Prediction]]
+    config: TaskConfig, run: RunFolder, material: Material, answers: Mapping[str, Sequence[Prediction]]
 ) -> dict[str, Any]:
     """Judge what both said; empty when nothing was measured.
 

@@ -4,7 +4,7 @@ samples = prepare(config, context, progress)
 stream = make_stream(config, context, samples.trained)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from demask.objectives.cpt import Cpt, MaskedCpt
 from demask.objectives.masking import keyed_rng
 from demask.progress import Progress
 from demask.recipe.fine_tuning import SftConfig
+from demask.stages.retention import summarise_retention
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -245,8 +246,14 @@ def prepare_stage(config: SftConfig, run: RunFolder, progress: Progress) -> Prep
     return samples
 
 
-def summarise_sft(config: SftConfig, run: RunFolder) -> dict[str, Any]:
-    """What the run did, as `summary.json` has it."""
+def summarise_sft(config: SftConfig, run: RunFolder, retention: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run did, as `summary.json` has it.
+
+    Args:
+        config: of the run.
+        run: gets `summary.json`.
+        retention: what else training changed, as `judge_stage` gives it; empty when not measured.
+    """
     training, data = run.read_json(file_names.TRAINING), run.read_json(file_names.DATA)
     losses: Sequence[dict[str, Any]] = (
         run.read_rows(file_names.HELD_OUT) if run.has(file_names.HELD_OUT) else []
@@ -258,6 +265,7 @@ def summarise_sft(config: SftConfig, run: RunFolder) -> dict[str, Any]:
         "data": {key: value for key, value in data.items() if key != "cache"},
         "held_out_loss": {"before": losses[0]["loss"], "after": losses[-1]["loss"]} if losses else None,
         "drift": training["interpolation"][-1]["drift"] if "interpolation" in training else None,
+        "retention": summarise_retention(retention),
     }
     run.write_json(file_names.SUMMARY, summary)
     return summary

@@ -17,7 +17,8 @@ from demask.evaluation.metrics import Score
 from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.file import merge_values
-from demask.recipe.sections import Evaluate, Measured, RunConfig, make_config, make_stored_config
+from demask.recipe.fine_tuning import TaskConfig, make_stored_task_config
+from demask.recipe.sections import Evaluate, Measured, make_config, make_stored_config
 from demask.records import Passage, Prediction, QAPair
 from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs, retrieval_stage
@@ -221,7 +222,8 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
     Raises:
         ModelError: one of the two models cannot be loaded.
     """
-    config = make_stored_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
+    source = f"{run.path}/{file_names.CONFIG}"
+    config = make_stored_task_config(run.read_json(file_names.CONFIG), source=source)
     if measure is not None:
         config = config.model_copy(update={"measure": measure})
     if config.measure == "none":
@@ -246,7 +248,7 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
     return found
 
 
-def ask_field_tasks(config: RunConfig, run: RunFolder, progress: Progress) -> None:
+def ask_field_tasks(config: TaskConfig, run: RunFolder, progress: Progress) -> None:
     """Ask the base model and the trained one the field's tasks, with `measure: full`.
 
     A task whose questions cannot be had here is named with the reason, and the others are asked.

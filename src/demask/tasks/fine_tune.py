@@ -20,18 +20,27 @@ from demask.stages.passages import check_weights
 from demask.stages.predictions import load_once
 from demask.stages.replay import add_replay, make_pool
 from demask.stages.retained import keep_retained, read_retained
+from demask.stages.retention import (
+    RETENTION_FILES,
+    SAMPLES,
+    is_measured,
+    judge_stage,
+    measure_base,
+    measure_tuned,
+)
 from demask.stages.samples import check_sft, open_prepared, open_sample_stream, prepare_stage, summarise_sft
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.locks import end_if_stop_requested
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
-from demask.tasks.evaluate import write_report
+from demask.tasks.evaluate import ask_field_tasks, write_report
 from demask.tasks.inject import Injected
 
 if TYPE_CHECKING:
     import torch
 
     from demask.data.streaming import StreamedSamples
+    from demask.models.load import LoadedModel
     from demask.objectives.objective import Context
     from demask.stages.training import Stream
     from demask.training.stream import ExposureStream
@@ -83,9 +92,8 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
         check_weights(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
     keep_retained(run, retained)
-    if not run.has(file_names.TRAINING):
-        run.remove(file_names.SUMMARY)
-    if run.has(file_names.SUMMARY) and run.has(file_names.MODEL):
+    _forget_stale(run)
+    if run.has(file_names.SUMMARY) and run.has(file_names.MODEL) and _is_judged(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
         if not (run.has(file_names.REPORT_HTML) and run.has(file_names.REPORT_MARKDOWN)):
             write_report(run)
@@ -98,6 +106,7 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
     held_out = samples.held_out if samples else ()
     if held_out and not run.has(file_names.HELD_OUT):
         HeldOut(config, run, base(), held_out, progress).measure(0)
+    measure_base(config, run, SAMPLES, base, progress)
     make_pool(config, run, retained, base, progress)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
@@ -107,9 +116,32 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
         steps = run.read_json(file_names.TRAINING)["steps"]
         run.keep_rows(file_names.HELD_OUT, until_step=steps - 1)
         HeldOut(config, run, tuned, held_out, progress).measure(steps)
-    summary = summarise_sft(config, run)
+    return _finish(config, run, tuned, progress)
+
+
+def _finish(config: SftConfig, run: RunFolder, tuned: "LoadedModel", progress: Progress) -> Injected:
+    """Measure what else has changed, and write the report."""
+    measure_tuned(config, run, SAMPLES, lambda: tuned, progress)
+    ask_field_tasks(config, run, progress)
+    summary = summarise_sft(config, run, judge_stage(config, run, SAMPLES, {}))
     write_report(run)
     return Injected(run.path, summary)
+
+
+def _forget_stale(run: RunFolder) -> None:
+    """Drop what was made from a file that is gone."""
+    if not run.has(file_names.TRAINING):
+        run.remove(file_names.SUMMARY)
+    if not run.has(file_names.RETENTION_BEFORE):
+        run.remove(*RETENTION_FILES)
+    if not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
+        run.remove(file_names.RETENTION_AFTER)
+
+
+def _is_judged(run: RunFolder, config: SftConfig) -> bool:
+    """Whether all is measured that the recipe wants; deleting a file has it done again."""
+    judged = config.measure == "none" or (is_measured(run) and run.has(file_names.RETENTION))
+    return judged and (config.measure != "full" or run.has(file_names.RETENTION_TASKS))
 
 
 def sample_data(config: SftConfig, run: RunFolder, progress: Progress) -> TrainingData:

@@ -256,16 +256,18 @@ class Sources:
         pairs: the questions of the run.
         texts: by pair id, what is read to answer it: its document, or of a long one the passage that holds
             the answer; pairs without are not asked with a document.
+        leaks: whether everyday prompts and near misses are asked, whose replies are searched for documents.
     """
 
     pairs: Sequence[QAPair]
     texts: Mapping[str, str]
+    leaks: bool = True
 
 
 def base_probes(suite: Suite, sources: Sources) -> list[Probe]:
     """What the base model is asked: all that the trained model's replies are compared with."""
     return [
-        *_everyday(suite),
+        *_everyday(suite, sources),
         *_near_misses(suite, sources),
         *_known(suite.facts),
         *_changed_documents(suite, sources),
@@ -282,7 +284,7 @@ def tuned_probes(suite: Suite, sources: Sources, known: Sequence[KnownFact]) -> 
     """
     reading = [pair for pair in choose_pairs(sources.pairs, suite.size.reading) if pair.id in sources.texts]
     return [
-        *_everyday(suite),
+        *_everyday(suite, sources),
         *_near_misses(suite, sources),
         *_known(known[: suite.size.known]),
         *_in_every_form(suite, sources.pairs, known or suite.facts),
@@ -311,8 +313,9 @@ def _user(text: str) -> tuple[Turn, ...]:
     return (Turn("user", text),)
 
 
-def _everyday(suite: Suite) -> Iterator[Probe]:
-    return (Probe("everyday", one.id, _user(one.prompt)) for one in suite.everyday)
+def _everyday(suite: Suite, sources: Sources) -> Iterator[Probe]:
+    asked = suite.everyday if sources.leaks else ()
+    return (Probe("everyday", one.id, _user(one.prompt)) for one in asked)
 
 
 def _known(facts: Sequence[KnownFact]) -> Iterator[Probe]:
@@ -323,7 +326,7 @@ def _known(facts: Sequence[KnownFact]) -> Iterator[Probe]:
 
 def _near_misses(suite: Suite, sources: Sources) -> Iterator[Probe]:
     """Half are the questions about the documents with strangers in them, where they name anything."""
-    most = suite.size.near_misses
+    most = suite.size.near_misses if sources.leaks else 0
     made = []
     for pair in choose_pairs(sources.pairs, most):
         question = replace_names(pair.question, suite.strangers, key=pair.id)
