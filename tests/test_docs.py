@@ -38,6 +38,7 @@ def commands() -> list[list[str]]:
             "retention.md",
             "retrieval.md",
             "tutorial.md",
+            "ui.md",
         )
     ]
     shown = [

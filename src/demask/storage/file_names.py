@@ -4,6 +4,7 @@ run.has(file_names.SUMMARY)
 """
 
 CONFIG = "config.json"
+PROGRESS = "progress.json"
 ENVIRONMENT = "environment.json"
 DOCUMENTS = "documents.jsonl"
 PASSAGES = "passages.jsonl"

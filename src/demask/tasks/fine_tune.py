@@ -32,6 +32,7 @@ from demask.stages.samples import check_sft, open_prepared, open_sample_stream, 
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.locks import end_if_stop_requested
+from demask.storage.progress_file import recording
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
 from demask.tasks.evaluate import ask_field_tasks, write_report
 from demask.tasks.inject import Injected
@@ -80,8 +81,8 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
     """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
-    with locked_run_folder(out):
-        return _run_here(config, out, Stoppable(progress, partial(end_if_stop_requested, Path(out))), launch)
+    with locked_run_folder(out), recording(progress, Path(out)) as told:
+        return _run_here(config, out, Stoppable(told, partial(end_if_stop_requested, Path(out))), launch)
 
 
 def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:

@@ -47,6 +47,7 @@ from demask.stages.retrieval import check_retrieval, retrieval_stages, retrieve_
 from demask.stages.training import TrainingData, check_share, only_helped, train_stage
 from demask.storage import file_names
 from demask.storage.locks import end_if_stop_requested
+from demask.storage.progress_file import recording
 from demask.storage.run_folder import (
     RunFolder,
     claim_run_folder,
@@ -124,8 +125,8 @@ def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch
     """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
-    with locked_run_folder(out):
-        return _run_here(config, out, Stoppable(progress, partial(end_if_stop_requested, Path(out))), launch)
+    with locked_run_folder(out), recording(progress, Path(out)) as told:
+        return _run_here(config, out, Stoppable(told, partial(end_if_stop_requested, Path(out))), launch)
 
 
 def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:

@@ -27,6 +27,7 @@ from demask.stages.replay import ask_on_the_way, draw_selection, measure_drift
 from demask.stages.retention import read_material
 from demask.stages.retrieval import retrieval_stages
 from demask.storage import file_names
+from demask.storage.progress_file import recording
 from demask.storage.run_folder import (
     RunFolder,
     claim_run_folder,
@@ -103,10 +104,10 @@ def retain(
         new.has(file_names.RETAINED) and new.read_json(file_names.RETAINED) == origin
     ):
         raise ConfigError(f"{place}: holds another run, or one with another budget; choose another --out")
-    with locked_run_folder(place):
+    with locked_run_folder(place), recording(progress, place) as told:
         if not (new.has(file_names.TRAINING) and new.has(file_names.MODEL)):
-            _move_back(config, run, place, origin, progress)
-        return _finish(config, run, new, progress)
+            _move_back(config, run, place, origin, told)
+        return _finish(config, run, new, told)
 
 
 def _open_finished(folder: str | Path) -> RunFolder:
