@@ -15,7 +15,17 @@ import typer
 from demask.commands import training  # first, as `demask --help` lists commands as they were made
 
 # isort: split
-from demask.commands import evaluating, exporting, knowledge, models, reading, reproducing, talking, ui
+from demask.commands import (
+    evaluating,
+    exporting,
+    knowledge,
+    models,
+    reading,
+    reproducing,
+    talking,
+    ui,
+    updating,
+)
 from demask.commands.app import BEGIN_ANEW, app, describe_error, print_json
 from demask.errors import DemaskError, StoppedError, ThresholdError
 from demask.openmp import share_cores
@@ -24,7 +34,7 @@ from demask.signals import ending_on_sigterm
 __all__ = ["app", "main"]
 
 # Importing them makes them known.
-_COMMANDS = (training, evaluating, talking, exporting, reproducing, knowledge, models, reading, ui)
+_COMMANDS = (training, updating, evaluating, talking, exporting, reproducing, knowledge, models, reading, ui)
 # What typer's parser raises at wrong options; not exported, and older versions take it from click.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 # Exit codes of signals, as shells have them: 128 and the signal's number.

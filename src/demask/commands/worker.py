@@ -87,6 +87,7 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
 
     from demask.models.load import choose_device, load_model
     from demask.recipe.fine_tuning import SftConfig, make_task_config
+    from demask.stages.lineage import starting_model
     from demask.stages.training import train_here
     from demask.tasks.fine_tune import sample_data
     from demask.tasks.inject import document_data
@@ -95,7 +96,7 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
     config = make_task_config(run.read_json(file_names.CONFIG), source=str(run.file(file_names.CONFIG)))
     _join(choose_device(config.device))
     try:
-        loaded = load_model(config.model, device=config.device)
+        loaded = load_model(starting_model(run, config.model), device=config.device)
         data = (
             sample_data(config, run, progress)
             if isinstance(config, SftConfig)

@@ -122,6 +122,11 @@ class Train(Section):
         "auto", description="of the matmuls; master weights are always fp32"
     )
     save_every: int = Field(100, gt=0, description="steps between checkpoints")
+    keep_delta: bool = Field(
+        False,
+        description="keep beside the model what gives the one before training back, to the bit, for "
+        "`demask undo`; as large as the weights that were trained",
+    )
     evaluate_every: int | Literal["doubling"] | None = Field(
         None, description="steps between questions; doubling: at 8, 16, 32, ...; none: never"
     )

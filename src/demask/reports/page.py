@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from demask.evaluation.metrics import MEASURES, METRICS
 from demask.records import DIRECTIONS, Document
-from demask.reports import figures, tables
+from demask.reports import figures, line, tables
 from demask.reports.runs import OUTCOMES, QuestionRow, RunResult, asked_directions, label_apart
 from demask.reports.tables import Table
 from demask.reports.verdict import Tile, Verdict, judge_run, make_tiles
@@ -259,6 +259,7 @@ def _view(run: RunResult) -> _RunView:
 
 
 def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Table]:
+    lined = [run for run in runs if run.line] if len(runs) == 1 else []
     return {
         "accuracy": tables.accuracy_table(runs),
         "metrics": tables.metrics_table(runs),
@@ -267,6 +268,8 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "retention": tables.retention_table(runs),
         "access": tables.access_table(runs),
         "way": tables.way_table(runs),
+        "triangle": line.triangle_table(lined[0].line if lined else ()),
+        "removed": line.removed_table(lined[0].line if lined else ()),
         "leaks": tables.leaks_table(runs),
         "tasks": tables.tasks_table(runs),
         "accuracy_steps": tables.accuracy_steps_table(runs),

@@ -213,6 +213,41 @@ class WayPoint:
 
 
 @dataclass(frozen=True)
+class LineRow:
+    """What one run of a line knows.
+
+    Attributes:
+        number: 0 is the first run, then its updates.
+        run: its folder.
+        learned: ids of the documents that it learned and that still held when it was made.
+        replaced: of documents of the runs before that its own stand in for.
+        forgotten: of documents of the runs before that it took back.
+        facts: accuracy by the number of the run that learned them, then by direction.
+        removed: the same of questions whose document was replaced or forgotten, on the answers of old.
+        retention: some measures, by name.
+        seconds: that training took.
+    """
+
+    number: int
+    run: str
+    learned: tuple[str, ...]
+    replaced: tuple[str, ...]
+    forgotten: tuple[str, ...]
+    facts: Mapping[str, Mapping[str, Any]]
+    removed: Mapping[str, Mapping[str, Any]]
+    retention: Mapping[str, Any]
+    seconds: float
+
+
+def read_line_rows(summary: Mapping[str, Any]) -> tuple[LineRow, ...]:
+    """The line of runs as it stands in `summary.json`; empty of a run that goes on from no other."""
+    lists = ("learned", "replaced", "forgotten")
+    return tuple(
+        LineRow(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in summary.get("line") or ()
+    )
+
+
+@dataclass(frozen=True)
 class FileRow:
     """One file: visible characters in it, those trained, and what was left out and why."""
 
@@ -251,6 +286,7 @@ class RunResult:
         fine_tuning: of `demask sft`; None: it learned documents.
         way: from the base to the trained model, by share; empty unless it was moved back.
         retrieval: beside it; None: it was not asked for.
+        line: of runs that it goes on from, itself last; empty where it goes on from none.
     """
 
     folder: Path
@@ -275,6 +311,7 @@ class RunResult:
     fine_tuning: FineTuning | None = None
     way: tuple[WayPoint, ...] = ()
     retrieval: Retrieval | None = None
+    line: tuple[LineRow, ...] = ()
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -319,6 +356,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             fine_tuning=_fine_tuning(folder, summary) if "data" in config else None,
             way=_way(summary),
             retrieval=read_retrieval(summary["retrieval"]) if summary.get("retrieval") else None,
+            line=read_line_rows(summary),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

@@ -7,6 +7,7 @@ with TemporaryDirectory() as folder:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from typing import Any
 
 from demask.documents.account import describe_large_losses, describe_losses, describe_skipped
@@ -39,6 +40,8 @@ class Knowledge:
         paraphrases: None when they are to be made.
         files: what became of every file.
         skipped: files in the given folders that are no documents.
+        learned: the documents that this run learns; None: all of them. An update has its parent's besides.
+        earlier_pairs: questions of its parent.
     """
 
     documents: Sequence[Document]
@@ -46,6 +49,13 @@ class Knowledge:
     paraphrases: tuple[Paraphrase, ...] | None
     files: tuple[FileReport, ...]
     skipped: tuple[str, ...]
+    learned: Sequence[Document] | None = None
+    earlier_pairs: tuple[QAPair, ...] = ()
+
+    @property
+    def new(self) -> Sequence[Document]:
+        """The documents that this run learns."""
+        return self.documents if self.learned is None else self.learned
 
 
 def read_knowledge(config: RunConfig, folder: RunFolder) -> Knowledge:
@@ -99,6 +109,22 @@ def keep_knowledge(run: RunFolder, knowledge: Knowledge) -> Knowledge:
     return replace(knowledge, documents=run.open_records(file_names.DOCUMENTS, Document))
 
 
+def join_pairs(earlier: Sequence[QAPair], new: Sequence[QAPair]) -> tuple[QAPair, ...]:
+    """Questions of two files as of one; a new one whose id is taken gets a number in front of it: `2/q1`."""
+    taken = {pair.id for pair in earlier}
+    joined = list(earlier)
+    for pair in new:
+        free = next(id for id in _with_numbers(pair.id) if id not in taken)
+        taken.add(free)
+        joined.append(replace(pair, id=free))
+    return tuple(joined)
+
+
+def _with_numbers(id: str) -> Iterator[str]:
+    yield id
+    yield from (f"{number}/{id}" for number in count(2))
+
+
 # 10,000 passages of 100 words are compared in 4 s; their words are held meanwhile.
 MOST_COMPARED = 20_000
 # Of files and of near duplicates, which are named in the terminal; all stand in the run folder.
@@ -128,16 +154,17 @@ class Coverage:
 
 def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Coverage:
     """Compare documents with their passages, and passages with each other."""
-    files = measure_file_coverage(knowledge.documents, passages, knowledge.files)
+    documents = knowledge.new
+    files = measure_file_coverage(documents, passages, knowledge.files)
     kept = sum(file.kept for file in files)
     near = find_near_duplicates(passages) if len(passages) <= MOST_COMPARED else None
     return Coverage(
-        documents=len(knowledge.documents),
+        documents=len(documents),
         passages=len(passages),
         share=sum(file.trained for file in files) / kept if kept else 0.0,
         files=tuple(files),
         near_duplicates=None if near is None else tuple(near),
-        cuts=tuple(find_cuts(knowledge.documents, passages)),
+        cuts=tuple(find_cuts(documents, passages)),
     )
 
 
@@ -192,7 +219,7 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
     for what in config.include:
         if what == "section":  # not of every document, and no fault of one without
             continue
-        missing = sum(not make_heading(document, [what]) for document in knowledge.documents)
+        missing = sum(not make_heading(document, [what]) for document in knowledge.new)
         if missing:
             yield f"include: {missing} of {coverage.documents} documents have no {what}"
 

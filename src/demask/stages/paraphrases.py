@@ -109,7 +109,7 @@ def paraphrase_stage(
     if run.has(file_names.PARAPHRASES):
         return tuple(run.read_records(file_names.PARAPHRASES, Paraphrase))
     made = make_paraphrases(
-        knowledge.documents,
+        knowledge.new,
         Wanted(int(config.paraphrases), include=config.include),
         server=require_writer(find_server(config.writer), "writer.url"),
         pairs=pairs,

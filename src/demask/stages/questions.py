@@ -17,7 +17,7 @@ from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flag
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig, Writer
 from demask.records import Document, Passage, Prediction, QAPair
-from demask.stages.documents import Knowledge, make_heading
+from demask.stages.documents import Knowledge, join_pairs, make_heading
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -245,7 +245,7 @@ def question_stage(
         return knowledge.pairs
     if run.has(file_names.QA_PAIRS):
         return tuple(run.read_records(file_names.QA_PAIRS, QAPair))
-    documents = knowledge.documents
+    documents = knowledge.new
     made = make_pairs(documents, server=find_server(config.writer), include=config.include, progress=progress)
     audit = audit_pairs(made.pairs, with_headings(documents, config.include))
     kept, flagged = split_flagged(made.pairs, audit)
@@ -254,15 +254,16 @@ def question_stage(
             f"no usable question could be made of these documents ({made.made_by}); give questions with "
             "--qa, name a server with DEMASK_SERVER_URL, or ask nothing with --qa no"
         )
-    pairs = draw_pairs(kept, config.max_questions, seed=config.seed)
+    asked = draw_pairs(kept, config.max_questions, seed=config.seed)
+    pairs = join_pairs(knowledge.earlier_pairs, asked)
     run.write_rows(file_names.REJECTS, [*made.rejects, *flagged])
     run.write_json(file_names.AUDIT, audit_as_json(audit))
     run.write_rows(file_names.QA_PAIRS, pairs)
     progress.say(
         f"{len(made.pairs)} questions made ({made.made_by}), {len(flagged)} flagged by the audit, "
-        f"{len(pairs)} asked"
+        f"{len(asked)} asked"
     )
-    return tuple(pairs)
+    return pairs
 
 
 def with_headings(documents: Sequence[Document], include: Sequence[str]) -> Sequence[Document]:

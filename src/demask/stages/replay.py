@@ -10,6 +10,7 @@ retention is in it, and of the documents their near misses alone, where the reci
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,7 +252,7 @@ def _draw_foreign(
 def add_replay(
     config: TaskConfig,
     run: RunFolder,
-    learned: "ExposureStream[Any] | StreamedSamples",
+    learned: "ExposureStream[Any] | StreamedSamples | MixedStream",
     context: "Context",
     device: "torch.device",
 ) -> "ExposureStream[Any] | StreamedSamples | MixedStream":
@@ -259,7 +260,7 @@ def add_replay(
 
     Args:
         config: of the run.
-        run: has the pool, where the recipe wants one.
+        run: has the pool, where the recipe wants one, and what is said in place of a document to forget.
         learned: documents or samples.
         context: of the model that is trained.
         device: where the loss is computed.
@@ -267,56 +268,77 @@ def add_replay(
     Raises:
         RunError: the pool is missing or damaged.
     """
-    if not config.retain.conversations:
+    pool = read_pool(run.file(file_names.REPLAY)) if config.retain.conversations else []
+    forgetting = read_pool(run.file(file_names.FORGETTING)) if run.has(file_names.FORGETTING) else []
+    if not pool and not forgetting:
         return learned
-    return mix_replay(config, read_pool(run.file(file_names.REPLAY)), learned, context, device)
+    return mix_replay(config, pool, learned, context, device, forgetting)
 
 
 def mix_replay(
     config: TaskConfig,
     pool: "list[Conversation]",
-    learned: "ExposureStream[Any] | StreamedSamples",
+    learned: "ExposureStream[Any] | StreamedSamples | MixedStream",
     context: "Context",
     device: "torch.device",
+    forgetting: "Sequence[Conversation]" = (),
 ) -> "MixedStream":
     """The stream of what is learned, with some conversations of a pool in each step.
 
     Args:
         config: of the run.
         pool: with targets.
-        learned: documents or samples.
+        learned: documents or samples, of more than one part in an update.
         context: of the model that is trained.
         device: where the loss is computed.
+        forgetting: what the base model says where a document is to be forgotten, with targets; in each step
+            as many of them as there are examples of what is learned.
     """
     import torch
 
-    from demask.generation.conversations import as_example, top_targets
+    from demask.generation.conversations import top_targets
     from demask.losses.kl_to_base import TopTargets, kl_to_base
     from demask.losses.terms import Term
-    from demask.training.stream import ExposureStream, MixedStream
+    from demask.training.stream import ExposureStream, MixedStream, learned_part
 
-    talks, _ = split_pool(config, pool)
+    talks, _ = split_pool(config, pool) if pool else ([], [])
+    kept = [*talks, *forgetting]
+    targets = TopTargets(*map(torch.cat, zip(*map(top_targets, kept), strict=True))).to(device)
+    term = Term("kl-to-base", kl_to_base(targets), on="replay", weight=config.retain.weight)
+    documents = learned.parts if isinstance(learned, MixedStream) else (learned,)
+    if config.retain.wrapped and talks:
+        wrap = partial(_wrap_some, share=config.retain.wrapped, context=context, talks=talks)
+        documents = [wrap(part) if isinstance(part, ExposureStream) else part for part in documents]
+    make = partial(_replay_some, kept, learned_part(learned).steps, config.seed)
+    replayed = [make(range(len(talks)), config.retain.conversations)] if talks else []
+    if forgetting:
+        together = min(learned_part(learned).batch_size, len(forgetting))
+        replayed.append(make(range(len(talks), len(kept)), together))
+    return MixedStream((*documents, *replayed), more_terms=(term,))
+
+
+def _replay_some(
+    talks: "Sequence[Conversation]", steps: int, seed: int, places: range, together: int
+) -> "ExposureStream[int]":
+    """Some conversations of those whose targets are kept, so many a step."""
+    from demask.generation.conversations import as_example
+    from demask.training.stream import ExposureStream
+
     # The targets of all stand one after another.
     firsts = [0, *accumulate(len(talk.reply) for talk in talks)]
-    parts = zip(*map(top_targets, talks), strict=True)
-    targets = TopTargets(*(torch.cat(part) for part in parts)).to(device)
 
     def make_example(place: int, epoch: int, variant: int) -> "Example":
         return as_example(talks[place], id=f"{talks[place].id}@{epoch}.{variant}", row=firsts[place])
 
-    replay = ExposureStream(
-        range(len(talks)),
-        [len(talk.prompt) + len(talk.reply) for talk in talks],
+    return ExposureStream(
+        places,
+        [len(talks[place].prompt) + len(talks[place].reply) for place in places],
         make_example,
         variants=1,
-        batch_size=config.retain.conversations,
-        steps=learned.steps,
-        seed=config.seed,
+        batch_size=together,
+        steps=steps,
+        seed=seed,
     )
-    term = Term("kl-to-base", kl_to_base(targets), on="replay", weight=config.retain.weight)
-    if config.retain.wrapped and isinstance(learned, ExposureStream):
-        learned = _wrap_some(learned, config.retain.wrapped, context, talks)
-    return MixedStream((learned, replay), more_terms=(term,))
 
 
 def _wrap_some(

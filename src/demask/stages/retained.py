@@ -115,12 +115,12 @@ def keep_retained(run: RunFolder, retained: Retained) -> None:
     """
     if not retained.dialogues:
         return
-    if not run.has(file_names.RETAINED):
-        run.write_rows(file_names.RETAINED, retained.dialogues)
-    elif not run.holds_rows(file_names.RETAINED, retained.dialogues):
+    if not run.has(file_names.RETAIN_DATA):
+        run.write_rows(file_names.RETAIN_DATA, retained.dialogues)
+    elif not run.holds_rows(file_names.RETAIN_DATA, retained.dialogues):
         raise ConfigError(
             f"{run.path}: the conversations of retain.data have changed since this run began "
-            f"({file_names.RETAINED} has the former ones); choose another --out or delete the folder"
+            f"({file_names.RETAIN_DATA} has the former ones); choose another --out or delete the folder"
         )
 
 

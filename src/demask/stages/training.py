@@ -22,6 +22,7 @@ from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
 from demask.recipe.sections import Train
 from demask.stages.drift_watch import DriftWatch, watch_drift
+from demask.stages.lineage import read_lineage, starting_model
 from demask.stages.passages import write_environment
 from demask.stages.replay import keep_budget
 from demask.storage import file_names
@@ -154,7 +155,8 @@ def train_here(
 
     Args:
         config: of the run.
-        run: gets `metrics.jsonl`, checkpoints, `adapter/` (LoRA), `model/` and, last, `training.json`.
+        run: gets `metrics.jsonl`, checkpoints, `adapter/` (LoRA), `model/`, `delta/` (where the recipe wants
+            it) and, last, `training.json`.
         loaded: is trained in place.
         data: what is trained on.
         progress: told of every step.
@@ -170,6 +172,8 @@ def train_here(
 
     if is_main_process() and not run.has(file_names.ENVIRONMENT):
         write_environment(run, config, loaded)
+    if is_main_process() and config.train.keep_delta:
+        _keep_start(run, loaded)
     context = make_context(loaded, config.objective)
     stream = data.make_stream(context, loaded.device)
     settings = make_settings(config, loaded, stream, launch)
@@ -184,10 +188,35 @@ def train_here(
             trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
         round_weights(trained.model, loaded.stored_dtype)
         save_model(trained, run.file(file_names.MODEL))
+        if config.train.keep_delta:
+            _keep_delta(run)
         run.write_json(file_names.TRAINING, {**totals, "parameters": parameters})
         _remove_checkpoints(run)
     barrier()
     return trained
+
+
+def _keep_start(run: RunFolder, loaded: "LoadedModel") -> None:
+    """The model before training, stored as the trained one will be, until training is over.
+
+    That of a parent is a copy, as a folder that is loaded and stored has other settings of the tokenizer.
+    """
+    from demask.training.export import copy_model, save_model
+
+    if run.has(file_names.START):
+        return
+    lineage, place = read_lineage(run), run.file(file_names.START)
+    if lineage is None:
+        save_model(loaded, place)
+    else:
+        copy_model(Path(starting_model(run, loaded.name)), place)
+
+
+def _keep_delta(run: RunFolder) -> None:
+    """What leads from the trained model back to the one before."""
+    from demask.training.delta import write_delta
+
+    write_delta(run.file(file_names.START), run.file(file_names.MODEL), run.file(file_names.DELTA))
 
 
 def choose_trained(train: Train, loaded: "LoadedModel", *, seed: int) -> "LoadedModel":
@@ -214,7 +243,9 @@ def choose_trained(train: Train, loaded: "LoadedModel", *, seed: int) -> "Loaded
 
 
 def _remove_checkpoints(run: RunFolder) -> None:
-    shutil.rmtree(run.file(file_names.CHECKPOINTS), ignore_errors=True)
+    """What only training needs."""
+    for name in (file_names.CHECKPOINTS, file_names.START):
+        shutil.rmtree(run.file(name), ignore_errors=True)
 
 
 def make_settings(

@@ -24,6 +24,7 @@ from demask.storage.atomic import TEMPORARY, unwritable, write_lines, write_text
 from demask.storage.file_names import (
     CONFIG,
     DATA,
+    LINEAGE,
     METRICS,
     MODEL,
     PASSAGES,
@@ -222,6 +223,23 @@ def open_run_folder(path: str | Path) -> RunFolder:
     return run
 
 
+def open_finished_run(path: str | Path) -> RunFolder:
+    """A run of `demask inject` with a report and its model.
+
+    Raises:
+        RunError: there is none at this place.
+    """
+    run = open_run_folder(path)
+    if not run.has(SUMMARY):
+        raise RunError(f"{path}: this run is not finished: {describe_unfinished(run)}")
+    if not run.has(MODEL):
+        raise RunError(
+            f"{path}: its {MODEL}/ was removed; start its command again to train it anew, or have it given "
+            "back by 'demask undo' of a run that went on from it"
+        )
+    return run
+
+
 def is_run_folder(path: str | Path) -> bool:
     """Whether a run of `demask inject` stands there; a model's `config.json` has other keys."""
     return _kind_of_run(path) == "documents"
@@ -262,6 +280,7 @@ def describe_unfinished(run: RunFolder) -> str:
     """What an unfinished run is, how far it came, and how to go on; for the end of a line."""
     config, holder = run.read_json(CONFIG), find_holder(run.path)
     command = "inject" if "documents" in config else "sft"
+    command = "update" if run.has(LINEAGE) else command
     what = f"'demask {command}' of {config['objective']['name']} on {config['model']}"
     if holder is not None:
         return f"{what} is still running ({holder}), {_how_far(run)}; wait until it has ended"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.launch import ALONE, Launch, split_launch
@@ -21,7 +21,18 @@ from demask.recipe.sections import RunConfig, make_config
 from demask.records import Paraphrase, Passage, Prediction, QAPair
 from demask.reports.runs import FEW_SHOT, STAGES
 from demask.stages.callbacks import EvaluationCallback
-from demask.stages.documents import Coverage, coverage_stage, keep_knowledge, read_knowledge
+from demask.stages.documents import Coverage, Knowledge, coverage_stage, keep_knowledge, read_knowledge
+from demask.stages.line import REMOVED_STAGES, add_line, ask_removed
+from demask.stages.lineage import (
+    Origin,
+    add_old_passages,
+    keep_lineage,
+    read_earlier,
+    read_lineage,
+    read_new,
+    split_passages,
+    starting_model,
+)
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
 from demask.stages.predictions import (
@@ -34,7 +45,7 @@ from demask.stages.predictions import (
 )
 from demask.stages.questions import check_maker, question_stage
 from demask.stages.replay import add_replay, make_pool
-from demask.stages.retained import keep_retained, read_retained
+from demask.stages.retained import Retained, keep_retained, read_retained
 from demask.stages.retention import (
     RETENTION_FILES,
     Material,
@@ -121,36 +132,48 @@ def inject(
     return run_recipe(config, out, progress=progress or Silent(), launch=launch)
 
 
-def run_recipe(config: RunConfig, out: str | Path, *, progress: Progress, launch: Launch = ALONE) -> Injected:
-    """Do a whole run, or what is left of it; nodes but the first only train, and have no summary."""
+def run_recipe(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    progress: Progress,
+    launch: Launch = ALONE,
+    origin: Origin | None = None,
+) -> Injected:
+    """Do a whole run, or what is left of it; nodes but the first only train, and have no summary.
+
+    Args:
+        config: of the run.
+        out: its folder.
+        progress: told how far it is.
+        launch: the recipe's section.
+        origin: the run whose model is trained on; None: the base model is, or the folder says which.
+    """
     if only_helped(config.train, config.device, Path(out), launch, progress):
         return Injected(Path(out), {})
     with locked_run_folder(out), recording(progress, Path(out)) as told:
-        return _run_here(config, out, Stoppable(told, partial(end_if_stop_requested, Path(out))), launch)
+        stoppable = Stoppable(told, partial(end_if_stop_requested, Path(out)))
+        begun = read_lineage(RunFolder(Path(out)))
+        return _run_here(config, out, stoppable, launch, origin or (begun.origin if begun else None))
 
 
-def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
-    with TemporaryDirectory(prefix="demask-") as folder:
-        progress.begin("Reading documents", 1)
-        knowledge = read_knowledge(config, RunFolder(Path(folder)))
-        retained = read_retained(config, progress)
-        if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
-            _check(config)
-        run = claim_run_folder(out, config.model_dump(mode="json"))
-        _forget_stale(run, config)
-        knowledge = keep_knowledge(run, knowledge)
-        keep_retained(run, retained)
+def _run_here(
+    config: RunConfig, out: str | Path, progress: Progress, launch: Launch, origin: Origin | None
+) -> Injected:
+    run, knowledge, retained = _begin(config, out, progress, origin)
     if _is_complete(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
         return Injected(run.path, run.read_json(file_names.SUMMARY))
 
+    lineage = read_lineage(run)
     untouched = partial(load_once, config.model, device=config.device, progress=progress)
     base = untouched()
     pairs = question_stage(config, run, knowledge, progress)
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
     passages = split_stage(config, run, knowledge, base, progress)
-    coverage = coverage_stage(config, run, knowledge, passages, progress)
-    check_share(config, launch, samples=len(passages) + len(paraphrases))
+    fresh, old = split_passages(lineage, passages)
+    coverage = coverage_stage(config, run, knowledge, fresh, progress)
+    check_share(config, launch, samples=len(fresh or old) + len(paraphrases))
     answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
     retrieval = retrieve_stage(config.evaluate, run, pairs, passages, base, progress)
@@ -159,12 +182,43 @@ def _run_here(config: RunConfig, out: str | Path, progress: Progress, launch: La
     make_pool(config, run, retained, base, progress, passages)
     if launch.ranks > 1:
         base = untouched()  # lets go of the model, whose memory the workers need
+    start = base
+    if lineage is not None:
+        base = untouched()
+        start = load_once(starting_model(run, config.model), device=config.device, progress=progress)
     tuned = train_stage(
-        config, run, base, document_data(config, run, progress), progress=progress, launch=launch
+        config, run, start, document_data(config, run, progress), progress=progress, launch=launch
     )
     return finish_run(
         config, run, material, answers, coverage=coverage, tuned=lambda: tuned, progress=progress
     )
+
+
+class _Begun(NamedTuple):
+    """A run folder with what is to be learned in it."""
+
+    run: RunFolder
+    knowledge: Knowledge
+    retained: Retained
+
+
+def _begin(config: RunConfig, out: str | Path, progress: Progress, origin: Origin | None) -> _Begun:
+    """Read everything before there is a folder, and write it there."""
+    with TemporaryDirectory(prefix="demask-") as place:
+        folder = RunFolder(Path(place))
+        progress.begin("Reading documents", 1)
+        earlier = None if origin is None else read_earlier(origin)
+        knowledge = read_knowledge(config, folder) if earlier is None else read_new(config, earlier, folder)
+        retained = read_retained(config, progress)
+        if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
+            _check(config)
+        run = claim_run_folder(out, config.model_dump(mode="json"))
+        if earlier is not None:
+            keep_lineage(run, earlier, knowledge.new)
+        _forget_stale(run, config)
+        knowledge = keep_knowledge(run, knowledge)
+        keep_retained(run, retained)
+        return _Begun(run, knowledge, retained)
 
 
 def finish_run(
@@ -195,11 +249,13 @@ def finish_run(
         **ask_tuned(config, run, pairs, tuned, progress),
         **ask_retrieved(config, run, "after", pairs, retrieval, tuned, progress),
     }
+    ask_removed(config, run, tuned, progress)
     measure_tuned(config, run, material, tuned, progress)
     ask_field_tasks(config, run, progress)
     scores = score_stage(run, pairs, answers)
     judged = judge_stage(config, run, material, answers)
     summary = summarise_stage(run, config, coverage, pairs, answers, scores, judged)
+    summary = add_line(config, run, summary)
     write_report(run)
     return Injected(run.path, summary)
 
@@ -226,14 +282,17 @@ def document_data(config: RunConfig, run: RunFolder, progress: Progress) -> Trai
     passages = run.open_records(file_names.PASSAGES, Passage)
     paraphrases = run.open_records(file_names.PARAPHRASES, Paraphrase) if config.paraphrases else ()
     pairs = run.read_records(file_names.QA_PAIRS, QAPair) if run.has(file_names.QA_PAIRS) else ()
+    lineage = read_lineage(run)
 
     def make_exposures(context: "Context", device: "torch.device") -> "Stream":
         from demask.data.sequences import PassageSamples
         from demask.training.stream import make_stream
 
-        texts = add_paraphrases(config, passages, paraphrases, context)
+        fresh, old = split_passages(lineage, passages)
+        texts = add_paraphrases(config, fresh or old, paraphrases, context)
         stream = make_stream(config, context, PassageSamples(texts, context.tokenizer))
-        return add_replay(config, run, stream, context, device)
+        beside = add_old_passages(config, stream, old if fresh else (), context)
+        return add_replay(config, run, beside, context, device)
 
     return TrainingData(
         make_exposures,
@@ -268,7 +327,8 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
             file_names.CHECKPOINTS,
         )
     if not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
-        run.remove(*map(file_names.predictions_file, ("after", FEW_SHOT)), file_names.RETENTION_AFTER)
+        stale = ("after", FEW_SHOT, *REMOVED_STAGES)
+        run.remove(*map(file_names.predictions_file, stale), file_names.RETENTION_AFTER)
         run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "after")))
 
 
@@ -278,6 +338,7 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages += ["ceiling"] if config.evaluate.ceiling else []
     stages += [FEW_SHOT] if config.evaluate.shots else []
     stages += retrieval_stages(config.evaluate, "before", "after")
+    stages += REMOVED_STAGES if run.has(file_names.LINEAGE) else []
     measured = config.measure == "none" or (is_measured(run) and run.has(file_names.RETENTION))
     measured = measured and (config.measure != "full" or run.has(file_names.RETENTION_TASKS))
     files = (

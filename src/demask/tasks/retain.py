@@ -31,9 +31,8 @@ from demask.storage.progress_file import recording
 from demask.storage.run_folder import (
     RunFolder,
     claim_run_folder,
-    describe_unfinished,
     locked_run_folder,
-    open_run_folder,
+    open_finished_run,
 )
 from demask.tasks.inject import Injected, finish_run
 
@@ -54,6 +53,8 @@ _COPIED = (
     file_names.PARAPHRASES,
     file_names.COVERAGE,
     file_names.ENVIRONMENT,
+    file_names.LINEAGE,
+    file_names.REMOVED,
     file_names.METRICS,
     file_names.ACCURACY,
     file_names.STEP_SCORES,
@@ -88,7 +89,8 @@ def retain(
     """
     if not budget > 0:
         raise ConfigError(f"budget is {budget}, expected nats per token above 0, as 0.03")
-    run = _open_finished(folder)
+    run = open_finished_run(folder)
+    load_run(run)  # what a report needs is there
     config = make_stored_config(run.read_json(file_names.CONFIG), source=f"{run.path}/{file_names.CONFIG}")
     if config.objective.needs.diffusion:
         raise ConfigError(
@@ -108,23 +110,6 @@ def retain(
         if not (new.has(file_names.TRAINING) and new.has(file_names.MODEL)):
             _move_back(config, run, place, origin, told)
         return _finish(config, run, new, told)
-
-
-def _open_finished(folder: str | Path) -> RunFolder:
-    """A run with a report and its model.
-
-    Raises:
-        RunError: it is none.
-    """
-    run = open_run_folder(folder)
-    if not run.has(file_names.SUMMARY):
-        raise RunError(f"{folder}: this run is not finished: {describe_unfinished(run)}")
-    if not run.has(file_names.MODEL):
-        raise RunError(
-            f"{folder}: its {file_names.MODEL}/ was removed; start its command again to train it anew"
-        )
-    load_run(run)  # what a report needs is there
-    return run
 
 
 def _digest(run: RunFolder) -> str:

@@ -7,6 +7,7 @@ save_model(loaded, run.file("model"))
 import copy
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -93,10 +94,25 @@ def save_model(loaded: LoadedModel, folder: Path, *, layout: Layout | None = Non
     form = loaded.diffusion
     wanted = layout or (form.layout if form else "native")
     if wanted == "native":
-        _save_whole(folder, lambda place: _write_native(loaded, place))
+        save_whole(folder, lambda place: _write_native(loaded, place))
         return
     settings = makers_settings(loaded.model.config, wanted)
-    _save_whole(folder, lambda place: _write_makers(loaded, place, wanted, settings))
+    save_whole(folder, lambda place: _write_makers(loaded, place, wanted, settings))
+
+
+def copy_model(source: Path, folder: Path) -> None:
+    """Copy a model folder; it appears whole or not at all.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+
+    def write(place: Path) -> None:
+        for file in source.iterdir():
+            if file.is_file():
+                shutil.copyfile(file, place / file.name)
+
+    save_whole(folder, write)
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -111,7 +127,7 @@ def save_adapter(model: Any, folder: Path) -> None:
         # In place of peft's form, which nobody has filled in.
         (place / "README.md").write_text(describe_adapter(model.peft_config["default"]), encoding="utf-8")
 
-    _save_whole(folder, write)
+    save_whole(folder, write)
 
 
 def describe_adapter(config: Any) -> str:
@@ -172,7 +188,16 @@ def _stored_weights(loaded: LoadedModel) -> dict[str, torch.Tensor]:
     }
 
 
-def _save_whole(folder: Path, write: Any) -> None:
+def save_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Have a folder written; it appears whole or not at all.
+
+    Args:
+        folder: one of the same name is replaced.
+        write: is given the folder to write to, which gets its name afterwards.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written. What `write` raises goes on.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -181,6 +206,9 @@ def _save_whole(folder: Path, write: Any) -> None:
         # There is one when the process was killed between storing the model and saying so.
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
+    except RunError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise RunError(

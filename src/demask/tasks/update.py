@@ -1,0 +1,110 @@
+"""A run goes on: new documents for the model of a finished run, which stays as it is.
+
+    done = update("runs/january", documents=["news/"], out="runs/february", progress=Silent())
+
+An update is an ordinary run with another starting model and with passages of the parent beside the new ones.
+It has the parent's recipe. The base model stays that of the first run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demask.errors import ConfigError
+from demask.progress import Progress
+from demask.recipe.file import apply_overrides
+from demask.recipe.launch import Launch, split_launch
+from demask.recipe.sections import RunConfig, make_stored_config
+from demask.stages.lineage import Origin
+from demask.storage import file_names
+from demask.storage.run_folder import RunFolder, open_finished_run
+from demask.tasks.inject import Injected, run_recipe
+
+# What an update cannot have otherwise than its parent.
+_FIXED = ("model", "documents", "qa")
+
+
+@dataclass(frozen=True)
+class News:
+    """What an update learns.
+
+    Attributes:
+        documents: files, folders, patterns and data sets.
+        qa: JSON Lines file of questions about them; None: they are made; `no`: nothing is asked.
+        replaces: ids of documents of the runs before that they stand in for.
+        old_texts: documents of the runs before are replayed as they stand, else what the parent's model says.
+    """
+
+    documents: Sequence[str]
+    qa: str | None = None
+    replaces: Sequence[str] = ()
+    old_texts: bool = True
+
+
+def update(
+    folder: str | Path,
+    news: News,
+    *,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    progress: Progress,
+) -> Injected:
+    """Teach the model of a finished run new documents, in a run folder of its own.
+
+    Args:
+        folder: of the finished run, which is only read.
+        news: what is learned.
+        out: the new run folder; an update that was killed there goes on.
+        overrides: keys of the recipe that differ from the parent's, as `train.steps=200`.
+        progress: told how far the work is.
+
+    Raises:
+        DemaskError: something is wrong with the parent, the documents or the recipe; one line says what.
+    """
+    run = open_finished_run(folder)
+    values = {"documents": list(news.documents), "qa": news.qa}
+    config, launch = read_child_config(run, values, overrides)
+    parent = check_place(run, out)
+    origin = Origin(parent, tuple(news.replaces), old_texts=news.old_texts)
+    return run_recipe(config, out, progress=progress, launch=launch, origin=origin)
+
+
+def check_place(run: RunFolder, out: str | Path) -> str:
+    """The parent's folder, which a new run must not be written to.
+
+    Raises:
+        ConfigError: it would be.
+    """
+    if Path(out).resolve() == run.path.resolve():
+        raise ConfigError(f"{out}: the finished run itself, which stays as it is; choose another --out")
+    return str(run.path.resolve())
+
+
+def read_child_config(
+    run: RunFolder, values: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[RunConfig, Launch]:
+    """The parent's recipe with other values, and the section `launch` of what was given.
+
+    Args:
+        run: the parent.
+        values: what differs.
+        overrides: what was given besides, as `train.steps=200`.
+
+    Raises:
+        ConfigError: a value is not what was expected, or must not differ.
+    """
+    source = f"{run.path}/{file_names.CONFIG}"
+    stored = make_stored_config(run.read_json(file_names.CONFIG), source=source).model_dump(mode="json")
+    if isinstance(stored["paraphrases"], str):  # of the parent's documents
+        stored["paraphrases"] = 0
+    given = apply_overrides({}, list(overrides))
+    for key in _FIXED:
+        if key in given:
+            hint = "an update goes on from the parent's" if key == "model" else f"give --{key}"
+            raise ConfigError(f"--set {key}: not to be changed so; {hint}")
+    merged, launch = split_launch(apply_overrides({**stored, **values}, list(overrides)), source="update")
+    length = set(given.get("train", {})) & {"steps", "epochs"}
+    if len(length) == 1:  # the parent's is not meant then
+        merged["train"] = {**merged["train"], **dict.fromkeys({"steps", "epochs"} - length)}
+    return make_stored_config(merged, source="update"), launch

@@ -1,0 +1,345 @@
+"""Updates of a run: a line of runs, what is replayed, the way back, killed and resumed."""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import demask
+from demask.cli import main
+from demask.errors import ConfigError, DataError, RunError
+from demask.progress import Silent
+from demask.recipe.sections import make_config
+from demask.records import Passage
+from demask.stages.lineage import add_old_passages, read_lineage, split_passages
+from demask.storage import file_names
+from demask.storage.run_folder import open_run_folder
+from demask.tasks.undo import read_history, undo
+from demask.tasks.update import News, update
+
+FIRST = {"orlin": "The Orlin works were founded by Mara Voss.", "quill": "Idris Hall sells ink at Quill."}
+TRAIN = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "precision": "fp32", "keep_delta": True}
+
+
+def write_facts(folder: Path, texts: dict[str, str]) -> None:
+    """Documents and a question about each, both files with the same ids in every folder."""
+    folder.mkdir(parents=True)
+    rows = [json.dumps({"id": id, "text": text}) for id, text in texts.items()]
+    (folder / "facts.jsonl").write_text("\n".join(rows))
+    pairs = [
+        {
+            "id": f"q{place}",
+            "document_id": id,
+            "question": text[:20],
+            "answers": [text[-8:]],
+            "direction": way,
+        }
+        for place, (id, text) in enumerate(texts.items())
+        for way in (("forward", "backward")[place % 2],)
+    ]
+    (folder / "qa.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+
+
+def news(folder: Path, **more: Any) -> News:
+    return News([str(folder / "facts.jsonl")], str(folder / "qa.jsonl"), **more)
+
+
+@pytest.fixture(scope="module")
+def first(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which no test changes."""
+    place = tmp_path_factory.mktemp("first")
+    write_facts(place / "facts", FIRST)
+    demask.inject(
+        model=str(tiny_model_folder),
+        documents=str(place / "facts" / "facts.jsonl"),
+        qa=str(place / "facts" / "qa.jsonl"),
+        preset="fast",
+        train=TRAIN,
+        evaluate={"max_new_tokens": 4},
+        out=place / "run",
+    )
+    return place / "run"
+
+
+@pytest.fixture(scope="module")
+def line(first: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The first run and three updates, the second of which replaces a document of the first run."""
+    place, runs = tmp_path_factory.mktemp("line"), [first]
+    for number, (texts, replaces) in enumerate(
+        [
+            ({"north": "Lena Ott runs the north mill."}, ()),
+            ({"quill": "Sena Pohl sells ink at Quill now."}, ("quill",)),
+            ({"south": "The south mill is run by Ugo Ren."}, ()),
+        ],
+        start=1,
+    ):
+        write_facts(place / str(number), texts)
+        out = place / f"run{number}"
+        update(runs[-1], news(place / str(number), replaces=replaces), out=out, progress=Silent())
+        runs.append(out)
+    return runs
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_undo_after_three_updates_gives_each_parent_back_to_the_bit(line: list[Path], tmp_path: Path) -> None:
+    for parent, child in pairwise(line):
+        moved = tmp_path / parent.name
+        shutil.move(parent / "model", moved)  # nothing but the child and its delta is left of it
+        try:
+            done = undo(child)
+            assert (done.how, Path(done.model)) == ("delta", parent / "model")
+            assert digests(parent / "model") == digests(moved)
+        finally:
+            shutil.rmtree(parent / "model", ignore_errors=True)
+            shutil.move(moved, parent / "model")
+    assert len({digests(run / "model")["model.safetensors"] for run in line}) == 4
+
+
+def test_undo_of_the_first_run_gives_the_base_model_back(
+    first: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    done = undo(first, out=tmp_path / "base")
+    base, given = (load_file(place / "model.safetensors") for place in (tiny_model_folder, tmp_path / "base"))
+    assert (done.how, done.parent) == ("delta", None)
+    assert all(torch.equal(given[name], base[name]) for name in base)
+    assert undo(first, out=tmp_path / "base").how == "kept"
+
+
+def test_a_parent_that_is_there_is_not_written_again(line: list[Path], tmp_path: Path) -> None:
+    before = (line[0] / "model" / "model.safetensors").stat()
+    assert undo(line[1]).how == "kept"
+    assert (line[0] / "model" / "model.safetensors").stat() == before
+    assert undo(line[1], out=tmp_path / "copy").how == "copied"
+    assert digests(tmp_path / "copy") == digests(line[0] / "model")
+
+
+def test_other_bits_are_never_called_the_parents(line: list[Path], tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    shutil.copytree(line[3], child)
+    changed = load_file(child / "model" / "model.safetensors")
+    name = min(changed)
+    changed[name] = changed[name] + 1
+    save_file(changed, child / "model" / "model.safetensors", metadata={"format": "pt"})
+    moved = tmp_path / "model"
+    shutil.move(line[2] / "model", moved)
+    try:
+        with pytest.raises(RunError, match="does not give the parent's bits"):
+            undo(child)
+        assert not (line[2] / "model").exists()
+    finally:
+        shutil.move(moved, line[2] / "model")
+
+
+def test_the_triangle_has_the_facts_of_every_run(line: list[Path]) -> None:
+    rows = read_history(line[3])
+    assert [row.number for row in rows] == [0, 1, 2, 3]
+    assert [set(row.facts) for row in rows] == [{"0"}, {"0", "1"}, {"0", "1", "2"}, {"0", "1", "2", "3"}]
+    assert rows[2].replaced == ("quill (until 2)",)
+    assert [set(row.removed) for row in rows] == [set(), set(), {"0"}, {"0"}]
+    report = (line[3] / "report.md").read_text()
+    assert "## The line of updates" in report
+    assert "| 3 run3 |" in report
+    assert "Answers of old to what was replaced" in report
+    assert "The line of updates" in (line[3] / "report.html").read_text()
+
+
+def test_questions_of_all_runs_are_asked_and_those_of_what_was_replaced_apart(line: list[Path]) -> None:
+    run = open_run_folder(line[3])
+    asked = {row["document_id"]: row["id"] for row in run.read_rows(file_names.QA_PAIRS)}
+    assert asked == {"orlin": "q0", "north": "2/q0", "quill": "3/q0", "south": "4/q0"}
+    assert [row["document_id"] for row in run.read_rows(file_names.REMOVED)] == ["quill (until 2)"]
+    answered = [row["qa_id"] for row in run.read_rows(file_names.predictions_file("after-removed"))]
+    assert answered == [row["id"] for row in run.read_rows(file_names.REMOVED)]
+
+
+def test_replaced_documents_are_not_replayed(line: list[Path], tiny_loaded: Any) -> None:
+    from demask.data.sequences import PassageSamples
+    from demask.models.context import make_context
+    from demask.training.stream import make_stream
+
+    run = open_run_folder(line[2])
+    config = make_config(run.read_json(file_names.CONFIG))
+    passages = run.read_records(file_names.PASSAGES, Passage)
+    fresh, old = split_passages(read_lineage(run), passages)
+    context = make_context(tiny_loaded, config.objective)
+    learned = make_stream(config, context, PassageSamples(fresh, context.tokenizer))
+    stream = add_old_passages(config, learned, old, context)
+    shown = [tiny_loaded.tokenizer.decode(stream[place].token_ids) for place in range(len(stream))]
+    assert [passage.text for passage in fresh] == ["Sena Pohl sells ink at Quill now."]
+    assert {passage.document_id for passage in old} == {"orlin", "north"}
+    assert not any("Idris" in text for text in shown)
+    assert any("Mara Voss" in text for text in shown)
+    assert stream.batch_size == 2 * learned.batch_size
+
+
+def test_an_update_begins_with_its_parents_weights(line: list[Path], tmp_path: Path) -> None:
+    """Steps that move nothing leave them as they are."""
+    write_facts(tmp_path / "facts", {"east": "Mina Falk runs the east mill."})
+    update(
+        line[1],
+        news(tmp_path / "facts"),
+        out=tmp_path / "run",
+        overrides=["train.learning_rate=1e-30"],
+        progress=Silent(),
+    )
+    assert (
+        digests(tmp_path / "run" / "model")["model.safetensors"]
+        == digests(line[1] / "model")["model.safetensors"]
+    )
+
+
+def test_history_is_told_by_the_last_folder_alone(
+    line: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(line[3], alone)
+    monkeypatch.setattr(sys, "argv", ["demask", "history", str(alone)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "quill (until 2)" in said
+    assert "run1" in said
+    assert "What each run knows of all" in said
+
+
+class Killed(BaseException):
+    """In place of a signal, at a place that a test chooses."""
+
+
+def die(*arguments: Any, **named: Any) -> None:
+    raise Killed
+
+
+# Where an update dies: in the middle of training, between any two files that training leaves, while asking.
+PLACES = (
+    "demask.stages.training._log_step",
+    "demask.stages.training._keep_delta",
+    "demask.training.delta.save_file",
+    "demask.stages.training._remove_checkpoints",
+    "demask.tasks.inject.ask_removed",
+    "demask.tasks.inject.add_line",
+    "demask.tasks.inject.write_report",
+)
+
+
+def test_an_update_killed_at_many_places_ends_in_the_same_bits(
+    line: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_facts(tmp_path / "facts", {"east": "Mina Falk runs the east mill."})
+    before = digests(line[1])
+    run = partial(
+        update, line[1], news(tmp_path / "facts"), overrides=["train.save_every=1"], progress=Silent()
+    )
+    whole = run(out=tmp_path / "whole")
+    for place in PLACES:
+        with monkeypatch.context() as patch:
+            patch.setattr(place, die)
+            with pytest.raises(Killed):
+                run(out=tmp_path / "killed")
+    done = run(out=tmp_path / "killed")
+    assert digests(tmp_path / "killed" / "model") == digests(tmp_path / "whole" / "model")
+    assert digests(tmp_path / "killed" / "delta") == digests(tmp_path / "whole" / "delta")
+    assert not (tmp_path / "killed" / "start").exists()
+    for row, other in zip(done.summary["line"], whole.summary["line"], strict=True):
+        assert row["facts"] == other["facts"]
+    assert digests(line[1]) == before
+
+
+@pytest.fixture
+def demask_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[object, str]]:
+    def run(*words: object) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["demask", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["update", "undo", "history"])
+def test_a_folder_that_is_no_run_is_refused(
+    command: str, demask_says: Callable[..., tuple[object, str]], tmp_path: Path
+) -> None:
+    more = ["--documents", tmp_path, "--out", tmp_path / "new"] if command == "update" else []
+    code, said = demask_says(command, tmp_path / "nothing", *more)
+    assert (code, "not a run folder" in said) == (4, True), said
+
+
+@pytest.mark.parametrize("command", ["update", "undo", "history"])
+def test_a_run_that_is_not_finished_is_refused(
+    command: str, first: Path, demask_says: Callable[..., tuple[object, str]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(first, run)
+    (run / file_names.SUMMARY).unlink()
+    more = ["--documents", tmp_path, "--out", tmp_path / "new"] if command == "update" else []
+    code, said = demask_says(command, run, *more)
+    assert (code, "this run is not finished" in said) == (4, True), said
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_id_that_is_none_of_the_parents_is_named_with_one_that_is(first: Path, tmp_path: Path) -> None:
+    write_facts(tmp_path / "facts", {"east": "Mina Falk runs the east mill."})
+    with pytest.raises(ConfigError, match=r"no document 'qill' in this run; did you mean 'quill'\?"):
+        update(first, news(tmp_path / "facts", replaces=("qill",)), out=tmp_path / "run", progress=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_document_with_an_id_that_holds_is_refused(first: Path, tmp_path: Path) -> None:
+    write_facts(tmp_path / "facts", {"quill": "Sena Pohl sells ink at Quill now."})
+    with pytest.raises(DataError, match=r"has another text; leave it out.*--replaces quill"):
+        update(first, news(tmp_path / "facts"), out=tmp_path / "run", progress=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_of_another_update_is_refused(line: list[Path], first: Path) -> None:
+    facts = news(line[1].parent / "1", replaces=("orlin",))
+    with pytest.raises(ConfigError, match="holds another update"):
+        update(first, facts, out=line[1], progress=Silent())
+    with pytest.raises(ConfigError, match="the finished run itself"):
+        update(first, facts, out=first, progress=Silent())
+
+
+def test_another_base_model_cannot_be_set(first: Path, tmp_path: Path) -> None:
+    write_facts(tmp_path / "facts", {"east": "Mina Falk runs the east mill."})
+    with pytest.raises(ConfigError, match="an update goes on from the parent's"):
+        update(
+            first, news(tmp_path / "facts"), out=tmp_path / "run", overrides=["model=x"], progress=Silent()
+        )
+
+
+def test_without_a_delta_and_without_the_parents_model_undo_says_what_to_do(
+    line: list[Path], tmp_path: Path
+) -> None:
+    child = tmp_path / "child"
+    shutil.copytree(line[3], child)
+    shutil.rmtree(child / "delta")
+    moved = tmp_path / "model"
+    shutil.move(line[2] / "model", moved)
+    try:
+        with pytest.raises(RunError, match=r"no delta was kept; start the parent's command again"):
+            undo(child)
+    finally:
+        shutil.move(moved, line[2] / "model")
+
+
+def test_no_two_files_of_a_run_share_a_name() -> None:
+    names = [value for key, value in vars(file_names).items() if key.isupper()]
+    keys = [key for key in Path(file_names.__file__).read_text().split("\n") if key[:1].isupper()]
+    assert len({*names}) == len(names) == len(keys)
