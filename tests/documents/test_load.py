@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from demask.documents.load import SUFFIXES, LoadedDocuments, load_documents
+from demask.documents.load import LoadedDocuments, load_documents
+from demask.documents.paths import READABLE
 from demask.errors import DataError, RunError
 from demask.records import Document
 
@@ -111,13 +112,13 @@ def test_a_dangling_link_in_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_named_file_of_unknown_kind_is_refused_with_the_known_kinds(write: Write) -> None:
     path = write("a.png", b"PK")
-    expected = f"expected one of {', '.join(SUFFIXES)}"
+    expected = f"expected one of {READABLE}"
     assert refusal(path) == f"{path}: this kind of file is not known, {expected}"
 
 
 def test_a_folder_without_documents_is_refused(write: Write, tmp_path: Path) -> None:
     write("a.png", b"x")
-    expected = f"expected files in {', '.join(SUFFIXES)}"
+    expected = f"expected files in {READABLE}"
     assert refusal(tmp_path) == f"{tmp_path}: no documents in this folder, {expected}"
 
 

@@ -18,6 +18,7 @@ from demask.storage.atomic import write_lines, write_text
 from demask.storage.run_folder import as_line
 
 if TYPE_CHECKING:
+    from demask.documents.load import Duplicates as DuplicatesKept
     from demask.documents.load import LoadedDocuments
     from demask.documents.parsed import FileReport
     from demask.generation.completion import Estimate, Prices
@@ -38,6 +39,10 @@ Of = Annotated[
 TextColumn = Annotated[str, typer.Option(help="Of .jsonl, .csv and .parquet documents.")]
 KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="Go on without the files that cannot be read, naming them.")
+]
+Duplicates = Annotated[
+    str,
+    typer.Option(metavar="WHICH", help="Of copies in several formats: keep-first or keep-all."),
 ]
 ServerURL = Annotated[
     str | None,
@@ -70,6 +75,7 @@ def make(
     dry_run: DryRun = False,
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
+    duplicates: Duplicates = "keep-first",
     as_json: Json = False,
 ) -> None:
     """Questions forward and backward, made of documents.
@@ -84,7 +90,7 @@ def make(
     refuse_existing(out, rejects)
     writer = _find_server(server, server_model)
     with _keeping_replies(writer), show_progress() as progress:
-        loaded = _load(documents, text_column, keep_going, progress)
+        loaded = _load(documents, text_column, keep_going, duplicates, progress)
         made = make_pairs(
             loaded.documents,
             server=writer,
@@ -142,6 +148,7 @@ def check(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="After which an answer is cut short.")] = 64,
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
+    duplicates: Duplicates = "keep-first",
     as_json: Json = False,
 ) -> None:
     """What is wrong with questions, and what they leave out.
@@ -167,7 +174,7 @@ def check(
 
         load = partial(load_model, model)
     with show_progress() as progress:
-        loaded = _load(documents, text_column, keep_going, progress)
+        loaded = _load(documents, text_column, keep_going, duplicates, progress)
         pairs = load_qa_pairs(questions, documents={document.id for document in loaded.documents})
         audit = check_pairs(
             pairs,
@@ -213,6 +220,7 @@ def paraphrase(
     dry_run: DryRun = False,
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
+    duplicates: Duplicates = "keep-first",
     as_json: Json = False,
 ) -> None:
     """Other wordings of documents, for methods that need them.
@@ -231,7 +239,7 @@ def paraphrase(
     refuse_existing(out, rejects)
     writer = require_writer(_find_server(server, server_model), "--server")
     with _keeping_replies(writer), show_progress() as progress:
-        loaded = _load(documents, text_column, keep_going, progress)
+        loaded = _load(documents, text_column, keep_going, duplicates, progress)
         ids = {document.id for document in loaded.documents}
         made = make_paraphrases(
             loaded.documents,
@@ -265,22 +273,42 @@ def _print_cost(estimate: "Estimate | None", as_json: bool) -> None:
 
 
 def _load(
-    documents: list[str], text_column: str, keep_going: bool, progress: "Progress"
+    documents: list[str], text_column: str, keep_going: bool, duplicates: str, progress: "Progress"
 ) -> "LoadedDocuments":
     from demask.documents.load import load_documents
 
-    loaded = load_documents(documents, text_column=text_column, keep_going=keep_going)
+    loaded = load_documents(
+        documents,
+        text_column=text_column,
+        keep_going=keep_going,
+        duplicates=read_duplicates(duplicates),
+    )
     say_what_is_missing(loaded.skipped, loaded.reports, progress)
     return loaded
+
+
+def read_duplicates(name: str) -> "DuplicatesKept":
+    """What is done with copies, by its name.
+
+    Raises:
+        ConfigError: there is no such thing.
+    """
+    kinds: tuple[DuplicatesKept, ...] = ("keep-first", "keep-all")
+    for kind in kinds:
+        if name == kind:
+            return kind
+    raise ConfigError(f"--duplicates: {name!r}, expected keep-first or keep-all")
 
 
 def say_what_is_missing(
     skipped: Iterable[str], reports: Sequence["FileReport"], progress: "Progress"
 ) -> None:
     """Files that are not read, and files of which much is left out."""
-    from demask.documents.account import describe_large_losses, describe_skipped
+    from demask.documents.account import describe_copies, describe_large_losses, describe_skipped
 
     for line in describe_skipped(skipped):
+        progress.say(line)
+    for line in describe_copies(reports):
         progress.say(line)
     for report in reports:
         if report.problem:

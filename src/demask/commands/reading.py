@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from demask.commands.app import Json, print_json, show_progress
 from demask.commands.knowledge import (
+    Duplicates,
     KeepGoing,
     Out,
     Sources,
     TextColumn,
+    read_duplicates,
     refuse_existing,
     say_what_is_missing,
     write_rows,
@@ -28,6 +30,7 @@ def read(
     out: Out,
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
+    duplicates: Duplicates = "keep-first",
     as_json: Json = False,
 ) -> None:
     """What is read of documents, as JSON Lines, and what is left out of them.
@@ -37,7 +40,12 @@ def read(
     from demask.documents.load import DocumentReader
 
     refuse_existing(out)
-    reader = DocumentReader(documents, text_column=text_column, keep_going=keep_going)
+    reader = DocumentReader(
+        documents,
+        text_column=text_column,
+        keep_going=keep_going,
+        duplicates=read_duplicates(duplicates),
+    )
     counts = {"documents": 0, "sections": 0}
     with show_progress() as progress:
         write_rows(out, _rows(reader, counts))

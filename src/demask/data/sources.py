@@ -16,13 +16,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from demask.documents.paths import HUB, TABLE_SUFFIXES, Source, Sources, find_sources
+from demask.documents.paths import HUB, TABLE_KINDS, TABLE_SUFFIXES, Source, Sources, find_sources
 from demask.documents.tables import Row, list_dataset_files, parse_address, read_rows
 from demask.documents.text_files import open_file, refuse_changes
 from demask.errors import DataError
 from demask.text_encoding import find_encoding
-
-KINDS = (*(suffix.removeprefix(".") for suffix in TABLE_SUFFIXES), "dataset")
 
 
 def find_tables(paths: Sequence[str | Path]) -> Sources:
@@ -38,17 +36,21 @@ def find_tables(paths: Sequence[str | Path]) -> Sources:
     found = find_sources(others) if others or not ours else Sources((), ())
     given = set(map(str, others))
     for source in found.sources:
-        if source.kind not in KINDS and source.path in given:
+        if not _holds_rows(source) and source.path in given:
             raise DataError(
-                f"{source.path}: a .{source.kind} file holds no rows, expected one of "
+                f"{source.path}: a {Path(source.path).suffix} file holds no rows, expected one of "
                 f"{', '.join((*TABLE_SUFFIXES, '.json'))}"
             )
-    tables = [source for source in found.sources if source.kind in KINDS]
-    skipped = [source.path for source in found.sources if source.kind not in KINDS]
+    tables = [source for source in found.sources if _holds_rows(source)]
+    skipped = [source.path for source in found.sources if not _holds_rows(source)]
     tables += [source for path in ours for source in _find_json(path)]
     if not tables:
         raise DataError(f"{', '.join(map(str, paths))}: no rows there, expected {', '.join(TABLE_SUFFIXES)}")
     return Sources(_name_apart(tables), (*found.skipped, *skipped))
+
+
+def _holds_rows(source: Source) -> bool:
+    return source.kind in TABLE_KINDS and not source.compressed
 
 
 def _is_json(path: str | Path) -> bool:

@@ -426,7 +426,9 @@ def prepare_blocks(
     }
 
     def make(left_out: LeftOut, unused: UnusedKeys) -> Iterator[Placed]:
-        documents = _told(DocumentReader(data.paths, text_column=data.text_column), progress)
+        documents = _told(
+            DocumentReader(data.paths, text_column=data.text_column, duplicates="keep-all"), progress
+        )
         return make_blocks(documents, tokenizer=tokenizer, end=end, length=data.block_length)
 
     return _find_or_write(found, about, make, tokenizer=tokenizer, cache=cache, progress=progress)
@@ -479,7 +481,7 @@ def block_reader(data: TextData, *, tokenizer: "PreTrainedTokenizerBase") -> Sam
     end = find_end_of_text(tokenizer)
 
     def read(skip: int) -> Iterator[Sample | None]:
-        documents = DocumentReader(data.paths, text_column=data.text_column)
+        documents = DocumentReader(data.paths, text_column=data.text_column, duplicates="keep-all")
         blocks = make_blocks(documents, tokenizer=tokenizer, end=end, length=data.block_length)
         yield from _hide_first(blocks, skip)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from demask.documents.copies import COPY, is_copy
 from demask.documents.parsed import LeftOut
 from demask.documents.paths import suggest
 from demask.documents.text_files import shown
@@ -36,12 +37,13 @@ class Account(Protocol):
 
 
 def describe_losses(files: Iterable[Account]) -> list[str]:
-    """One line for each reason in each file, those with most characters first."""
+    """One line for each reason in each file, those with most characters first; copies are told apart."""
     lines = [
         (part.characters, f"{file.path}: {part.characters:,} of {file.characters:,} characters left out "
          f"({part.reason})")
         for file in files
         for part in file.left_out
+        if not is_copy(part)
     ]  # fmt: skip
     return [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
 
@@ -50,9 +52,10 @@ def describe_large_losses(files: Iterable[Account]) -> list[str]:
     """A warning for each file of which much is left out, those with most characters first."""
     found = []
     for file in files:
-        lost = sum(part.characters for part in file.left_out)
+        parts = [part for part in file.left_out if not is_copy(part)]
+        lost = sum(part.characters for part in parts)
         if file.characters and lost > LARGE_SHARE * file.characters:
-            most = max(file.left_out, key=lambda part: part.characters)
+            most = max(parts, key=lambda part: part.characters)
             found.append((lost, file, most))
     return [
         f"warning: {file.path}: {lost / file.characters:.0%} of its text is left out, most as {most.reason} "
@@ -60,6 +63,22 @@ def describe_large_losses(files: Iterable[Account]) -> list[str]:
         "as text what is missing"
         for lost, file, most in sorted(found, key=lambda one: -one[0])
     ]
+
+
+def describe_copies(files: Iterable[Account]) -> Iterator[str]:
+    """One line for all files that are copies of one, those with most characters first."""
+    copies: dict[str, list[tuple[int, str]]] = {}
+    for file in files:
+        for part in filter(is_copy, file.left_out):
+            first = part.reason.removeprefix(COPY)
+            copies.setdefault(first, []).append((part.characters, file.path))
+    for first, found in sorted(copies.items(), key=lambda pair: -sum(count for count, _ in pair[1])):
+        characters = sum(count for count, _ in found)
+        names = found[0][1] if len(found) == 1 else f"{len(found)} files, the first {found[0][1]}"
+        yield (
+            f"{names}: left out, {'a copy' if len(found) == 1 else 'copies'} of {first} in another format "
+            f"({characters:,} characters); 'duplicates: keep-all' reads {'it' if len(found) == 1 else 'them'}"
+        )
 
 
 def describe_skipped(skipped: Iterable[str]) -> Iterator[str]:

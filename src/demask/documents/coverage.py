@@ -15,17 +15,17 @@ but is never wrong.
 """
 
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from demask.documents.copies import hash_shingles
 from demask.documents.parsed import FileReport, LeftOut, count_characters
 from demask.documents.sentences import CLAUSE_END, find_sentences
 from demask.documents.text_files import shown
 from demask.records import Document, Passage
-from demask.words import UNSPACED, Span
+from demask.words import Span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +34,10 @@ _PLACE_IN_FILE = re.compile(r" (?:line|row) \d+\Z")
 # Characters on each side of the first cut, to find it by.
 _BESIDE = 20
 _CLAUSE_WINDOW = 8  # characters; longer than a stop with the quotes and brackets that close after it
-_WORDS = 3  # of a shingle
 _PERMUTATIONS = 128
 _SEED = 1
 # Of how many earlier passages that seem alike the most similar one is looked for.
 _CANDIDATES = 100
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 class FileCoverage(NamedTuple):
@@ -218,7 +216,7 @@ def find_near_duplicates(passages: Iterable[Passage], *, threshold: float = 0.8)
     equal: dict[bytes, int] = {}
     found = []
     for passage in passages:
-        own = np.unique(np.fromiter(_hash_shingles(passage.text), dtype=np.uint32))
+        own = np.unique(np.fromiter(hash_shingles(passage.text), dtype=np.uint32))
         number = equal.setdefault(own.tobytes(), len(ids))
         if number < len(ids):
             found.append(NearDuplicate(ids[number], passage.id, 1.0))
@@ -232,13 +230,6 @@ def find_near_duplicates(passages: Iterable[Passage], *, threshold: float = 0.8)
         ids.append(passage.id)
         shingles.append(own)
     return found
-
-
-def _hash_shingles(text: str) -> Iterable[int]:
-    """One number for each three words in a row; a shorter text is one shingle."""
-    words = [word.encode() for word in _WORD.findall(text.casefold())] or [text.strip().encode()]
-    last = max(1, len(words) - _WORDS + 1)
-    return (zlib.crc32(b" ".join(words[place : place + _WORDS])) for place in range(last))
 
 
 def _most_similar(

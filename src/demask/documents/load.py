@@ -17,19 +17,35 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
+from demask.documents.copies import COPY, Copy, SeenTexts
 from demask.documents.markdown import find_markdown_sections
-from demask.documents.parsed import FileReport, count_characters
+from demask.documents.parsed import SAMPLE_CHARACTERS, FileReport, LeftOut, count_characters, one_line
 from demask.documents.parsing import ParserProcess
 from demask.documents.passages import SeenIds
-from demask.documents.paths import PARSED_SUFFIXES, SUFFIXES, TEXT_SUFFIXES, Source, find_sources
+from demask.documents.paths import (
+    ARCHIVE,
+    SUFFIXES,
+    TABLE_KINDS,
+    TEXT_SUFFIXES,
+    Source,
+    find_sources,
+    suggest,
+)
 from demask.documents.tables import make_document, parse_address, read_rows
 from demask.documents.text_files import read_text, shown
+from demask.documents.unpacking import Part, UnpackingError, unpack
 from demask.errors import DataError
 from demask.records import Document
 
-__all__ = ["SUFFIXES", "DocumentReader", "LoadedDocuments", "load_documents", "page_of"]
+# What is done with a file that says what files of other formats have said.
+Duplicates: TypeAlias = Literal["keep-first", "keep-all"]
+
+# A document, and what became of its file up to there.
+_Read: TypeAlias = tuple[Document | None, FileReport]
+
+__all__ = ["SUFFIXES", "DocumentReader", "Duplicates", "LoadedDocuments", "load_documents", "page_of"]
 
 
 class LoadedDocuments(NamedTuple):
@@ -41,10 +57,21 @@ class LoadedDocuments(NamedTuple):
 
 
 def load_documents(
-    paths: str | Path | Sequence[str | Path], *, text_column: str = "text", keep_going: bool = False
+    paths: str | Path | Sequence[str | Path],
+    *,
+    text_column: str = "text",
+    keep_going: bool = False,
+    duplicates: Duplicates = "keep-first",
 ) -> LoadedDocuments:
-    """Load all documents of some files and folders; see `DocumentReader`."""
-    reader = DocumentReader(paths, text_column=text_column, keep_going=keep_going)
+    """Load all documents of some files and folders.
+
+    Args:
+        paths: as of `DocumentReader`, like all others.
+        text_column: the column, or JSON key, that holds the text.
+        keep_going: go on without files that cannot be read.
+        duplicates: what is done with copies in other formats.
+    """
+    reader = DocumentReader(paths, text_column=text_column, keep_going=keep_going, duplicates=duplicates)
     documents = tuple(reader)
     return LoadedDocuments(documents, reader.skipped, tuple(reader.reports))
 
@@ -55,15 +82,18 @@ class DocumentReader:
     Args:
         paths: files; folders, which are searched recursively, in sorted order; patterns such as
             `docs/**/*.pdf`; data sets as `hf://OWNER/NAME?config=X&split=train&column=text`. Hidden files
-            and folders (`.git`) are left out.
+            and folders (`.git`) are left out. Each readable file in a .zip is read as one in a folder.
         text_column: the column, or JSON key, that holds the text. `id` and `title` are
             optional; all others become metadata.
         keep_going: note a file that cannot be read, or read to its end, as `problem` in its report, and
             go on with the next.
+        duplicates: `keep-first` leaves out a file whose text earlier files of other formats hold nearly all
+            of, and names it in its report; `keep-all` reads it.
 
     Attributes:
-        reports: one for each file that was read so far; a live list.
-        skipped: files of unknown kind and linked folders, met within given folders.
+        reports: one for each file that was read so far, also of those in archives; a live list.
+        skipped: files of unknown kind and linked folders, met within given folders and, once they were read,
+            within archives.
 
     Raises:
         DataError: a path stands for nothing; while reading also: a file, a line or an id is not usable, or
@@ -72,46 +102,91 @@ class DocumentReader:
     """
 
     def __init__(
-        self, paths: str | Path | Sequence[str | Path], *, text_column: str = "text", keep_going: bool = False
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        text_column: str = "text",
+        keep_going: bool = False,
+        duplicates: Duplicates = "keep-first",
     ) -> None:
-        self._sources, self.skipped = find_sources(paths)
+        self._sources, self._skipped = find_sources(paths)
+        self.skipped = self._skipped
         self._text_column = text_column
         self._keep_going = keep_going
+        formats = {source.kind for source in self._sources}
+        # Of one format there is nothing to compare.
+        self._compares = duplicates == "keep-first" and (len(formats) > 1 or ARCHIVE in formats)
         self.reports: list[FileReport] = []
 
     def __iter__(self) -> Iterator[Document]:
         """Read all files anew."""
         self.reports.clear()
-        seen = SeenIds()
+        self.skipped = self._skipped
+        seen, texts = SeenIds(), SeenTexts()
         with ParserProcess() as parser:
             for source in self._sources:
-                yield from self._read_file(source, parser, seen)
+                yield from self._read_source(source, parser, seen, texts)
         if not any(report.documents for report in self.reports):
             problem = self.reports[0].problem
             raise DataError(f"no document could be read from {len(self.reports)} files; the first: {problem}")
 
-    def _read_file(self, source: Source, parser: ParserProcess, seen: SeenIds) -> Iterator[Document]:
-        report = FileReport(source.path, source.kind, 0, 0, 0)
-        count = characters = 0
+    def _read_source(
+        self, source: Source, parser: ParserProcess, seen: SeenIds, texts: SeenTexts
+    ) -> Iterator[Document]:
+        """The documents of a file, or of each file that an archive holds."""
         try:
-            if f".{source.kind}" in PARSED_SUFFIXES:
-                document, report = _parse(source, parser)
-                self._refuse_known_id(document, seen)
-                yield document
-            else:
-                for document in _read_plain(source, self._text_column):
+            with unpack(source, parser) as unpacked:
+                self.skipped += unpacked.skipped
+                for part in unpacked.parts:
+                    yield from self._read_file(part, parser, seen, texts)
+                if not unpacked.parts:
+                    problem = f"{source.path}: holds no file that is read, {suggest('')}"
+                    self.reports.append(FileReport(source.path, source.kind, 0, 0, 0, problem=problem))
+        except UnpackingError as error:
+            if not self._keep_going:
+                raise
+            self.reports.append(FileReport(source.path, source.kind, 0, 0, 0, problem=str(error)))
+
+    def _read_file(
+        self, part: Part, parser: ParserProcess, seen: SeenIds, texts: SeenTexts
+    ) -> Iterator[Document]:
+        report = FileReport(part.shown, part.source.kind, 0, 0, 0)
+        try:
+            for document, so_far in part.name_errors(self._read_part(part, parser, texts)):
+                report = so_far
+                if document is not None:
                     self._refuse_known_id(document, seen)
-                    count += 1
-                    characters += count_characters(document.text)
                     yield document
-                report = replace(report, documents=count, characters=characters, kept=characters)
-                if not count:
-                    raise DataError(f"{source.path}: holds no documents; write some or leave the file out")
         except DataError as error:
             if not self._keep_going:
                 raise
-            report = FileReport(source.path, source.kind, count, characters, characters, problem=str(error))
+            report = replace(report, problem=str(error))
         self.reports.append(report)
+
+    def _read_part(self, part: Part, parser: ParserProcess, texts: SeenTexts) -> Iterator[_Read]:
+        if part.source.kind in TABLE_KINDS:
+            yield from self._read_table(part)
+        else:
+            yield self._read_one(part, parser, texts)
+
+    def _read_one(self, part: Part, parser: ParserProcess, texts: SeenTexts) -> _Read:
+        """A file that is one document, or none since it is a copy."""
+        document, report = _read_whole(part, parser)
+        if self._compares:
+            copy = texts.find_copy(document.text, part.form)
+            if copy is not None:
+                return None, _note_copy(report, document, copy)
+            texts.add(document.text, part.form, part.shown)
+        return document, report
+
+    def _read_table(self, part: Part) -> Iterator[_Read]:
+        """The rows of a table, each with the report of all up to it."""
+        report = FileReport(part.shown, part.source.kind, 0, 0, 0)
+        for document in map(part.rename, _read_rows(part.source, self._text_column)):
+            report = _add_row(report, document)
+            yield document, report
+        if not report.documents:
+            raise DataError(f"{part.shown}: holds no documents; write some or leave the file out")
 
     def _refuse_known_id(self, document: Document, seen: SeenIds) -> None:
         if not seen.add(document.id):
@@ -133,30 +208,54 @@ class DocumentReader:
 
     def _read_again(self, source: Source, parser: ParserProcess) -> Iterator[Document]:
         """The documents of a file up to its first fault, which has been dealt with."""
+        with suppress(DataError), unpack(source, parser) as unpacked:
+            for part in unpacked.parts:
+                yield from self._read_part_again(part, parser)
+
+    def _read_part_again(self, part: Part, parser: ParserProcess) -> Iterator[Document]:
         with suppress(DataError):
-            if f".{source.kind}" in PARSED_SUFFIXES:
-                yield _parse(source, parser)[0]
+            if part.source.kind in TABLE_KINDS:
+                yield from map(part.rename, _read_rows(part.source, self._text_column))
             else:
-                yield from _read_plain(source, self._text_column)
+                yield _read_whole(part, parser)[0]
 
 
-def _read_plain(source: Source, text_column: str) -> Iterator[Document]:
-    """The documents of a file that needs no parser."""
-    if f".{source.kind}" in TEXT_SUFFIXES:
-        yield _read_text_document(source)
-        return
+def _read_rows(source: Source, text_column: str) -> Iterator[Document]:
+    """The documents of a table or a data set."""
     if source.kind == "dataset":
         text_column = parse_address(source.path).column or text_column
     for row in read_rows(source, text_column):
         yield make_document(row, text_column)
 
 
-def _parse(source: Source, parser: ParserProcess) -> tuple[Document, FileReport]:
+def _add_row(report: FileReport, document: Document) -> FileReport:
+    count = count_characters(document.text)
+    return replace(
+        report,
+        documents=report.documents + 1,
+        characters=report.characters + count,
+        kept=report.kept + count,
+    )
+
+
+def _read_whole(part: Part, parser: ParserProcess) -> tuple[Document, FileReport]:
+    """A file that is one document."""
+    source = part.source
+    if f".{source.kind}" in TEXT_SUFFIXES:
+        document = part.rename(_read_text_document(source))
+        count = count_characters(document.text)
+        return document, FileReport(part.shown, source.kind, 1, count, count)
     parsed = parser.parse(Path(source.path))
-    document = Document(source.name, parsed.text, parsed.title, source.path, parsed.metadata)
+    document = Document(source.name, parsed.text, parsed.title, part.shown, parsed.metadata)
     characters = parsed.kept + sum(part.characters for part in parsed.left_out)
-    report = FileReport(source.path, source.kind, 1, characters, parsed.kept, parsed.left_out)
-    return document, report
+    return document, FileReport(part.shown, source.kind, 1, characters, parsed.kept, parsed.left_out)
+
+
+def _note_copy(report: FileReport, document: Document, copy: Copy) -> FileReport:
+    """The report of a file that is left out."""
+    sample = one_line(document.text[: 4 * SAMPLE_CHARACTERS])[:SAMPLE_CHARACTERS]
+    lost = LeftOut(f"{COPY}{copy.path}", report.kept, sample)
+    return replace(report, documents=0, kept=0, left_out=(*report.left_out, lost))
 
 
 def _read_text_document(source: Source) -> Document:

@@ -9,9 +9,10 @@ gets a new one. It is killed when the block ends, however that happens. The chil
 
     python -m demask.documents.parsing SECONDS BYTES
 
-takes one JSON string a line, the path of a file, and answers each with one line: the fields of `Parsed`,
-or `{"problem": line}`, or `{"missing": module}`. It ends when its input does, after more than SECONDS with
-one file, or when it wants more than BYTES of memory.
+takes one JSON list a line, the path of a file, and of an archive also a folder to expand it into, and
+answers each with one line: the fields of `Parsed` or `Expanded`, or `{"problem": line}`, or
+`{"missing": module}`. It ends when its input does, after more than SECONDS with one file, or when it wants
+more than BYTES of memory.
 """
 
 import contextlib
@@ -23,13 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from demask.documents.archives import MAX_EXPANDED, Expanded, expand
 from demask.documents.parsed import LeftOut, Parsed, one_line
 from demask.documents.text_files import open_file, refuse_changes
 from demask.errors import DataError, RunError
@@ -99,10 +101,24 @@ class ParserProcess:
             DataError: it cannot be used, takes too long or too much memory, or changes meanwhile.
             RunError: a library is missing.
         """
+        reply = self._answer(path)
+        left_out = tuple(LeftOut(*part) for part in reply.pop("left_out"))
+        return Parsed(**reply, left_out=left_out)
+
+    def expand(self, path: Path, folder: Path) -> Expanded:
+        """Write the files of an archive that are read into a folder; see `archives.expand`.
+
+        Raises:
+            DataError: it cannot be used, takes too long or too much memory, or changes meanwhile.
+        """
+        return Expanded(**self._answer(path, folder))
+
+    def _answer(self, path: Path, *folder: Path) -> Any:
+        """What the process answers about a file."""
         before = _status(path)
         reply = None
         try:
-            reply = self._ask(path)
+            reply = self._ask(path, *folder)
         finally:
             if reply is None:
                 self.stop()
@@ -111,15 +127,14 @@ class ParserProcess:
             raise RunError(f"{path}: reading it needs {reply['missing']}: pip install 'demask[documents]'")
         if "problem" in reply:
             raise DataError(reply["problem"])
-        left_out = tuple(LeftOut(*part) for part in reply.pop("left_out"))
-        return Parsed(**reply, left_out=left_out)
+        return reply
 
-    def _ask(self, path: Path) -> Any:
+    def _ask(self, path: Path, *folder: Path) -> Any:
         """Send a path and wait for the answer, but not for ever."""
         process = self._start()
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it has died; then there is no answer either
-            process.stdin.write(json.dumps(str(path)).encode() + b"\n")
+            process.stdin.write(json.dumps([str(path), *map(str, folder)]).encode() + b"\n")
         answer = self._read_line(path, process)
         if not answer.endswith(b"\n"):
             raise DataError(f"{path}: {self._last_words(process)}; split the file or convert it to text")
@@ -182,9 +197,12 @@ def parse_file(path: Path) -> Parsed:
     return parse(path)
 
 
-def answer(path: Path) -> dict[str, object]:
-    """What to say about a file."""
+def answer(path: Path, *folder: Path) -> dict[str, object]:
+    """What to say about a file, or about an archive and the folder that it is expanded into."""
     try:
+        if folder:
+            with _writing(MAX_EXPANDED):
+                return expand(path, *folder)._asdict()
         parsed = parse_file(path)
     except DataError as error:
         return {"problem": str(error)}
@@ -196,6 +214,19 @@ def answer(path: Path) -> dict[str, object]:
         **parsed._asdict(),
         "left_out": [(part.reason, part.characters, part.sample) for part in parsed.left_out],
     }
+
+
+@contextlib.contextmanager
+def _writing(size: int) -> Iterator[None]:
+    """Let this process write files of so many bytes."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def limit_resources(memory: int) -> None:
@@ -219,7 +250,7 @@ def main(seconds: int, memory: int) -> int:
         # Ends this process even when nobody is left to do it.
         signal.alarm(seconds)
         try:
-            replies.write(json.dumps(answer(Path(json.loads(line)))) + "\n")
+            replies.write(json.dumps(answer(*map(Path, json.loads(line)))) + "\n")
         except MemoryError:
             return OUT_OF_MEMORY
         signal.alarm(0)

@@ -11,7 +11,7 @@ pattern spells their dot.
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from demask.errors import DataError
@@ -33,11 +33,17 @@ _CONVERTED = {
     ),
     **dict.fromkeys((".adoc", ".asciidoc"), "convert it with 'asciidoctor FILE', to .html"),
     **dict.fromkeys((".doc", ".ppt", ".xls", ".odp", ".ods"), "save it as .docx, .pptx or .xlsx"),
-    **dict.fromkeys((".gz", ".zip", ".tar", ".tgz", ".xz", ".bz2", ".7z"), "unpack it"),
+    **dict.fromkeys(
+        (".gz", ".zip", ".tar", ".tgz", ".xz", ".bz2", ".7z"), "unpack it"
+    ),  # .gz and .zip: within archives
     **dict.fromkeys((".mhtml", ".mht"), "save the page as .html"),
     "": "if it is text, copy it to a name with .txt",
 }
 SUFFIXES = (*TEXT_SUFFIXES, *TABLE_SUFFIXES, *PARSED_SUFFIXES)
+ARCHIVE = "zip"  # the kind of a file that holds files of all these kinds
+COMPRESSED = ".gz"  # behind any of these suffixes: manual.pdf.gz
+READABLE = f"{', '.join(SUFFIXES)}, any of them with .gz behind it or in a .{ARCHIVE}"
+TABLE_KINDS = (*(suffix.removeprefix(".") for suffix in TABLE_SUFFIXES), "dataset")
 HUB = "hf://"
 
 
@@ -46,7 +52,8 @@ class Source(NamedTuple):
 
     path: str  # as it is shown
     name: str  # ids are made of it: relative to the given folder, with the suffix of parsed files only
-    kind: str  # suffix without its dot, lower case, or `dataset`
+    kind: str  # suffix without its dot, lower case, or `dataset`; of a .gz that of the file in it
+    compressed: bool = False  # by gzip
 
 
 class Sources(NamedTuple):
@@ -75,7 +82,7 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> Sources:
 def suggest(suffix: str) -> str:
     """What to do with a kind of file that is not read."""
     way_out = _CONVERTED.get(suffix.lower())
-    return f"expected one of {', '.join(SUFFIXES)}" + (f"; {way_out}" if way_out else "")
+    return f"expected one of {READABLE}" + (f"; {way_out}" if way_out else "")
 
 
 def _find(given: str | Path, sources: list[Source], skipped: list[str]) -> None:
@@ -118,21 +125,40 @@ def _take_usable(
 ) -> None:
     usable = [file for file in files if _is_usable(file)]
     if not usable:
-        raise DataError(f"{problem}, expected files in {', '.join(SUFFIXES)}")
+        raise DataError(f"{problem}, expected files in {READABLE}")
     sources += [_make_source(file, folder) for file in usable]
     skipped += [str(file) for file in files if not _is_usable(file)]
 
 
 def _make_source(path: Path, folder: Path) -> Source:
-    name = path.relative_to(folder)
+    return name_source(path, path.relative_to(folder).as_posix())
+
+
+def name_source(path: Path, name: str) -> Source:
+    """A file under a name that ids are made of.
+
+    Args:
+        path: of the file, whose suffix tells its kind.
+        name: relative to the folder or the archive that was given.
+    """
     suffix = path.suffix.lower()
-    if suffix not in PARSED_SUFFIXES:
-        name = name.with_suffix("")
-    return Source(str(path), name.as_posix(), "html" if suffix == ".htm" else suffix.removeprefix("."))
+    compressed = suffix == COMPRESSED
+    if compressed:
+        suffix = path.with_suffix("").suffix.lower()
+    if suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
+        name = str(PurePosixPath(name.removesuffix(path.suffix) if compressed else name).with_suffix(""))
+    return Source(str(path), name, "html" if suffix == ".htm" else suffix.removeprefix("."), compressed)
+
+
+def is_readable(name: str) -> bool:
+    """Whether a file of this name is read, as far as its suffix tells; archives are asked for apart."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _is_usable(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+    suffix = path.suffix.lower()
+    inner = path.with_suffix("") if suffix == COMPRESSED else path
+    return (is_readable(inner.name) or suffix == f".{ARCHIVE}") and not path.is_dir()
 
 
 def _walk(folder: Path) -> Iterator[Path]:

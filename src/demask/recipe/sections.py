@@ -293,6 +293,10 @@ class RunConfig(Section):
     model: str = Field(description="`embedded`, a folder, or a name on the Hugging Face hub")
     documents: tuple[str, ...] = Field(min_length=1, description="files, folders, patterns, hf:// datasets")
     keep_going: bool = Field(False, description="go on without the files that cannot be read, naming them")
+    duplicates: Literal["keep-first", "keep-all"] = Field(
+        "keep-first",
+        description="which are read of files that say the same in several formats, as HTML beside PDF",
+    )
     include: tuple[Literal["section", "title", "date"], ...] = Field(
         ("section",),
         description="what is trained in front of every passage, where it is known; section: the headings "

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
-from demask.documents.account import describe_large_losses, describe_losses, describe_skipped
+from demask.documents.account import describe_copies, describe_large_losses, describe_losses, describe_skipped
+from demask.documents.copies import is_copy
 from demask.documents.coverage import (
     DocumentCuts,
     FileCoverage,
@@ -68,7 +69,12 @@ def read_knowledge(config: RunConfig, folder: RunFolder) -> Knowledge:
     Raises:
         DataError: a file, a line or an id is not usable.
     """
-    reader = DocumentReader(config.documents, text_column=config.text_column, keep_going=config.keep_going)
+    reader = DocumentReader(
+        config.documents,
+        text_column=config.text_column,
+        keep_going=config.keep_going,
+        duplicates=config.duplicates,
+    )
     folder.write_rows(file_names.DOCUMENTS, reader)
     documents = folder.open_records(file_names.DOCUMENTS, Document)
     pairs: tuple[QAPair, ...] | None = None
@@ -197,7 +203,7 @@ def coverage_as_json(coverage: Coverage) -> dict[str, Any]:
 
 def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage) -> Iterator[str]:
     """What is trained and what is not, in lines for people."""
-    lost = sum(part.characters for file in coverage.files for part in file.left_out)
+    lost = sum(part.characters for file in coverage.files for part in file.left_out if not is_copy(part))
     whole = sum(file.characters for file in coverage.files)
     yield (
         f"{coverage.documents} documents, {coverage.passages} passages, "
@@ -206,6 +212,7 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
     )
     yield from describe_skipped(knowledge.skipped)
     yield from (f"left out: {file.problem}" for file in coverage.files if file.problem)
+    yield from _name_some(list(describe_copies(coverage.files)), "more files have copies")
     yield from _name_some(describe_large_losses(coverage.files), "more files lose much of their text")
     yield from _name_some(describe_losses(coverage.files), "more parts of files are left out")
     yield from _name_some([found.describe() for found in coverage.cuts], "more documents are cut so")
