@@ -37,6 +37,7 @@ def commands() -> list[list[str]]:
             "reproduce.md",
             "retention.md",
             "retrieval.md",
+            "tracking.md",
             "tutorial.md",
             "ui.md",
         )

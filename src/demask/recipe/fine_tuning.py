@@ -165,7 +165,7 @@ def make_sft_config(values: Mapping[str, Any], *, source: str = "recipe") -> Sft
     Raises:
         ConfigError: the first unknown key, missing key or wrong value, with what was expected.
     """
-    return check_values(SftConfig, values, source=source, required=_REQUIRED, also=("launch",))
+    return check_values(SftConfig, values, source=source, required=_REQUIRED, also=("launch", "track"))
 
 
 _REQUIRED = {

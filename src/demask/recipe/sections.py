@@ -438,7 +438,7 @@ def make_stored_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
         source=source,
         required=_REQUIRED,
         former=_FORMER,
-        also=("preset", "launch"),
+        also=("preset", "launch", "track"),
     )
 
 

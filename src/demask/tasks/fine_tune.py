@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
-from demask.recipe.launch import ALONE, Launch
+from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.stages.callbacks import HeldOut
 from demask.stages.passages import check_weights
 from demask.stages.predictions import load_once
 from demask.stages.replay import add_replay, make_pool
-from demask.stages.retained import keep_retained, read_retained
+from demask.stages.retained import Retained, keep_retained, read_retained
 from demask.stages.retention import (
     RETENTION_FILES,
     SAMPLES,
@@ -36,6 +36,8 @@ from demask.storage.progress_file import recording
 from demask.storage.run_folder import RunFolder, claim_run_folder, locked_run_folder
 from demask.tasks.evaluate import ask_field_tasks, write_report
 from demask.tasks.inject import Injected
+from demask.tracking.mirror import tracking
+from demask.tracking.trackers import check_tracker
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +75,9 @@ def fine_tune(
     """
     paths = [data] if isinstance(data, str | Path) else list(data)
     values = {"model": str(model), "data": [str(path) for path in paths], "objective": objective, **settings}
+    values, given = split_launch(values, source="fine_tune")
     config = make_sft_config(values, source="fine_tune")
+    launch = launch.model_copy(update={"track": given.track or launch.track})
     return run_sft(config, out, launch=launch, progress=progress or Silent())
 
 
@@ -86,6 +90,8 @@ def run_sft(config: SftConfig, out: str | Path, *, progress: Progress, launch: L
 
 
 def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: Launch) -> Injected:
+    if launch.track is not None:
+        check_tracker(launch.track)
     # Before there is a folder that belongs to a recipe which cannot be run.
     retained = read_retained(config, progress)
     if not RunFolder(Path(out)).has(file_names.CONFIG):
@@ -93,6 +99,27 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
         check_weights(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
     keep_retained(run, retained)
+    with tracking(launch.track, run, config.model_dump(mode="json"), progress) as told:
+        return _train_and_measure(config, run, retained, progress=told, launch=launch)
+
+
+def _train_and_measure(
+    config: SftConfig,
+    run: RunFolder,
+    retained: Retained,
+    *,
+    progress: Progress,
+    launch: Launch,
+) -> Injected:
+    """What is left of a run.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        retained: conversations that must stay as they are.
+        progress: told how far the work is.
+        launch: on how many processes it trains.
+    """
     _forget_stale(run)
     if run.has(file_names.SUMMARY) and run.has(file_names.MODEL) and _is_judged(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")

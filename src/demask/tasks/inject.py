@@ -66,6 +66,8 @@ from demask.storage.run_folder import (
     locked_run_folder,
 )
 from demask.tasks.evaluate import ask_field_tasks, write_report
+from demask.tracking.mirror import tracking
+from demask.tracking.trackers import check_tracker
 
 if TYPE_CHECKING:
     import torch
@@ -160,7 +162,16 @@ def run_recipe(
 def _run_here(
     config: RunConfig, out: str | Path, progress: Progress, launch: Launch, origin: Origin | None
 ) -> Injected:
-    run, knowledge, retained = _begin(config, out, progress, origin)
+    if launch.track is not None:
+        check_tracker(launch.track)
+    begun = _begin(config, out, progress, origin)
+    with tracking(launch.track, begun.run, config.model_dump(mode="json"), progress) as told:
+        return _train_and_measure(config, begun, progress=told, launch=launch)
+
+
+def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress, launch: Launch) -> Injected:
+    """What is left of a run whose documents are read."""
+    run, knowledge, retained = begun
     if _is_complete(run, config):
         progress.say(f"{run.path}: already complete, nothing is done again")
         return Injected(run.path, run.read_json(file_names.SUMMARY))

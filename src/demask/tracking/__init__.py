@@ -1,0 +1,1 @@
+"""Runs shown in trackers of others, beside the run folder, which stays the truth."""
