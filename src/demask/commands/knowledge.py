@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from demask.generation.completion import Estimate, Prices
     from demask.generation.server import Server
     from demask.progress import Progress
-    from demask.records import Order
+    from demask.records import Document, Order, QAPair
 
 qa = App(help="Make questions of documents, and check them.", no_args_is_help=True)
 app.add_typer(qa, name="qa")
@@ -99,6 +99,8 @@ def make(
             dry_run=dry_run,
             progress=progress,
         )
+        if not dry_run:
+            say_contradictions(loaded.documents, made.pairs, progress)
     if dry_run:
         _print_cost(made.estimate, as_json)
         return
@@ -183,7 +185,8 @@ def check(
             settings=Evaluate(max_new_tokens=max_new_tokens),
             progress=progress,
         )
-    values = audit_as_json(audit)
+        contradictions = say_contradictions(loaded.documents, pairs, progress)
+    values = {**audit_as_json(audit), "contradictions": contradictions}
     write_text(report, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     if fix:
         kept, flagged = split_flagged(pairs, audit)
@@ -318,6 +321,23 @@ def say_what_is_missing(
         progress.say(line)
     if len(lines) > MOST_WARNED:
         progress.say(f"{len(lines) - MOST_WARNED} more files lose much of their text")
+
+
+def say_contradictions(
+    documents: Sequence["Document"], pairs: Sequence["QAPair"], progress: "Progress"
+) -> list[str]:
+    """A line for each place where documents contradict each other, which are also returned."""
+    from demask.knowledge.contradictions import find_contradictions
+
+    found = [
+        f"{'contradiction' if one.certain else 'two answers'}: {one.describe()}"
+        for one in find_contradictions(documents, pairs)
+    ]
+    for line in found[:MOST_WARNED]:
+        progress.say(line)
+    if len(found) > MOST_WARNED:
+        progress.say(f"{len(found) - MOST_WARNED} more contradictions")
+    return found
 
 
 def _keeping_replies(writer: "Server | None") -> AbstractContextManager[None]:

@@ -279,7 +279,7 @@ def _work(job: _Job, progress: Progress) -> None:
 def _evaluate_base(config: RunConfig, progress: Progress) -> None:
     """Ask floor and ceiling once; every run with this model finds the answers."""
     from demask.models.load import load_model
-    from demask.stages.documents import keep_knowledge, read_knowledge
+    from demask.stages.documents import keep_knowledge, read_knowledge, settle_knowledge
     from demask.stages.passages import split_stage
     from demask.stages.predictions import ask_base
     from demask.stages.questions import question_stage
@@ -287,7 +287,9 @@ def _evaluate_base(config: RunConfig, progress: Progress) -> None:
     load = cache(partial(load_model, config.model, device=config.device))
     with TemporaryDirectory(prefix="demask-") as folder:
         run = RunFolder(Path(folder))
-        knowledge = keep_knowledge(run, read_knowledge(config, run))
+        read = RunFolder(Path(folder) / "read")
+        settled = settle_knowledge(config, read_knowledge(config, read), read, progress)
+        knowledge = keep_knowledge(run, settled)
         pairs = question_stage(config, run, knowledge, progress)
         passages = split_stage(config, run, knowledge, load, progress)
         ask_base(config, run, pairs, knowledge.documents, passages, load, progress)

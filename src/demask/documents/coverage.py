@@ -14,7 +14,6 @@ al., Mining of Massive Datasets, chapter 3); each is then compared exactly, so a
 but is never wrong.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.documents.copies import hash_shingles
 from demask.documents.parsed import FileReport, LeftOut, count_characters
+from demask.documents.places import file_of
 from demask.documents.sentences import CLAUSE_END, find_sentences
 from demask.documents.text_files import shown
 from demask.records import Document, Passage
@@ -30,7 +30,6 @@ from demask.words import Span
 if TYPE_CHECKING:
     import numpy as np
 
-_PLACE_IN_FILE = re.compile(r" (?:line|row) \d+\Z")
 # Characters on each side of the first cut, to find it by.
 _BESIDE = 20
 _CLAUSE_WINDOW = 8  # characters; longer than a stop with the quotes and brackets that close after it
@@ -75,7 +74,7 @@ def measure_file_coverage(
     """
     counts: dict[str, _Count] = {}
     for document, texts in side_by_side(documents, passages):
-        path = _PLACE_IN_FILE.sub("", document.source)
+        path = file_of(document)
         before = counts.get(path, _Count())
         counts[path] = _Count(
             before.characters + count_characters(document.text),

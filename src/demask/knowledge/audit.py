@@ -170,7 +170,7 @@ def _tell_rival(pair: QAPair, document: Document) -> Finding:
 
 def cover_document(text: DocumentWords, asked: Sequence[AskedPair]) -> DocumentCoverage:
     """Which sentences of a document its pairs ask about: of each pair the one that tells the fact."""
-    covered = {_find_fact(text, one) for one in asked}
+    covered = {find_fact(text, one) for one in asked}
     directions = Counter(one.pair.direction for one in asked)
     return DocumentCoverage(
         text.document.id,
@@ -185,7 +185,7 @@ def cover_document(text: DocumentWords, asked: Sequence[AskedPair]) -> DocumentC
     )
 
 
-def _find_fact(text: DocumentWords, asked: AskedPair) -> int | None:
+def find_fact(text: DocumentWords, asked: AskedPair) -> int | None:
     """The sentence that a pair asks about; None: no word of question and answer stands in any.
 
     What comes later tells the fact: forward the sentence that holds the answer, backward the one with most

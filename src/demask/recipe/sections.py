@@ -302,6 +302,11 @@ class RunConfig(Section):
         description="what is trained in front of every passage, where it is known; section: the headings "
         "that it stands under, of a document that is cut, at its headings first",
     )
+    prefer: Literal["newest", "both"] | None = Field(
+        None,
+        description="where documents contradict each other; newest: train what the newest says (by its date, "
+        "a date in its text, or the time of its file); both: train both; none: stop",
+    )
     qa: str | None = Field(
         None, description="JSON Lines file of QA pairs; none: they are made; `no`: nothing is asked"
     )

@@ -2,6 +2,7 @@
 
 with TemporaryDirectory() as folder:
     knowledge = read_knowledge(config, RunFolder(Path(folder)))   # errors in the data come here
+    knowledge = settle_knowledge(config, knowledge, RunFolder(Path(folder)), progress)   # no contradictions
     knowledge = keep_knowledge(run, knowledge)                    # now it stands in the run folder
 """
 
@@ -21,9 +22,12 @@ from demask.documents.coverage import (
     measure_file_coverage,
 )
 from demask.documents.load import DocumentReader
-from demask.documents.parsed import FileReport
-from demask.errors import ConfigError
+from demask.documents.parsed import FileReport, LeftOut, sum_up
+from demask.documents.places import file_of
+from demask.errors import ConfigError, DataError
+from demask.knowledge.contradictions import Contradiction, find_contradictions
 from demask.knowledge.files import load_paraphrases, load_qa_pairs
+from demask.knowledge.newest import Decided, keep_newest, remove_spans
 from demask.progress import Progress
 from demask.recipe.sections import NO_QUESTIONS, RunConfig
 from demask.records import Document, Paraphrase, Passage, QAPair
@@ -43,6 +47,7 @@ class Knowledge:
         skipped: files in the given folders that are no documents.
         learned: the documents that this run learns; None: all of them. An update has its parent's besides.
         earlier_pairs: questions of its parent.
+        contradictions: what was found where documents contradict each other, and what was decided, in lines.
     """
 
     documents: Sequence[Document]
@@ -52,6 +57,7 @@ class Knowledge:
     skipped: tuple[str, ...]
     learned: Sequence[Document] | None = None
     earlier_pairs: tuple[QAPair, ...] = ()
+    contradictions: tuple[str, ...] = ()
 
     @property
     def new(self) -> Sequence[Document]:
@@ -89,6 +95,116 @@ def read_knowledge(config: RunConfig, folder: RunFolder) -> Knowledge:
     elif config.paraphrases == 0:
         paraphrases = ()
     return Knowledge(documents, pairs, paraphrases, tuple(reader.reports), tuple(reader.skipped))
+
+
+def settle_knowledge(
+    config: RunConfig, knowledge: Knowledge, folder: RunFolder, progress: Progress
+) -> Knowledge:
+    """Look for documents that contradict each other, and do with them what `prefer` says.
+
+    Args:
+        config: says what is preferred.
+        knowledge: as it was read.
+        folder: where its documents are kept, and will be without what is left out.
+        progress: told what contradicts what.
+
+    Raises:
+        DataError: documents contradict each other and nothing is preferred, or dates do not tell which
+            is newer.
+    """
+    if len(knowledge.documents) > MOST_COMPARED:
+        line = f"contradictions are not looked for among more than {MOST_COMPARED:,} documents"
+        return replace(knowledge, contradictions=(line,))
+    progress.begin("Looking for contradictions", 1)
+    found = find_contradictions(knowledge.documents, knowledge.pairs or ())
+    certain = [one for one in found if one.certain]
+    doubtful = [f"two answers, both trained: {one.describe()}" for one in found if not one.certain]
+    if config.prefer is None:
+        refuse_contradictions(certain, progress)
+    if config.prefer == "newest" and certain:
+        decided = keep_newest(certain, knowledge.documents, knowledge.pairs or ())
+        settled = _leave_out(knowledge, decided, folder)
+        return replace(settled, contradictions=(*settled.contradictions, *doubtful))
+    both = [f"documents contradict each other, both trained: {one.describe()}" for one in certain]
+    return replace(knowledge, contradictions=(*both, *doubtful))
+
+
+def refuse_contradictions(certain: Sequence[Contradiction], progress: Progress) -> None:
+    """End the run where there are contradictions, after a line for each, those of most documents first.
+
+    Raises:
+        DataError: there are some.
+    """
+    if not certain:
+        return
+    if len(certain) > 1:
+        for one in certain[:MOST_TOLD]:
+            progress.say(f"contradiction: {one.describe()}")
+        if len(certain) > MOST_TOLD:
+            progress.say(f"{len(certain) - MOST_TOLD} more contradictions, of as many documents or fewer")
+    count = len(certain)
+    what = "documents contradict each other" if count == 1 else f"{count} contradictions, the first"
+    raise DataError(
+        f"{what}: {certain[0].describe()}; correct one of them, or set prefer to newest, to train what the "
+        "newest says, or to both"
+    )
+
+
+def _leave_out(knowledge: Knowledge, decided: Decided, folder: RunFolder) -> Knowledge:
+    """What is left when sentences of older documents are left out, and the account of it."""
+    lost: dict[str, list[tuple[str, str]]] = {}
+    changed: dict[str, Document | None] = {}
+    for document in knowledge.documents:
+        if spans := decided.removed.get(document.id):
+            sentences = [document.text[span.start : span.end] for span in spans]
+            lost.setdefault(file_of(document), []).extend((OUTDATED, text) for text in sentences)
+            rest = remove_spans(document, spans)
+            changed[document.id] = rest if rest.text else None
+    gone = {id for id, rest in changed.items() if rest is None}
+    kept = (changed.get(document.id, document) for document in knowledge.documents)
+    folder.write_rows(
+        f"settled-{file_names.DOCUMENTS}", (document for document in kept if document is not None)
+    )
+    documents = folder.open_records(f"settled-{file_names.DOCUMENTS}", Document)
+    if not len(documents):
+        raise DataError("prefer: newest leaves no text of any document; correct one of those that contradict")
+    pairs = None if knowledge.pairs is None else tuple(p for p in decided.pairs if p.document_id not in gone)
+    # A rewording says all that its document said.
+    paraphrases = knowledge.paraphrases and tuple(
+        p for p in knowledge.paraphrases if p.document_id not in changed
+    )
+    files = tuple(_account(report, sum_up(lost.get(report.path, ()))) for report in knowledge.files)
+    lines = [
+        *decided.lines,
+        *_name_lost("questions about it", knowledge.pairs, pairs),
+        *_name_lost("paraphrases of its documents", knowledge.paraphrases, paraphrases),
+    ]
+    return replace(
+        knowledge,
+        documents=documents,
+        pairs=pairs,
+        paraphrases=paraphrases,
+        files=files,
+        contradictions=tuple(lines),
+    )
+
+
+def _name_lost(
+    what: str,
+    before: Sequence[QAPair] | Sequence[Paraphrase] | None,
+    after: Sequence[QAPair] | Sequence[Paraphrase] | None,
+) -> Iterator[str]:
+    kept = {one.id for one in after or ()}
+    gone = [one.id for one in before or () if one.id not in kept]
+    if gone:
+        more = len(gone) - MOST_NAMED
+        named = ", ".join(gone[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        yield f"with what older documents say otherwise, {len(gone)} {what} are left out: {named}"
+
+
+def _account(report: FileReport, lost: Sequence[LeftOut]) -> FileReport:
+    count = min(report.kept, sum(part.characters for part in lost))
+    return replace(report, kept=report.kept - count, left_out=(*report.left_out, *lost)) if lost else report
 
 
 def keep_knowledge(run: RunFolder, knowledge: Knowledge) -> Knowledge:
@@ -135,6 +251,9 @@ def _with_numbers(id: str) -> Iterator[str]:
 MOST_COMPARED = 20_000
 # Of files and of near duplicates, which are named in the terminal; all stand in the run folder.
 MOST_NAMED = 5
+# Of contradictions, before the run ends: each has to be looked at.
+MOST_TOLD = 20
+OUTDATED = "said otherwise by a newer document"
 
 
 @dataclass(frozen=True)
@@ -148,6 +267,7 @@ class Coverage:
         files: one row for each.
         near_duplicates: passages that say nearly what an earlier one says; None: too many to compare.
         cuts: documents that are cut where no sentence ends.
+        contradictions: where documents contradict each other, and what was decided, in lines.
     """
 
     documents: int
@@ -156,6 +276,7 @@ class Coverage:
     files: tuple[FileCoverage, ...]
     near_duplicates: tuple[NearDuplicate, ...] | None
     cuts: tuple[DocumentCuts, ...] = ()
+    contradictions: tuple[str, ...] = ()
 
 
 def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Coverage:
@@ -171,6 +292,7 @@ def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Cover
         files=tuple(files),
         near_duplicates=None if near is None else tuple(near),
         cuts=tuple(find_cuts(documents, passages)),
+        contradictions=knowledge.contradictions,
     )
 
 
@@ -198,6 +320,7 @@ def coverage_as_json(coverage: Coverage) -> dict[str, Any]:
         ],
         "near_duplicates": None if near is None else [found._asdict() for found in near],
         "cuts": [found._asdict() for found in coverage.cuts],
+        "contradictions": list(coverage.contradictions),
     }
 
 
@@ -215,6 +338,7 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
     yield from _name_some(list(describe_copies(coverage.files)), "more files have copies")
     yield from _name_some(describe_large_losses(coverage.files), "more files lose much of their text")
     yield from _name_some(describe_losses(coverage.files), "more parts of files are left out")
+    yield from _name_some(knowledge.contradictions, "more contradictions")
     yield from _name_some([found.describe() for found in coverage.cuts], "more documents are cut so")
     near = [
         f"{found.second_id}: says nearly what {found.first_id} says (similarity {found.similarity:.2f})"

@@ -1,7 +1,7 @@
 """Which run a run goes on from, and what became of what that one had learned.
 
     earlier = read_earlier(Origin(parent="runs/january", replaces=("prices",)))
-    knowledge = read_new(config, earlier, folder)               # all documents and questions so far
+    knowledge = read_new(config, earlier, folder, progress)               # all documents and questions so far
     keep_lineage(run, earlier, knowledge.new)                   # lineage.json
     lineage = read_lineage(run)                                 # None: the run goes on from no other
 
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import ConfigError, DataError, RunError
+from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Passage, QAPair
-from demask.stages.documents import Knowledge, join_pairs, read_knowledge
+from demask.stages.documents import Knowledge, join_pairs, read_knowledge, settle_knowledge
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, make_record, open_finished_run
 
@@ -209,19 +210,23 @@ def _hash_documents(run: RunFolder) -> dict[str, Learned]:
     }
 
 
-def read_new(config: RunConfig, earlier: Earlier, folder: RunFolder) -> Knowledge:
+def read_new(config: RunConfig, earlier: Earlier, folder: RunFolder, progress: Progress) -> Knowledge:
     """All that a new run knows: what holds of its parent, then what is new; nothing where it only forgets.
 
     Args:
         config: of the new run.
         earlier: of its parent.
         folder: where the documents are kept from now on.
+        progress: told how far it is.
 
     Raises:
-        DataError: a file, a line or an id is not usable, or a document of the parent has the id.
+        DataError: a file, a line or an id is not usable, a document of the parent has the id, or new
+            documents contradict each other.
     """
     forgets = bool(earlier.lineage.origin.forgets)
-    new = Knowledge((), (), (), (), ()) if forgets else read_knowledge(config, folder)
+    new = Knowledge((), (), (), (), ())
+    if not forgets:
+        new = settle_knowledge(config, read_knowledge(config, folder), folder, progress)
     documents = list(new.documents)
     holding = {id for id, one in earlier.lineage.documents.items() if one.removed is None}
     for document in documents:

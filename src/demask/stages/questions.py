@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from demask.documents.passages import iter_passages
 from demask.errors import ConfigError, DataError
 from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flagged
+from demask.knowledge.contradictions import compare_questions
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig, Writer
 from demask.records import Document, Passage, Prediction, QAPair
-from demask.stages.documents import Knowledge, join_pairs, make_heading
+from demask.stages.documents import (
+    MOST_TOLD,
+    Knowledge,
+    join_pairs,
+    make_heading,
+    refuse_contradictions,
+)
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -247,6 +254,7 @@ def question_stage(
         return tuple(run.read_records(file_names.QA_PAIRS, QAPair))
     documents = knowledge.new
     made = make_pairs(documents, server=find_server(config.writer), include=config.include, progress=progress)
+    _settle_made(config, documents, made.pairs, progress)
     audit = audit_pairs(made.pairs, with_headings(documents, config.include))
     kept, flagged = split_flagged(made.pairs, audit)
     if not kept:
@@ -264,6 +272,23 @@ def question_stage(
         f"{len(asked)} asked"
     )
     return pairs
+
+
+def _settle_made(
+    config: RunConfig, documents: Sequence[Document], pairs: Sequence[QAPair], progress: Progress
+) -> None:
+    """See whether questions that were made show documents to contradict each other; sentences have not.
+
+    What then to leave out is not known as surely as from sentences, so nothing is; `prefer` lets the run go
+    on.
+    """
+    certain = [one for one in compare_questions(documents, pairs) if one.certain]
+    if config.prefer is None:
+        refuse_contradictions(certain, progress)
+    for one in certain[:MOST_TOLD]:
+        progress.say(f"documents contradict each other, both trained and neither asked: {one.describe()}")
+    if len(certain) > MOST_TOLD:
+        progress.say(f"{len(certain) - MOST_TOLD} more contradictions, trained and not asked")
 
 
 def with_headings(documents: Sequence[Document], include: Sequence[str]) -> Sequence[Document]:

@@ -21,7 +21,14 @@ from demask.recipe.sections import RunConfig, make_config
 from demask.records import Paraphrase, Passage, Prediction, QAPair
 from demask.reports.runs import FEW_SHOT, STAGES
 from demask.stages.callbacks import EvaluationCallback
-from demask.stages.documents import Coverage, Knowledge, coverage_stage, keep_knowledge, read_knowledge
+from demask.stages.documents import (
+    Coverage,
+    Knowledge,
+    coverage_stage,
+    keep_knowledge,
+    read_knowledge,
+    settle_knowledge,
+)
 from demask.stages.line import REMOVED_STAGES, add_line, ask_removed
 from demask.stages.lineage import (
     Origin,
@@ -219,7 +226,11 @@ def _begin(config: RunConfig, out: str | Path, progress: Progress, origin: Origi
         folder = RunFolder(Path(place))
         progress.begin("Reading documents", 1)
         earlier = None if origin is None else read_earlier(origin)
-        knowledge = read_knowledge(config, folder) if earlier is None else read_new(config, earlier, folder)
+        knowledge = (
+            settle_knowledge(config, read_knowledge(config, folder), folder, progress)
+            if earlier is None
+            else read_new(config, earlier, folder, progress)
+        )
         retained = read_retained(config, progress)
         if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
             _check(config)

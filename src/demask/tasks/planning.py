@@ -20,7 +20,14 @@ from demask.recipe.fine_tuning import SftConfig, TaskConfig
 from demask.recipe.launch import ALONE, Launch
 from demask.recipe.sections import RunConfig
 from demask.records import Passage
-from demask.stages.documents import Coverage, Knowledge, coverage_remarks, measure_coverage, read_knowledge
+from demask.stages.documents import (
+    Coverage,
+    Knowledge,
+    coverage_remarks,
+    measure_coverage,
+    read_knowledge,
+    settle_knowledge,
+)
 from demask.stages.passages import add_paraphrases, split_documents
 from demask.stages.retained import read_retained
 from demask.stages.samples import PreparedSamples, open_sample_stream, prepare
@@ -322,7 +329,7 @@ def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> Do
     from demask.training.stream import make_stream
 
     progress.begin("Reading documents", 1)
-    knowledge = read_knowledge(config, folder)
+    knowledge = settle_knowledge(config, read_knowledge(config, folder), folder, progress)
     progress.begin("Splitting documents", len(knowledge.documents), unit="documents")
     context = load_context(config.model, config.objective)
     cut = split_documents(config, knowledge.documents, context, progress)
