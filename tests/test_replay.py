@@ -18,7 +18,7 @@ from demask.progress import Silent
 from demask.recipe.sections import make_config
 from demask.records import Passage
 from demask.stages import drift_watch
-from demask.stages.replay import _prompts_about, read_pool, split_pool
+from demask.stages.replay import prompts_about, read_pool, split_pool
 from demask.storage import file_names
 from demask.tasks.inject import run_recipe
 from demask.tasks.planning import make_plan
@@ -184,17 +184,17 @@ def test_near_misses_of_the_documents_are_replayed_where_the_recipe_wants_some(
         demask.inject(**{**settings, "retain": retain, "objective": "next-token"}, out=tmp_path / "other")
 
 
-def test_prompts_about_near_misses_show_the_other_name(tiny_model_folder: Path) -> None:
+def testprompts_about_near_misses_show_the_other_name(tiny_model_folder: Path) -> None:
     loaded = load_model(str(tiny_model_folder), device="cpu")
     config = make_config({"model": "m", "documents": "d", "preset": "keep"})
     text = "Zanvor works were founded in 1931 by a maker of ink, and in 1958 her son sold all of them again."
     near = [Passage(f"near {number}", "", text, entity="Zanvor") for number in range(30)]
     shown = [
         "Zanvor" in str(loaded.tokenizer.decode(list(prompt)))
-        for prompt in _prompts_about(config, loaded, near, entity="never")
+        for prompt in prompts_about(config, loaded, near, entity="never")
     ]
     assert all(shown)
-    as_others = _prompts_about(config, loaded, near)
+    as_others = prompts_about(config, loaded, near)
     assert not all("Zanvor" in str(loaded.tokenizer.decode(list(prompt))) for prompt in as_others)
 
 

@@ -20,11 +20,13 @@ from demask.errors import ConfigError, DataError, RunError
 from demask.progress import Silent
 from demask.recipe.sections import make_config
 from demask.records import Passage
+from demask.reports.runs import load_run
 from demask.stages.lineage import add_old_passages, read_lineage, split_passages
+from demask.stages.recall import choose_old_passages
 from demask.storage import file_names
 from demask.storage.run_folder import open_run_folder
 from demask.tasks.undo import read_history, undo
-from demask.tasks.update import News, update
+from demask.tasks.update import News, forget, update
 
 FIRST = {"orlin": "The Orlin works were founded by Mara Voss.", "quill": "Idris Hall sells ink at Quill."}
 TRAIN = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "precision": "fp32", "keep_delta": True}
@@ -87,6 +89,16 @@ def line(first: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         update(runs[-1], news(place / str(number), replaces=replaces), out=out, progress=Silent())
         runs.append(out)
     return runs
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -214,6 +226,75 @@ def test_history_is_told_by_the_last_folder_alone(
     assert "quill (until 2)" in said
     assert "run1" in said
     assert "What each run knows of all" in said
+
+
+def test_without_old_texts_the_models_own_words_are_replayed(first: Path, tmp_path: Path) -> None:
+    write_facts(tmp_path / "facts", {"east": "Mina Falk runs the east mill."})
+    said = Told()
+    update(first, news(tmp_path / "facts", old_texts=False), out=tmp_path / "run", progress=said)
+    run = open_run_folder(tmp_path / "run")
+    recalled = run.read_records(file_names.RECALLED, Passage)
+    lineage, passages = read_lineage(run), run.read_records(file_names.PASSAGES, Passage)
+    _, old = split_passages(lineage, passages)
+    assert {passage.document_id for passage in recalled} <= {"orlin", "quill"}
+    assert choose_old_passages(run, lineage, old) == recalled
+    assert choose_old_passages(run, None, old) == old
+    assert any("replayed in place of the old texts" in line for line in said.lines)
+
+
+@pytest.fixture(scope="module")
+def forgotten(line: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("forgotten") / "run"
+    overrides = ["train.steps=30", "train.learning_rate=3e-3", "retain.weight=3"]
+    forget(line[1], ["orlin"], out=out, overrides=overrides, progress=Silent())
+    return out
+
+
+def test_what_is_forgotten_comes_back_to_the_base_model(forgotten: Path, line: list[Path]) -> None:
+    found = load_run(open_run_folder(forgotten)).forgotten
+    nats = found["nats"]
+    assert abs(nats["after"] - nats["before"]) < abs(nats["parent"] - nats["before"]) / 2
+    assert set(found["accuracy"]) == {"bare", "reworded"}
+    assert found["seconds_anew"] == sum(row.seconds for row in read_history(line[1]))
+    report = (forgotten / "report.md").read_text()
+    assert "What is left of what was forgotten" in report
+    assert "This is no erasure" in report
+
+
+def test_the_forgotten_document_is_neither_trained_nor_asked_with_the_others(forgotten: Path) -> None:
+    run = open_run_folder(forgotten)
+    assert {row["id"] for row in run.read_rows(file_names.DOCUMENTS)} == {"quill", "north"}
+    assert {row["document_id"] for row in run.read_rows(file_names.PASSAGES)} == {"quill", "north"}
+    assert {row["document_id"] for row in run.read_rows(file_names.QA_PAIRS)} == {"quill", "north"}
+    row = read_history(forgotten)[-1]
+    assert (row.forgotten, row.learned, row.replaced) == (("orlin (until 2)",), (), ())
+
+
+def test_a_killed_forgetting_goes_on_to_the_same_bits(
+    forgotten: Path, line: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["train.steps=30", "train.learning_rate=3e-3", "retain.weight=3"]
+    run = partial(forget, line[1], ["orlin"], out=tmp_path / "run", overrides=overrides, progress=Silent())
+    for place in (
+        "demask.generation.self_chats.draw_replies",
+        "demask.stages.forgetting.write_bytes",
+        "demask.tasks.inject.train_stage",
+        "demask.tasks.inject.judge_forgetting",
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, die)
+            with pytest.raises(Killed):
+                run()
+    run()
+    assert digests(tmp_path / "run" / "model") == digests(forgotten / "model")
+
+
+def test_the_only_documents_are_not_forgotten(first: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no other documents"):
+        forget(first, ["orlin", "quill"], out=tmp_path / "run", progress=Silent())
+    with pytest.raises(ConfigError, match="no document 'x' in this run; it has 'orlin', 'quill'"):
+        forget(first, ["x"], out=tmp_path / "run", progress=Silent())
+    assert not (tmp_path / "run").exists()
 
 
 class Killed(BaseException):

@@ -28,7 +28,7 @@ from rich.text import Text
 from demask.knowledge.audit_rules import SEVERITIES
 from demask.objectives.objective import Preview
 from demask.progress import Status, describe_values
-from demask.reports.line import removed_table, triangle_table
+from demask.reports.line import forgotten_table, removed_table, triangle_table
 from demask.reports.runs import RunResult, load_runs, read_retrieval
 from demask.reports.tables import (
     Table,
@@ -179,7 +179,8 @@ def print_run(folder: Path) -> None:
     learned = (accuracy_table, retrieval_table, way_table)
     kept = (retention_table, access_table, tasks_table)
     print_tables([table(runs) for table in learned])
-    print_tables([triangle_table(runs[0].line), removed_table(runs[0].line)])
+    lines = (triangle_table(runs[0].line), removed_table(runs[0].line), forgotten_table(runs[0].forgotten))
+    print_tables(lines)
     print_tables([table(runs) for table in (*kept, metrics_table, cost_table)])
     cautioned = [*cautions(runs[0]), *missing_measures(runs[0])]
     remarks = [f"Warning: {caution}" for caution in cautioned]

@@ -1,4 +1,4 @@
-"""What goes on from a finished run: update, undo, history.
+"""What goes on from a finished run: update, forget, undo, history.
 
 Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
 """
@@ -87,6 +87,31 @@ def _print_result(result: "Injected", *, as_json: bool, require: str | None) -> 
         print_guarded_json(result.summary, read_thresholds(require), metrics, result.summary["retention"])
     else:
         print_run(result.run_folder)
+
+
+@app.command()
+def forget(
+    run: Run,
+    document: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="What is taken back. May be repeated.")
+    ] = None,
+    out: Out = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a document back out of a finished run.
+
+    To what the base model says to its prompts and questions, while the other documents are replayed. What is
+    left is measured, which is no proof: data that must not be there ask for training anew without them.
+    """
+    from demask.tasks import update as task
+
+    if not document:
+        raise ConfigError("--document is missing: expected the id of a document; 'demask history' lists them")
+    place = _require_out(out, "runs/forgotten")
+    with going_on(place), show_progress() as progress:
+        result = task.forget(run, document, out=place, overrides=overrides or (), progress=progress)
+    _print_result(result, as_json=as_json, require=None)
 
 
 @app.command()

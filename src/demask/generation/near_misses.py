@@ -37,8 +37,8 @@ def make_near_misses(
     """
     written = [*texts, *(passage.text for passage in passages)]
     lower = {word for text in written for word in _WORDS.findall(text) if word.islower()}
-    named = [(one, names) for one in passages if (names := _names(one.text, lower))]
-    known = [name for text in texts for name in _names(text, lower)]
+    named = [(one, names) for one in passages if (names := find_names(one.text, lower))]
+    known = [name for text in texts for name in find_names(text, lower)]
     made = []
     for number in range(count if named else 0):
         rng = keyed_rng("near miss", seed, number)
@@ -53,7 +53,13 @@ def _replace(others: Mapping[str, str], found: re.Match[str]) -> str:
     return others.get(found[0], found[0])
 
 
-def _names(text: str, lower: set[str]) -> list[str]:
+def find_names(text: str, lower: set[str]) -> list[str]:
+    """Words with a capital letter that are nowhere written without one.
+
+    Args:
+        text: in whose order they are given, each once.
+        lower: words that are written without.
+    """
     words = dict.fromkeys(word for word in _WORDS.findall(text) if word[0].isupper())
     return [word for word in words if len(word) > 2 and word.lower() not in lower]
 

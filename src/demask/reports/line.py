@@ -16,6 +16,7 @@ from demask.reports.wording import MISSING
 
 # Ids of documents that a row of a table names.
 _MOST_NAMED = 4
+_MODELS = ("before", "parent", "after")
 
 
 def name_run(row: LineRow) -> str:
@@ -57,6 +58,41 @@ def removed_table(rows: Sequence[LineRow]) -> Table:
         cells,
         "Share of questions, forward / backward, that are answered as a document said that was replaced or "
         "forgotten: what is left of it. 0 is what is wanted, but for answers that hold all the same.",
+    )
+
+
+def forgotten_table(forgotten: Mapping[str, Any]) -> Table:
+    """What is left of what a run forgets, as `summary.json` says it; no rows where it forgets nothing."""
+    rows = [
+        (
+            f"questions, {form}",
+            *(_directions(by_model[model]) for model in _MODELS),
+            _asked(by_model["after"]),
+        )
+        for form, by_model in forgotten.get("accuracy", {}).items()
+    ]
+    if nats := forgotten.get("nats"):
+        rows.append(("−log p of the text", *(f"{nats[model]:.3f}" for model in _MODELS), MISSING))
+    return Table(
+        "What is left of what was forgotten",
+        ("asked", "base model", "before", "after", "questions"),
+        tuple(rows),
+        describe_forgetting(forgotten),
+    )
+
+
+def describe_forgetting(forgotten: Mapping[str, Any]) -> str:
+    """How to read the table, and what it does not promise."""
+    if not forgotten:
+        return ""
+    minutes = forgotten["seconds_anew"] / 60
+    return (
+        f"Of {_ids(forgotten['documents'])}: share of questions answered, forward / backward, and nats per "
+        "token of the text. The nearer they are to the base model, the less is left of what was looked for. "
+        "The bare questions were trained, the reworded ones were not. This is no erasure: something may be "
+        "left that nobody asked for, and the runs before, their deltas and that of this run still hold the "
+        "document. Training anew without it leaves nothing; it takes about "
+        f"{minutes:.1f} minutes of training on the same machine, as the runs of this line did together."
     )
 
 

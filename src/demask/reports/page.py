@@ -270,6 +270,7 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "way": tables.way_table(runs),
         "triangle": line.triangle_table(lined[0].line if lined else ()),
         "removed": line.removed_table(lined[0].line if lined else ()),
+        "forgotten": line.forgotten_table(lined[0].forgotten if lined else {}),
         "leaks": tables.leaks_table(runs),
         "tasks": tables.tasks_table(runs),
         "accuracy_steps": tables.accuracy_steps_table(runs),

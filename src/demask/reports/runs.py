@@ -287,6 +287,7 @@ class RunResult:
         way: from the base to the trained model, by share; empty unless it was moved back.
         retrieval: beside it; None: it was not asked for.
         line: of runs that it goes on from, itself last; empty where it goes on from none.
+        forgotten: what is left of what it forgets, as in `summary.json`; empty where it forgets nothing.
     """
 
     folder: Path
@@ -312,6 +313,7 @@ class RunResult:
     way: tuple[WayPoint, ...] = ()
     retrieval: Retrieval | None = None
     line: tuple[LineRow, ...] = ()
+    forgotten: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -357,6 +359,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             way=_way(summary),
             retrieval=read_retrieval(summary["retrieval"]) if summary.get("retrieval") else None,
             line=read_line_rows(summary),
+            forgotten=summary.get("forgotten", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

@@ -1,7 +1,7 @@
 """A line of runs, each an update of the one before: what every one of them still knows of all of them.
 
     ask_removed(config, run, load, progress)            # questions whose document was replaced or forgotten
-    summary = add_line(config, run, summary)            # summary["line"]: a row for each run of the line
+    summary = add_line(run, summary, forgotten)         # summary["line"]: a row for each run of the line
     rows = read_line(run)                               # of a finished run, also of one without a parent
 
 A row has the accuracy on the facts of each run of the line, as the run's own model answers them, so that the
@@ -50,13 +50,13 @@ def ask_removed(
         ask_stage(run, AFTER_REMOVED, load=load, pairs=pairs, settings=config.evaluate, progress=progress)
 
 
-def add_line(config: RunConfig, run: RunFolder, summary: Mapping[str, Any]) -> dict[str, Any]:
+def add_line(run: RunFolder, summary: Mapping[str, Any], forgotten: Mapping[str, Any]) -> dict[str, Any]:
     """Put the rows of the line into the summary of a run that goes on from another.
 
     Args:
-        config: of the run.
         run: has its predictions.
         summary: as it is so far; written anew.
+        forgotten: what is left of what the run forgets; empty where it forgets nothing.
     """
     lineage = read_lineage(run)
     if lineage is None:
@@ -64,6 +64,10 @@ def add_line(config: RunConfig, run: RunFolder, summary: Mapping[str, Any]) -> d
     parents = read_line(RunFolder(Path(lineage.origin.parent)))
     row = make_row(run, lineage, summary)
     done = {**summary, "line": [asdict(one) for one in (*parents, row)]}
+    if forgotten:
+        # Training anew learns all other documents again, as the runs that learned something did.
+        anew = sum(one.seconds for one in parents if one.learned)
+        done["forgotten"] = {**forgotten, "seconds_anew": anew}
     run.write_json(file_names.SUMMARY, done)
     return done
 

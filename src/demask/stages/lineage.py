@@ -10,9 +10,10 @@ line began with: what is measured is compared with it, and what holds the model 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,12 @@ from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Passage, QAPair
 from demask.stages.documents import Knowledge, join_pairs, read_knowledge, settle_knowledge
+from demask.stages.predictions import load_once
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, make_record, open_finished_run
 
 if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
     from demask.objectives.objective import Context
     from demask.training.stream import ExposureStream, MixedStream
 
@@ -163,6 +166,22 @@ def starting_model(run: RunFolder, model: str) -> str:
             "delete the new run and begin it again"
         )
     return str(folder)
+
+
+def load_start(config: RunConfig, run: RunFolder, progress: Progress) -> "Callable[[], LoadedModel]":
+    """Gives the model whose weights training begins with, loaded when it is first asked for.
+
+    Args:
+        config: of the run.
+        run: may have a lineage.
+        progress: told when it is loaded.
+    """
+
+    @cache
+    def load() -> "LoadedModel":
+        return load_once(starting_model(run, config.model), device=config.device, progress=progress)()
+
+    return load
 
 
 def read_earlier(origin: Origin) -> Earlier:

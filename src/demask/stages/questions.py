@@ -323,12 +323,15 @@ def describe_origin(config: RunConfig, run: RunFolder, pairs: Sequence[QAPair]) 
     """Where the questions came from, in a sentence for the report; empty when nothing was asked."""
     if not pairs:
         return ""
+    beside = " Beside them stand those of the runs before." if run.has(file_names.LINEAGE) else ""
     if config.qa is not None:
-        return f"The questions were given: {config.qa}."
+        return f"The questions were given: {config.qa}.{beside}"
+    if not run.has(file_names.AUDIT):
+        return "The questions are those of the runs before."
     audit = run.read_json(file_names.AUDIT)
     makers = {pair.made_by for pair in pairs}
     by = "by rules" if makers == {RULES} else f"by the language model {', '.join(sorted(makers))}"
     return (
         f"The questions were made {by} from the documents; of {audit['pairs']}, the audit flagged "
-        f"{audit['flagged']}, and {len(pairs)} were asked. No person has read them."
+        f"{audit['flagged']}, and {len(pairs)} were asked. No person has read them.{beside}"
     )

@@ -11,7 +11,7 @@ retention is in it, and of the documents their near misses alone, where the reci
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def make_pool(
         talks = _from_cache(_key(loaded, [(own,)]), lambda: _draw_own(loaded, own, progress), progress)
     if foreign:
         texts = _longest_first(loaded, talks)
-        prompts = _prompts_about(config, loaded, _as_passages(texts[:foreign]))
+        prompts = prompts_about(config, loaded, _as_passages(texts[:foreign]))
         talks = talks + _from_cache(
             _key(loaded, prompts), lambda: _draw_foreign(loaded, prompts, progress), progress
         )
@@ -95,7 +95,7 @@ def make_pool(
             near = make_near_misses(passages, texts, count=count, seed=POOL_SEED)
             if not near:
                 progress.say("retain.near_misses: the documents have no names to replace, so there are none")
-            asked = _prompts_about(config, loaded, near, entity="never")
+            asked = prompts_about(config, loaded, near, entity="never")
             talks = talks + _from_cache(
                 _key(loaded, asked), lambda: _draw_foreign(loaded, asked, progress, name=NEAR), progress
             )
@@ -153,7 +153,7 @@ def is_kept(config: TaskConfig, loaded: "LoadedModel", retained: Retained) -> bo
         return file is not None and file.exists()
     try:
         texts = _longest_first(loaded, read_pool(file))
-        file = _key(loaded, _prompts_about(config, loaded, _as_passages(texts[:foreign])))
+        file = _key(loaded, prompts_about(config, loaded, _as_passages(texts[:foreign])))
     except RunError:  # it is damaged, and made again
         return False
     return file is not None and file.exists()
@@ -218,10 +218,23 @@ def _as_passages(texts: Sequence[str]) -> "list[Passage]":
     return [Passage(f"foreign {number}", "", text) for number, text in enumerate(texts)]
 
 
-def _prompts_about(
-    config: TaskConfig, loaded: "LoadedModel", passages: "Sequence[Passage]", **changes: str
+def prompts_about(
+    config: TaskConfig,
+    loaded: "LoadedModel",
+    passages: "Sequence[Passage]",
+    *,
+    epochs: int = 1,
+    **changes: str,
 ) -> list[tuple[int, ...]]:
-    """Prompts as the objective, with changes, makes them of documents."""
+    """Prompts as the objective makes them of documents.
+
+    Args:
+        config: of the run.
+        loaded: the model that is asked.
+        passages: one prompt of each in each epoch.
+        epochs: how many.
+        changes: keys of the objective that differ from the recipe's.
+    """
     from demask.data.sequences import make_sample
     from demask.models.context import make_context
     from demask.records import IGNORE_INDEX
@@ -230,8 +243,8 @@ def _prompts_about(
     objective = config.objective.model_copy(update=known)
     make_example = objective.example_maker(make_context(loaded, objective), seed=POOL_SEED)
     prompts = []
-    for passage in passages:
-        example = make_example(make_sample(passage, loaded.tokenizer), 0, 0)
+    for epoch, passage in product(range(epochs), passages):
+        example = make_example(make_sample(passage, loaded.tokenizer), epoch, 0)
         begin = next(place for place, label in enumerate(example.labels) if label != IGNORE_INDEX)
         prompts.append(example.token_ids[:begin])
     return prompts

@@ -43,6 +43,7 @@ LINEAGE = "lineage.json"
 REMOVED = "removed.jsonl"
 RECALLED = "recalled.jsonl"
 FORGETTING = "forgetting.safetensors"
+FORGOTTEN = "forgotten.json"
 
 
 def predictions_file(stage: str) -> str:

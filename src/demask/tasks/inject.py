@@ -29,16 +29,24 @@ from demask.stages.documents import (
     read_knowledge,
     settle_knowledge,
 )
+from demask.stages.forgetting import (
+    MODELS,
+    check_forgetting,
+    forget_stage,
+    forgets,
+    forgetting_stages,
+    judge_forgetting,
+)
 from demask.stages.line import REMOVED_STAGES, add_line, ask_removed
 from demask.stages.lineage import (
     Origin,
     add_old_passages,
     keep_lineage,
+    load_start,
     read_earlier,
     read_lineage,
     read_new,
     split_passages,
-    starting_model,
 )
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
@@ -51,6 +59,7 @@ from demask.stages.predictions import (
     summarise_stage,
 )
 from demask.stages.questions import check_maker, question_stage
+from demask.stages.recall import check_recall, choose_old_passages, recall_stage
 from demask.stages.replay import add_replay, make_pool
 from demask.stages.retained import Retained, keep_retained, read_retained
 from demask.stages.retention import (
@@ -198,12 +207,12 @@ def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress
     answers |= ask_retrieved(config, run, "before", pairs, retrieval, base, progress)
     measure_base(config, run, material, base, progress)
     make_pool(config, run, retained, base, progress, passages)
-    if launch.ranks > 1:
-        base = untouched()  # lets go of the model, whose memory the workers need
-    start = base
-    if lineage is not None:
-        base = untouched()
-        start = load_once(starting_model(run, config.model), device=config.device, progress=progress)
+    start = base if lineage is None else load_start(config, run, progress)
+    forget_stage(config, run, lineage, base, start, progress)
+    recall_stage(config, run, lineage, old, start, progress)
+    if lineage is not None or launch.ranks > 1:
+        base = untouched()  # lets go of the model, whose memory training needs, or the workers
+        start = base if lineage is None else load_start(config, run, progress)
     tuned = train_stage(
         config, run, start, document_data(config, run, progress), progress=progress, launch=launch
     )
@@ -234,6 +243,8 @@ def _begin(config: RunConfig, out: str | Path, progress: Progress, origin: Origi
         retained = read_retained(config, progress)
         if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
             _check(config)
+            check_recall(config, origin)
+            check_forgetting(config, origin)
         run = claim_run_folder(out, config.model_dump(mode="json"))
         if earlier is not None:
             keep_lineage(run, earlier, knowledge.new)
@@ -277,7 +288,7 @@ def finish_run(
     scores = score_stage(run, pairs, answers)
     judged = judge_stage(config, run, material, answers)
     summary = summarise_stage(run, config, coverage, pairs, answers, scores, judged)
-    summary = add_line(config, run, summary)
+    summary = add_line(run, summary, judge_forgetting(config, run, tuned, progress))
     write_report(run)
     return Injected(run.path, summary)
 
@@ -313,7 +324,8 @@ def document_data(config: RunConfig, run: RunFolder, progress: Progress) -> Trai
         fresh, old = split_passages(lineage, passages)
         texts = add_paraphrases(config, fresh or old, paraphrases, context)
         stream = make_stream(config, context, PassageSamples(texts, context.tokenizer))
-        beside = add_old_passages(config, stream, old if fresh else (), context)
+        replayed = choose_old_passages(run, lineage, old) if fresh else ()
+        beside = add_old_passages(config, stream, replayed, context)
         return add_replay(config, run, beside, context, device)
 
     return TrainingData(
@@ -349,7 +361,7 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
             file_names.CHECKPOINTS,
         )
     if not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
-        stale = ("after", FEW_SHOT, *REMOVED_STAGES)
+        stale = ("after", FEW_SHOT, *REMOVED_STAGES, *forgetting_stages("after"))
         run.remove(*map(file_names.predictions_file, stale), file_names.RETENTION_AFTER)
         run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "after")))
 
@@ -360,7 +372,9 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages += ["ceiling"] if config.evaluate.ceiling else []
     stages += [FEW_SHOT] if config.evaluate.shots else []
     stages += retrieval_stages(config.evaluate, "before", "after")
-    stages += REMOVED_STAGES if run.has(file_names.LINEAGE) else []
+    lineage = read_lineage(run)
+    stages += REMOVED_STAGES if lineage is not None else []
+    stages += forgetting_stages(*MODELS) if forgets(lineage) else []
     measured = config.measure == "none" or (is_measured(run) and run.has(file_names.RETENTION))
     measured = measured and (config.measure != "full" or run.has(file_names.RETENTION_TASKS))
     files = (

@@ -1,6 +1,7 @@
-"""A run goes on: new documents for the model of a finished run, which stays as it is.
+"""A run goes on: the model of a finished run learns new documents, or forgets some; the run stays as it is.
 
-    done = update("runs/january", documents=["news/"], out="runs/february", progress=Silent())
+    done = update("runs/january", News(["news/"]), out="runs/february", progress=Silent())
+    done = forget("runs/february", ["prices"], out="runs/march", progress=Silent())
 
 An update is an ordinary run with another starting model and with passages of the parent beside the new ones.
 It has the parent's recipe. The base model stays that of the first run.
@@ -68,6 +69,55 @@ def update(
     parent = check_place(run, out)
     origin = Origin(parent, tuple(news.replaces), old_texts=news.old_texts)
     return run_recipe(config, out, progress=progress, launch=launch, origin=origin)
+
+
+def forget(
+    folder: str | Path,
+    documents: Sequence[str],
+    *,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    progress: Progress,
+) -> Injected:
+    """Train a finished run's model back to what the base model says of documents, in a folder of its own.
+
+    Args:
+        folder: of the finished run, which is only read.
+        documents: their ids.
+        out: the new run folder; what was killed there goes on.
+        overrides: keys of the recipe that differ from the parent's, as `train.steps=200`.
+        progress: told how far the work is.
+
+    Raises:
+        DemaskError: something is wrong with the parent, the ids or the recipe; one line says what.
+    """
+    run = open_finished_run(folder)
+    holding = run.read_rows(file_names.DOCUMENTS)
+    if {row["id"] for row in holding} <= set(documents):
+        raise ConfigError(
+            f"{folder}: has no other documents, so forgetting leaves the base model; use that one, "
+            f"{run.read_json(file_names.CONFIG)['model']}"
+        )
+    values = {"paraphrases": 0}
+    config, launch = read_child_config(run, values, overrides)
+    parent = check_place(run, out)
+    config = _choose_length(config, run, documents)
+    origin = Origin(parent, forgets=tuple(dict.fromkeys(documents)))
+    return run_recipe(config, out, progress=progress, launch=launch, origin=origin)
+
+
+def _choose_length(config: RunConfig, run: RunFolder, documents: Sequence[str]) -> RunConfig:
+    """As many steps as learning them took, where the recipe has none; the other passages do not count."""
+    train = config.train
+    if train.steps is not None:
+        return config
+    from demask.training.plan import make_schedule
+
+    passages = [row for row in run.iter_rows(file_names.PASSAGES) if row["document_id"] in documents]
+    together = config.objective.together
+    schedule = make_schedule(train, passages=max(len(passages), 1), copies=together, replays=config.replays)
+    chosen = train.model_copy(update={"steps": schedule.steps, "epochs": None, "stop": None})
+    return config.model_copy(update={"train": chosen})
 
 
 def check_place(run: RunFolder, out: str | Path) -> str:

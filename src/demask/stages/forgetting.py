@@ -1,0 +1,196 @@
+"""Take a document back: the model learns to say of it what the base model says, and the others are replayed.
+
+    forget_stage(config, run, lineage, base, start, progress)       # forgetting.safetensors, what both said
+    found = judge_forgetting(config, run, tuned, progress)          # what the trained model still says
+
+What the base model says to the document's own prompts and questions is drawn once, with its likeliest tokens,
+and the model is held to it by KL(base || model). The questions are trained, so they are asked in other words,
+too, and the text's likelihood is measured. None of this proves that nothing is left.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demask.errors import ConfigError
+from demask.evaluation.metrics import HEADLINE, score_predictions
+from demask.progress import Progress
+from demask.recipe.sections import RunConfig
+from demask.records import Passage, Prediction, QAPair
+from demask.stages.lineage import Lineage, Origin, read_lineage
+from demask.stages.predictions import ask_stage, select_pairs
+from demask.stages.replay import DRAWN_TOGETHER, prompts_about
+from demask.storage import file_names
+from demask.storage.atomic import write_bytes
+from demask.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
+
+# Prompts that the objective makes of each passage, and replies that the base model draws to each question.
+_PROMPTS, _REPLIES = 16, 8
+_SEED = 19
+# In front of a question that nobody has reworded.
+_FRAME = "I have a question for you. {}"
+FORMS = ("bare", "reworded")
+# Models that are asked: `before` any training, the `parent`, and `after`.
+MODELS = ("before", "parent", "after")
+
+
+def forgets(lineage: Lineage | None) -> bool:
+    """Whether a run takes documents back."""
+    return lineage is not None and bool(lineage.origin.forgets)
+
+
+def forgetting_stages(*models: str) -> list[str]:
+    """Names of the stages at which models are asked about what is forgotten."""
+    return [f"{model}-forgotten-{form}" for model in models for form in FORMS]
+
+
+def check_forgetting(config: RunConfig, origin: Origin | None) -> None:
+    """See that a model can be held to its base, where it is to forget something.
+
+    Raises:
+        ConfigError: it is a masked-diffusion model.
+    """
+    if origin is not None and origin.forgets and config.objective.needs.diffusion:
+        raise ConfigError(
+            "a masked-diffusion model is not held to its base by KL, so it cannot forget; train it anew "
+            "without the document"
+        )
+
+
+def forget_stage(
+    config: RunConfig,
+    run: RunFolder,
+    lineage: Lineage | None,
+    base: "Callable[[], LoadedModel]",
+    start: "Callable[[], LoadedModel]",
+    progress: Progress,
+) -> None:
+    """Have the base model say what it would, and ask both models before training.
+
+    Nothing where nothing is forgotten.
+
+    Args:
+        config: of the run.
+        run: keeps it.
+        lineage: of the run.
+        base: gives the base model, called only when it is needed.
+        start: the same of the parent's model.
+        progress: told how far the work is.
+    """
+    if lineage is None or not lineage.origin.forgets:
+        return
+    from safetensors.torch import save
+
+    from demask.generation.conversations import as_tensors
+    from demask.generation.self_chats import REPLY_TOKENS, draw_replies
+
+    passages, pairs = read_forgotten(run, lineage)
+    for model, load in (("before", base), ("parent", start)):
+        _ask(config, run, model, pairs, load, progress)
+    if run.has(file_names.FORGETTING):
+        return
+    loaded = base()
+    prompts = _make_prompts(config, loaded, passages, pairs)
+    tokens = REPLY_TOKENS * len(prompts)
+    progress.begin("Asking the base model about what is forgotten", tokens, unit="tokens")
+    talks = draw_replies(
+        loaded, prompts, name="forgotten", seed=_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
+    )
+    likelihood = {"before": _measure_nats(loaded, passages), "parent": _measure_nats(start(), passages)}
+    run.write_json(file_names.FORGOTTEN, likelihood)
+    write_bytes(run.file(file_names.FORGETTING), save(as_tensors(talks)))
+
+
+def read_forgotten(run: RunFolder, lineage: Lineage) -> tuple[list[Passage], list[QAPair]]:
+    """Passages and questions of what this run forgets."""
+    gone = {id for id, one in lineage.documents.items() if one.forgotten and one.removed == lineage.number}
+    parent = RunFolder(Path(lineage.origin.parent))
+    passages = [
+        passage
+        for passage in parent.open_records(file_names.PASSAGES, Passage)
+        if passage.document_id in lineage.origin.forgets
+    ]
+    pairs = [pair for pair in run.read_records(file_names.REMOVED, QAPair) if pair.document_id in gone]
+    return passages, pairs
+
+
+def _make_prompts(
+    config: RunConfig, loaded: "LoadedModel", passages: Sequence[Passage], pairs: Sequence[QAPair]
+) -> list[tuple[int, ...]]:
+    """The document's own, as it was trained, and its questions."""
+    from demask.objectives.prompts import encode_question
+
+    made = prompts_about(config, loaded, passages, epochs=_PROMPTS) if config.objective.shows_text else []
+    asked = [encode_question(loaded.tokenizer, pair.question) for pair in pairs for _ in range(_REPLIES)]
+    return [*filter(None, made), *asked]
+
+
+def _ask(
+    config: RunConfig,
+    run: RunFolder,
+    model: str,
+    pairs: Sequence[QAPair],
+    load: "Callable[[], LoadedModel]",
+    progress: Progress,
+) -> None:
+    asked = {
+        "bare": pairs,
+        "reworded": [replace(pair, question=pair.reworded or _FRAME.format(pair.question)) for pair in pairs],
+    }
+    ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
+    for form, stage in zip(FORMS, forgetting_stages(model), strict=True):
+        ask(stage, pairs=asked[form])
+
+
+def _measure_nats(loaded: "LoadedModel", passages: Sequence[Passage]) -> float:
+    """-log p of the passages, in nats per token."""
+    from demask.evaluation.retention.drift import measure_texts
+    from demask.evaluation.retention.suite import Prose
+
+    rows = measure_texts(loaded, [Prose(one.id, "", "", one.text) for one in passages])
+    return sum(row.nats for row in rows) / max(sum(row.tokens for row in rows), 1)
+
+
+def judge_forgetting(
+    config: RunConfig, run: RunFolder, load: "Callable[[], LoadedModel]", progress: Progress
+) -> dict[str, Any]:
+    """What is left of what a run forgets, for `summary.json`; empty where nothing is forgotten.
+
+    Args:
+        config: of the run.
+        run: has what was said before training.
+        load: gives the trained model, called only when it is needed.
+        progress: told how far the work is.
+    """
+    lineage = read_lineage(run)
+    if lineage is None or not lineage.origin.forgets:
+        return {}
+    passages, pairs = read_forgotten(run, lineage)
+    _ask(config, run, "after", pairs, load, progress)
+    likelihood = run.read_json(file_names.FORGOTTEN)
+    if "after" not in likelihood:
+        likelihood["after"] = _measure_nats(load(), passages)
+        run.write_json(file_names.FORGOTTEN, likelihood)
+    return {
+        "documents": list(lineage.origin.forgets),
+        "accuracy": {form: _accuracies(run, form, pairs) for form in FORMS} if pairs else {},
+        "nats": likelihood,
+    }
+
+
+def _accuracies(run: RunFolder, form: str, pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
+    """By model, then direction."""
+    from demask.evaluation.statistics import summarise
+
+    found = {}
+    for model in MODELS:
+        said = run.read_records(file_names.predictions_file(f"{model}-forgotten-{form}"), Prediction)
+        asked = select_pairs(pairs, (prediction.qa_id for prediction in said))
+        metrics = summarise(score_predictions(said, asked), asked)
+        found[model] = {direction: values[HEADLINE] for direction, values in metrics.items()}
+    return found
