@@ -83,6 +83,17 @@ def total_memory() -> int:
         return 0
 
 
+def available_memory() -> int | None:
+    """Main memory in bytes that programs can have without swapping; None where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
 def peak_memory() -> int:
     """The most main memory that this process has held, in bytes; 0 where the system does not tell.
 

@@ -1,7 +1,9 @@
-"""What is read of documents, before anything is trained: data read."""
+"""What is read of documents, before anything is trained: data read, data passages."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from demask.commands.app import Json, print_json, show_progress
 from demask.commands.knowledge import (
@@ -19,6 +21,8 @@ from demask.commands.training import data
 
 if TYPE_CHECKING:
     from demask.documents.parsed import FileReport
+    from demask.progress import Progress
+    from demask.recipe.sections import RunConfig
     from demask.records import Document
 
 MOST_NAMED = 20  # parts that are left out; all stand in the output of --json
@@ -100,3 +104,61 @@ def _print_account(reports: "Sequence[FileReport]", counts: dict[str, int], out:
         print(line)
     if len(lines) > MOST_NAMED:
         print(f"{len(lines) - MOST_NAMED} more parts of files are left out; --json lists them all")
+
+
+@data.command()
+def passages(
+    documents: Sources,
+    out: Out,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose tokens are counted, and whose context they must fit.")
+    ] = "embedded",
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a passage; as in a recipe.")] = None,
+    text_column: TextColumn = "text",
+    keep_going: KeepGoing = False,
+    as_json: Json = False,
+) -> None:
+    """The passages that documents are split into, as JSON Lines, with their sections and tokens.
+
+    These are what a model learns; its weights are not read.
+    """
+    from demask.recipe.sections import make_config
+
+    refuse_existing(out)
+    given = {"model": model, "documents": documents, "text_column": text_column}
+    config = make_config({**given, "max_tokens": max_tokens, "keep_going": keep_going})
+    counts = {"documents": 0, "passages": 0, "tokens": 0, "longest": 0}
+    with show_progress() as progress:
+        write_rows(out, _split(config, counts, progress))
+    if as_json:
+        print_json({**counts, "out": str(out)})
+        return
+    print(
+        f"{counts['passages']} passages of {counts['documents']} documents, {counts['tokens']:,} tokens, the "
+        f"longest {counts['longest']}; {out}"
+    )
+
+
+def _split(config: "RunConfig", counts: dict[str, int], progress: "Progress") -> Iterator[dict[str, object]]:
+    """One object a passage."""
+    from dataclasses import asdict
+
+    from demask.documents.load import DocumentReader
+    from demask.models.context import load_context
+    from demask.objectives.prompts import count_tokens
+    from demask.stages.passages import split_documents
+
+    context = load_context(config.model, config.objective)
+    reader = DocumentReader(config.documents, text_column=config.text_column, keep_going=config.keep_going)
+
+    def counted() -> Iterator["Document"]:
+        for document in reader:
+            counts["documents"] += 1
+            yield document
+
+    for passage in split_documents(config, counted(), context, progress):
+        (tokens,) = count_tokens(context.tokenizer, [passage.training_text])
+        counts["passages"] += 1
+        counts["tokens"] += tokens
+        counts["longest"] = max(counts["longest"], tokens)
+        yield {**asdict(passage), "tokens": tokens}

@@ -24,6 +24,7 @@ def ui(
     host: Annotated[
         str, typer.Option(help="To listen at; another than 127.0.0.1 lets others in.")
     ] = "127.0.0.1",
+    max_upload: Annotated[int, typer.Option(metavar="MB", min=1, help="Of one file that is dropped.")] = 200,
     browser: Annotated[bool, typer.Option("--browser", help="Also open it in the browser.")] = False,
 ) -> None:
     """A page to teach, watch and ask, in the browser.
@@ -51,7 +52,7 @@ def ui(
     )
     if browser:
         webbrowser.open(door.address)
-    serve(Workspace(folder.resolve()), door)
+    serve(Workspace(folder.resolve()), door, most_upload=max_upload * 1_000_000)
 
 
 def _check_folder(folder: Path) -> None:

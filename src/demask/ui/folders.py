@@ -103,10 +103,14 @@ class Workspace:
             top = PurePosixPath(place).parts[:1]
             if is_run or not place or top in ((RUNS,), (QUESTIONS,), (RECIPES,), (EXPORTS,), (COMPARISONS,)):
                 continue
-            with suppress(OSError):
-                if any(one.name.lower().endswith(SUFFIXES) for one in os.scandir(self.path / place)):
+            with suppress(OSError), os.scandir(self.path / place) as there:
+                if any(one.name.lower().endswith(SUFFIXES) for one in there):
                     found.append(place)
         return sorted(found)
+
+    def find_folders(self) -> list[str]:
+        """Places of all folders in it that are looked at."""
+        return sorted(place for place, _ in self._walk() if place)
 
     def has(self, *parts: str) -> bool:
         """Whether a file that is no link stands there."""

@@ -6,17 +6,20 @@ pages.render("runs.html.jinja", here="runs", runs=pages.list_runs())
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.filters import do_filesizeformat
 from markupsafe import Markup
 
 from demask.reports.wording import clean, shorten
 from demask.ui.folders import Workspace
+from demask.ui.jobs import Jobs
 from demask.ui.runs import Judged, SeenRun, draw_curves, judge, look_at
+from demask.ui.wording import Number, duration
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,19 +33,12 @@ STATES = {
 }
 
 
-@dataclass(frozen=True)
-class Number:
-    """One number at a glance.
+class Action(NamedTuple):
+    """Something that can be done with a run: its task, the words on the button, and how it looks."""
 
-    Attributes:
-        label: what it is, in words of every day.
-        help: the field's word, and what it means.
-    """
-
-    label: str
-    value: str
-    detail: str
-    help: str
+    task: str
+    words: str
+    tone: str
 
 
 @dataclass(frozen=True)
@@ -63,24 +59,16 @@ class RunCard:
     tone: str
 
 
-def duration(seconds: float) -> str:
-    """`40 seconds`, `12 minutes`, `5.3 hours` or `3.1 days`."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} seconds"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
 class Pages:
     """Renders templates; every text in them is escaped, and characters that steer a terminal are shown.
 
     Args:
         workspace: that is shown.
+        jobs: that work in it.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, jobs: Jobs) -> None:
+        self.workspace, self.jobs = workspace, jobs
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES),
             autoescape=True,
@@ -88,7 +76,7 @@ class Pages:
             finalize=_finalize,
             trim_blocks=False,
         )
-        self._templates.filters.update(shorten=shorten, duration=duration, join_words=shlex.join)
+        self._templates.filters.update(shorten=shorten, filesize=do_filesizeformat)
         self._templates.globals["workspace"] = str(workspace.path)
 
     def render(self, name: str, **values: Any) -> str:
@@ -97,13 +85,41 @@ class Pages:
 
     def list_runs(self) -> list[RunCard]:
         """All runs: those that work, then the others, the latest first."""
-        seen = [look_at(self.workspace, place) for place in self.workspace.find_runs()]
-        seen.sort(key=lambda run: (run.state not in ("running", "stopping"), -run.changed))
+        seen = [self.see(place) for place in self.find_places()]
+        order = ("running", "stopping", "waiting")
+        seen.sort(
+            key=lambda run: (order.index(run.state) if run.state in order else len(order), -run.changed)
+        )
         return [self._card(run) for run in seen]
+
+    def find_places(self) -> list[str]:
+        """Places of all runs, also of those that wait or failed before they had a folder."""
+        return sorted({*self.workspace.find_runs(), *(job.about for job in self.jobs.find_all("run"))})
+
+    def see(self, place: str, *, log: bool = False) -> SeenRun:
+        """A run as its folder and its job show it.
+
+        Args:
+            place: one of `find_places`.
+            log: also its metrics and accuracies.
+        """
+        job, known = self.jobs.latest("run", place), place in self.workspace.find_runs()
+        seen = look_at(self.workspace, place, log=log) if known else SeenRun(place, "stopped", job=job)
+        state = self.jobs.state(job) if job else None
+        if job is None or seen.holder is not None:
+            return replace(seen, job=job)
+        if state == "waiting":
+            return replace(seen, job=job, state="waiting", problem=seen.problem or self.jobs.blocked(job))
+        if state == "running":
+            return replace(seen, job=job, state="running")
+        if state == "failed" and seen.state == "stopped":
+            return replace(seen, job=job, state="broken", problem=seen.problem or self.jobs.describe_end(job))
+        return replace(seen, job=job)
 
     def _card(self, seen: SeenRun) -> RunCard:
         judged = judge(self.workspace, seen)
-        says = seen.problem or ("" if judged else describe_progress(seen))
+        shown = seen.problem and seen.state not in ("waiting", "broken")
+        says = seen.problem if shown else "" if judged else describe_progress(seen)
         tone = judged.verdict.tone if judged else ""
         return RunCard(seen, judged, STATES[seen.state], says, share_done(seen), tone)
 
@@ -115,8 +131,20 @@ class Pages:
             "says": describe_progress(seen),
             "share": share_done(seen),
             "tiles": numbers(seen),
+            "actions": self._actions(seen),
             "curves": [Markup(svg) for svg in draw_curves(seen)],  # figures escape what they draw
         }
+
+    def _actions(self, seen: SeenRun) -> list[Action]:
+        """What can be done with a run now."""
+        if seen.state in ("running", "waiting"):
+            stop = Action("stop", "Stop" if seen.state == "running" else "Take back", "danger")
+            short = seen.state == "waiting" and seen.problem.startswith("needs ")
+            return [Action("anyway", "Start all the same", ""), stop] if short else [stop]
+        if seen.state in ("stopped", "broken") and seen.job is not None:
+            actions = [Action("resume", "Go on" if seen.config else "Try again", "primary")]
+            return actions if seen.config else [*actions, Action("forget", "Remove from the list", "")]
+        return []
 
 
 def _finalize(value: object) -> object:
@@ -136,6 +164,10 @@ def describe_progress(seen: SeenRun) -> str:
     progress = seen.progress
     if seen.state == "finished":
         return "Finished. The report says what it has learned, and what else changed."
+    if seen.state == "waiting":
+        return f"It {seen.problem or 'begins soon'}."
+    if seen.state == "broken":
+        return f"It failed: {seen.problem.rstrip('.')}."
     if seen.state == "stopping":
         return "It stops after this step, and keeps what it has done."
     if seen.state == "running":
@@ -156,7 +188,7 @@ def describe_progress(seen: SeenRun) -> str:
         if seen.step
         else ""
     )
-    return f"Stopped{at}. The same command goes on where it was."
+    return f"Stopped{at}. It can go on where it was, with the same command."
 
 
 def numbers(seen: SeenRun) -> list[Number]:

@@ -27,6 +27,7 @@ from demask.storage.locks import Holder, find_holder
 from demask.storage.progress_file import Recorded, read_progress
 from demask.storage.run_folder import RunFolder
 from demask.ui.folders import Workspace
+from demask.ui.jobs import Job
 
 State = Literal["running", "stopping", "waiting", "finished", "stopped", "broken"]
 
@@ -52,7 +53,8 @@ class SeenRun:
         progress: of the process that works there.
         metrics: lines of its log, thinned where it is long.
         accuracies: measured on the way.
-        problem: why it cannot be shown, or ended; empty where all is well.
+        problem: why it cannot be shown, waits, or failed; empty where all is well.
+        job: the page has started it; None: somebody else has.
     """
 
     place: str
@@ -67,6 +69,7 @@ class SeenRun:
     metrics: Sequence[Mapping[str, Any]] = ()
     accuracies: Sequence[Mapping[str, Any]] = ()
     problem: str = ""
+    job: Job | None = None
 
     @property
     def name(self) -> str:

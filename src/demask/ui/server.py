@@ -1,4 +1,4 @@
-"""The page's server: routes to what `pages` shows, on loopback, without models.
+"""The page's server: runs and all that is done with them, on loopback, without models.
 
     serve(Workspace(Path("models")), Door(new_token(), 8765))     # until Ctrl-C
 
@@ -6,8 +6,11 @@ A handler that reads files is a plain function, which runs in a thread; the loop
 """
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -15,17 +18,24 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from demask.errors import DemaskError
+from demask.errors import DemaskError, RunError
 from demask.reports.page import TEMPLATES as REPORT_TEMPLATES
 from demask.storage import file_names
-from demask.ui.folders import Workspace
+from demask.storage.locks import holding
+from demask.ui.document_sets import DocumentSets
+from demask.ui.folders import HIDDEN, Workspace
+from demask.ui.jobs import Job, Jobs, JobState
 from demask.ui.pages import Pages, as_command, as_yaml
-from demask.ui.runs import SeenRun, look_at
+from demask.ui.runs import SeenRun
 from demask.ui.safety import REPORT_POLICY, Door, Guard
+from demask.ui.streams import Streams
+from demask.ui.teaching import Teaching
 
+# Bytes of one file that is dropped.
+MOST_UPLOAD = 200_000_000
 STATIC = Path(__file__).parent / "static"
 # Files that are served, by name, each with its type.
 _FILES = {
@@ -34,25 +44,24 @@ _FILES = {
     "page.js": (STATIC / "page.js", "text/javascript"),
 }
 _TABS = {"watch": "Watch", "report": "Report", "recipe": "Recipe"}
-# Seconds between two looks at what is shown live, and streams at once: a browser holds six.
-_LOOK, _STREAMS = 1.0, 40
-# Every so many looks a line goes out, so that a connection that is gone is noticed.
-_BEAT = 15
+# Seconds between two looks at the jobs.
+_LOOK = 0.5
 
 
 class Site:
-    """The handlers of all addresses.
+    """The handlers of runs and jobs.
 
     Args:
-        workspace: that is shown.
+        pages: that are shown.
+        jobs: that work.
+        streams: for what is shown live.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace, self.pages = workspace, Pages(workspace)
-        self._streams = 0
+    def __init__(self, pages: Pages, jobs: Jobs, streams: Streams) -> None:
+        self.pages, self.jobs, self.streams, self.workspace = pages, jobs, streams, pages.workspace
 
     def routes(self) -> list[Route]:
-        """All of them; longer addresses of runs come before shorter ones."""
+        """All addresses of runs; longer ones come before shorter ones."""
         return [
             Route("/", self.runs),
             Route("/static/{name}", self.static),
@@ -60,6 +69,8 @@ class Site:
             Route("/live/runs/{place:path}", self.live_run),
             Route("/runs/{place:path}/report", self.report),
             Route("/runs/{place:path}", self.run),
+            Route("/api/runs/{place:path}/{task}", self.do, methods=["POST"]),
+            Route("/api/jobs/{id}/{task}", self.steer, methods=["POST"]),
         ]
 
     def static(self, request: Request) -> Response:
@@ -71,7 +82,7 @@ class Site:
 
     def runs(self, request: Request) -> Response:
         """The list of all runs."""
-        return self._html("runs.html.jinja", here="runs", runs=self.pages.list_runs())
+        return self._html("runs.html.jinja", runs=self.pages.list_runs())
 
     def run(self, request: Request) -> Response:
         """One run: what is shown of it goes by `show`."""
@@ -81,7 +92,6 @@ class Site:
             raise HTTPException(404)
         return self._html(
             "run.html.jinja",
-            here="runs",
             tabs=_TABS.items(),
             shown=shown,
             report=self._has_report(seen),
@@ -100,91 +110,146 @@ class Site:
 
     async def live_runs(self, request: Request) -> Response:
         """The list of all runs, each time that it changes."""
-        return self._stream(lambda: self.pages.render("runs_list.html.jinja", runs=self.pages.list_runs()))
+        render = self.pages.render
+        return self.streams.open(lambda: render("runs_list.html.jinja", runs=self.pages.list_runs()))
 
     async def live_run(self, request: Request) -> Response:
         """What a run does, each time that it changes."""
         place = (await run_in_threadpool(self._find, request)).place
 
         def render() -> str:
-            seen = look_at(self.workspace, place, log=True)
-            return self.pages.render("watch.html.jinja", **self.pages.watch(seen))
+            return self.pages.render("watch.html.jinja", **self.pages.watch(self.pages.see(place, log=True)))
 
-        return self._stream(render)
+        return self.streams.open(render)
+
+    def do(self, request: Request) -> Response:
+        """A task of a run, by the last part of the address."""
+        seen, task = self._find(request), request.path_params["task"]
+        if task == "stop":
+            self._stop(seen)
+        elif task == "anyway" and seen.job is not None:
+            self.jobs.start_anyway(seen.job.id)
+        elif task == "resume" and seen.job is not None:
+            old = seen.job
+            self.jobs.add("run", old.words, about=old.about, needs=old.needs, more=old.more)
+        elif task == "forget" and seen.job is not None and not seen.config:
+            self.jobs.forget(seen.job)
+            return JSONResponse({"go": "/"})
+        else:
+            raise HTTPException(404)
+        return JSONResponse({})
+
+    def steer(self, request: Request) -> Response:
+        """Stop a job, or start it though memory seems short."""
+        id, task = request.path_params["id"], request.path_params["task"]
+        if self.jobs.find(id) is None or task not in ("stop", "anyway"):
+            raise HTTPException(404)
+        self.jobs.stop(id) if task == "stop" else self.jobs.start_anyway(id)
+        return JSONResponse({})
+
+    def _stop(self, seen: SeenRun) -> None:
+        """As Ctrl-C would, also a run that was started in a terminal of this machine."""
+        if seen.job is not None and self.jobs.state(seen.job) in ("waiting", "running"):
+            self.jobs.stop(seen.job.id)
+            return
+        holder = seen.holder
+        if holder is None or not holder.pid or holder.host != socket.gethostname():
+            raise RunError(f"{seen.place}: nothing on this machine works there now; see where it was started")
+        with suppress(ProcessLookupError):
+            os.kill(holder.pid, signal.SIGTERM)
 
     def _find(self, request: Request, *, log: bool = False) -> SeenRun:
         """The run of an address, looked up among those that were found."""
         place = request.path_params["place"]
-        if place not in self.workspace.find_runs():
+        if place not in self.pages.find_places():
             raise HTTPException(404, "there is no such run in this folder")
-        return look_at(self.workspace, place, log=log)
+        return self.pages.see(place, log=log)
 
     def _has_report(self, seen: SeenRun) -> bool:
         return not seen.problem and self.workspace.has(seen.place, file_names.REPORT_HTML)
 
     def _command(self, seen: SeenRun) -> str:
+        if seen.job is not None:
+            return as_command([word for word in seen.job.command if word != "--json"])
         task = "sft" if seen.kind == "data" else "inject"
         return as_command(["demask", task, "recipe.yaml", "--out", seen.place])
 
     def _html(self, name: str, **values: object) -> Response:
-        return HTMLResponse(self.pages.render(name, **values))
-
-    def _stream(self, render: Callable[[], str]) -> Response:
-        """Server-sent events: a part of the page, when it has changed."""
-        if self._streams >= _STREAMS:
-            raise HTTPException(503, "too many pages are open; close some")
-        return StreamingResponse(self._events(render), media_type="text/event-stream")
-
-    async def _events(self, render: Callable[[], str]) -> AsyncIterator[str]:
-        self._streams += 1
-        try:
-            sent, looks = b"", 0
-            while True:
-                html = await run_in_threadpool(render)
-                digest = hashlib.sha256(html.encode()).digest()
-                if digest != sent:
-                    sent = digest
-                    yield "".join(f"data: {line}\n" for line in html.splitlines()) + "\n"
-                elif looks % _BEAT == 0:
-                    yield ": still here\n\n"
-                looks += 1
-                await asyncio.sleep(_LOOK)
-        finally:
-            self._streams -= 1
+        return HTMLResponse(self.pages.render(name, here="runs", **values))
 
 
 def _explain(request: Request, error: Exception) -> Response:
-    """What went wrong, as a page or for a script."""
+    """What went wrong, in one line."""
     if isinstance(error, HTTPException):
         status, text = error.status_code, error.detail
     else:
         status, text = 400, str(error)
     if "text/html" in request.headers.get("accept", ""):
-        return PlainTextResponse(f"{status}: {text}\n", status_code=status)
+        return HTMLResponse(request.app.state.pages.render("error.html.jinja", here="", text=text), status)
     return JSONResponse({"error": text}, status_code=status)
 
 
-def make_app(workspace: Workspace, door: Door) -> Guard:
+def make_app(workspace: Workspace, door: Door, *, most_upload: int = MOST_UPLOAD) -> Guard:
     """The whole application, guarded.
 
     Args:
         workspace: that it shows.
         door: what opens it.
+        most_upload: bytes of one file that is dropped.
     """
-    site = Site(workspace)
-    app = Starlette(routes=site.routes(), exception_handlers={HTTPException: _explain, DemaskError: _explain})
+    jobs, streams = Jobs(workspace), Streams()
+    pages, sets = Pages(workspace, jobs), DocumentSets(workspace, jobs)
+
+    def take(job: Job, state: JobState) -> None:
+        if job.kind == "questions" and state == "done":
+            sets.take_questions(job)
+        if job.kind == "read" and state == "done":
+            sets.read_again(job)
+
+    jobs.on_end = take
+
+    @asynccontextmanager
+    async def working(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(_advance(jobs))
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        jobs.let_go()
+
+    app = Starlette(
+        routes=[
+            *Site(pages, jobs, streams).routes(),
+            *Teaching(pages, jobs, sets, streams, most=most_upload).routes(),
+        ],
+        exception_handlers={HTTPException: _explain, DemaskError: _explain},
+        lifespan=working,
+    )
+    app.state.pages = pages
     return Guard(app, door)
 
 
-def serve(workspace: Workspace, door: Door) -> None:
+async def _advance(jobs: Jobs) -> None:
+    """Look after the jobs until the server ends; they go on without it, but what waits then waits."""
+    while True:
+        with suppress(OSError, DemaskError):  # a full disk is said where somebody asks for something
+            await asyncio.to_thread(jobs.advance)
+        await asyncio.sleep(_LOOK)
+
+
+def serve(workspace: Workspace, door: Door, *, most_upload: int = MOST_UPLOAD) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         workspace: that is shown.
         door: what opens it, and where it is listened at.
+        most_upload: bytes of one file that is dropped.
+
+    Raises:
+        RunError: another server works in this folder.
     """
     config = uvicorn.Config(
-        make_app(workspace, door),
+        make_app(workspace, door, most_upload=most_upload),
         host=door.host,
         port=door.port,
         log_level="warning",
@@ -194,4 +259,10 @@ def serve(workspace: Workspace, door: Door) -> None:
         proxy_headers=False,  # nobody stands in front, so nobody may say who asks
         timeout_graceful_shutdown=1,  # streams end only with their pages
     )
-    uvicorn.Server(config).run()
+    try:
+        with holding(workspace.inner(HIDDEN)):
+            uvicorn.Server(config).run()
+    except RunError as error:
+        raise RunError(
+            f"{workspace.path}: another 'demask ui' works in this folder; open its address, or end it first"
+        ) from error
