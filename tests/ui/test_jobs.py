@@ -100,7 +100,7 @@ def test_a_job_outlives_its_server_and_is_found_by_the_next_one(jobs, workspace)
     job = jobs.add("run", ["wait", "go"], about="runs/first")
     begin(jobs, job)
     later = Jobs(workspace)
-    found = later.latest("run", "runs/first")
+    (found,) = later.find_all("run", "runs/first")
     assert found == job
     assert later.state(found) == "running"
     pid = int(jobs.read(job, "pid"))

@@ -170,15 +170,7 @@ class DocumentSets:
             )
         handle, part = tempfile.mkstemp(dir=folder, prefix=".part-")
         try:
-            with os.fdopen(handle, "wb") as out:
-                size = 0
-                async for block in parts:
-                    size += len(block)
-                    if size > most:
-                        raise DataError(
-                            f"{file}: more than {most / 1e6:,.0f} MB; see --max-upload, or copy it here"
-                        )
-                    out.write(block)
+            await _write_parts(handle, parts, file, most)
             os.chmod(part, 0o644)
             _put(Path(part), folder / file)
         except FileExistsError as error:
@@ -371,14 +363,12 @@ class DocumentSets:
         top = self._workspace.inner(place)
         for folder, inner, names in os.walk(top):
             inner[:] = sorted(name for name in inner if not name.startswith("."))
-            for name in sorted(names):
-                path = Path(folder, name)
-                if name.startswith(".") or path.is_symlink() or len(files) >= MOST_FILES:
+            for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
+                if path.is_symlink() or not path.exists() or len(files) >= MOST_FILES:
                     continue
                 shown = path.relative_to(top).as_posix()
-                if name.lower().endswith(SUFFIXES):
-                    with suppress(OSError):
-                        files.append(SetFile(shown, path.stat().st_size))
+                if shown.lower().endswith(SUFFIXES):
+                    files.append(SetFile(shown, path.stat().st_size))
                 else:
                     others.append(shown)
         return files, others
@@ -411,3 +401,15 @@ def _put(part: Path, place: Path) -> None:
         if place.exists():
             raise FileExistsError(str(place)) from None
         part.rename(place)
+
+
+async def _write_parts(handle: int, parts: AsyncIterator[bytes], file: str, most: int) -> None:
+    with os.fdopen(handle, "wb") as out:
+        size = 0
+        async for block in parts:
+            size += len(block)
+            if size > most:
+                raise DataError(
+                    f"{file}: more than {most / 1e6:,.0f} MB; see --max-upload, or copy it into the folder"
+                )
+            out.write(block)
