@@ -172,7 +172,8 @@ def read_page(path: Path, furniture: str) -> tuple[str, str]:
     from demask.documents.html_files import decode_page
 
     root = etree.fromstring(
-        decode_page(path.read_bytes(), str(path)).encode(), etree.HTMLParser(encoding="utf-8", huge_tree=True)
+        decode_page(path.read_bytes(), str(path)).text.encode(),
+        etree.HTMLParser(encoding="utf-8", huge_tree=True),
     )
     for element in root.xpath("//meta | //title | //script | //style"):
         element.drop_tree() if hasattr(element, "drop_tree") else _drop(element)

@@ -46,6 +46,7 @@ class Encoding(NamedTuple):
 
     name: str  # of Python's codec
     mark_bytes: int = 0  # of the byte order mark, which is no part of the text
+    guessed: bool = False  # from its bytes, as the file does not say it
 
     @property
     def title(self) -> str:

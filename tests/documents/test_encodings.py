@@ -9,6 +9,7 @@ import pytest
 from demask.data.conversations import Columns, read_conversations
 from demask.data.sources import find_tables
 from demask.documents import text_files
+from demask.documents.account import describe_guesses
 from demask.documents.load import load_documents
 from demask.errors import DataError
 from demask.knowledge.files import load_paraphrases, load_qa_pairs
@@ -134,3 +135,64 @@ def test_a_page_that_declares_utf_16_and_is_neither_is_refused(write: Write) -> 
     path = write("a.html", b"<meta charset=utf-16><p>caf\xe9")
     with pytest.raises(DataError, match="byte 0xe9 is not utf-8"):
         load_documents([path])
+
+
+GERMAN = "Das Tor ist fünf Meter hoch und größer als die Brücke.\n"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.html", "a.srt", "a.rst"])
+def test_what_declares_no_encoding_is_guessed_and_said(write: Write, name: str, encoding: str) -> None:
+    text = {
+        "a.csv": f"id;text\n1;{GERMAN}",
+        "a.html": f"<p>{GERMAN}</p>",
+        "a.srt": f"1\n00:00:01,000 --> 00:00:02,000\n{GERMAN}\n",
+    }.get(name, GERMAN)
+    loaded = load_documents([write(name, text.encode(encoding))])
+    assert loaded.documents[0].text == GERMAN.strip()
+    assert loaded.reports[0].guessed == encoding.upper().removesuffix("-LE").removesuffix("-BE")
+    (line,) = describe_guesses(loaded.reports)
+    assert "(a guess)" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Le château est très élevé; où est-il? Ça va — l’été.", "cp1252"),
+        ("Zażółć gęślą jaźń. Most jest większy niż wieża.", "cp1250"),
+        ("Мост имеет высоту пять метров и стоит в Орлине.", "cp1251"),
+        ("Мост имеет высоту пять метров и стоит в Орлине.", "koi8-r"),
+        ("橋の高さは五メートルです。これはオルリンにあります。", "shift_jis"),
+        ("这座桥高五米。它是红色的。" * 3, "gb18030"),
+    ],
+)
+def test_old_encodings_are_told_apart(write: Write, text: str, encoding: str) -> None:
+    assert load_documents([write("a.txt", text.encode(encoding))]).documents[0].text == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "Viele Wörter mit größeren Lücken für alle Tür'.".encode() + b" und \xff.",  # damaged UTF-8
+        b"one\n\xff\xfe",
+        b"a\0b",
+        bytes(range(256)),
+    ],
+)
+def test_what_has_no_clear_encoding_is_refused(write: Write, data: bytes) -> None:
+    with pytest.raises(DataError, match=r"line \d+: (byte 0x|a NUL byte)"):
+        load_documents([write("a.txt", data)])
+
+
+def test_utf_8_is_no_guess(write: Write) -> None:
+    assert not load_documents([write("a.txt", GERMAN)]).reports[0].guessed
+
+
+def test_guesses_are_one_line_for_each_encoding(write: Write, tmp_path: Path) -> None:
+    for name in "abc":
+        write(f"docs/{name}.txt", GERMAN.encode("cp1252"))
+    write("docs/d.txt", GERMAN.encode("utf-16-le"))
+    first, second = describe_guesses(load_documents([tmp_path / "docs"]).reports)
+    assert first.startswith("3 files, the first ")
+    assert "read as CP1252" in first
+    assert "read as UTF-16" in second

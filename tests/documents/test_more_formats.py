@@ -9,7 +9,7 @@ import pytest
 
 from demask.documents.load import load_documents
 from demask.documents.parsing import _PARSERS, parse_file
-from demask.documents.paths import PARSED_SUFFIXES, find_sources
+from demask.documents.paths import PANDOC_SUFFIXES, PARSED_SUFFIXES, find_sources
 from demask.errors import DataError
 
 Write = Callable[[str, str | bytes], Path]
@@ -128,7 +128,8 @@ def test_subtitles_are_their_words(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "suffix", sorted(set(_PARSERS) - {".html", ".htm", ".xhtml", ".rtf", ".eml", ".mbox"})
+    "suffix",
+    sorted(set(_PARSERS) - {".html", ".htm", ".xhtml", ".rtf", ".eml", ".mbox", ".rst", *PANDOC_SUFFIXES}),
 )
 @pytest.mark.parametrize("content", [b"", b"\x00\xff rubbish", b"PK\x03\x04 cut", b"{\\rtf1 \\'"])
 def test_rubbish_is_refused_in_a_line(write: Write, suffix: str, content: bytes) -> None:
@@ -159,7 +160,7 @@ def test_every_kind_that_is_found_has_a_parser() -> None:
 
 def test_a_kind_that_is_not_read_names_the_way_out(write: Write) -> None:
     with pytest.raises(DataError, match=r"; convert it with 'pandoc FILE -o FILE\.md'"):
-        find_sources(write("a.rst", "Text"))
+        find_sources(write("a.textile", "Text"))
 
 
 def test_a_book_goes_through_the_child_process_too(tmp_path: Path) -> None:

@@ -307,11 +307,16 @@ def say_what_is_missing(
     skipped: Iterable[str], reports: Sequence["FileReport"], progress: "Progress"
 ) -> None:
     """Files that are not read, and files of which much is left out."""
-    from demask.documents.account import describe_copies, describe_large_losses, describe_skipped
+    from demask.documents.account import (
+        describe_copies,
+        describe_guesses,
+        describe_large_losses,
+        describe_skipped,
+    )
 
     for line in describe_skipped(skipped):
         progress.say(line)
-    for line in describe_copies(reports):
+    for line in (*describe_guesses(reports), *describe_copies(reports)):
         progress.say(line)
     for report in reports:
         if report.problem:

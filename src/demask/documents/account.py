@@ -35,6 +35,11 @@ class Account(Protocol):
         """Those that no document holds, by reason."""
         ...
 
+    @property
+    def guessed(self) -> str:
+        """The encoding that it was read in, where it does not say it."""
+        ...
+
 
 def describe_losses(files: Iterable[Account]) -> list[str]:
     """One line for each reason in each file, those with most characters first; copies are told apart."""
@@ -78,6 +83,20 @@ def describe_copies(files: Iterable[Account]) -> Iterator[str]:
         yield (
             f"{names}: left out, {'a copy' if len(found) == 1 else 'copies'} of {first} in another format "
             f"({characters:,} characters); 'duplicates: keep-all' reads {'it' if len(found) == 1 else 'them'}"
+        )
+
+
+def describe_guesses(files: Iterable[Account]) -> Iterator[str]:
+    """One line for each encoding that was guessed, those of most files first."""
+    guesses: dict[str, list[str]] = {}
+    for file in files:
+        if file.guessed:
+            guesses.setdefault(file.guessed, []).append(file.path)
+    for name, paths in sorted(guesses.items(), key=lambda pair: -len(pair[1])):
+        which = paths[0] if len(paths) == 1 else f"{len(paths)} files, the first {paths[0]}"
+        yield (
+            f"{which}: no UTF-8 and no encoding declared, read as {name} (a guess); look at the words with "
+            "'demask data read', and save as UTF-8 what is wrong"
         )
 
 

@@ -49,6 +49,7 @@ class FileCoverage(NamedTuple):
     share: float  # trained / characters, in [0, 1]; 0.0 of a file without text
     left_out: tuple[LeftOut, ...]
     problem: str = ""
+    guessed: str = ""  # the encoding that it was read in, where it does not say it
 
 
 class _Count(NamedTuple):
@@ -119,7 +120,14 @@ def _make_row(report: FileReport, count: _Count) -> FileCoverage:
     trained = round(report.kept * count.covered / count.characters) if count.characters else 0
     share = trained / report.characters if report.characters else 0.0
     return FileCoverage(
-        report.path, report.characters, report.kept, trained, share, report.left_out, report.problem
+        report.path,
+        report.characters,
+        report.kept,
+        trained,
+        share,
+        report.left_out,
+        report.problem,
+        report.guessed,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from demask.documents.furniture import BLOCKS, HEADINGS, UNSEEN, count_elements, survey, text_of, why_left_out
+from demask.documents.guessing import LOOKED_AT, guess_encoding, is_utf8
 from demask.documents.parsed import (
     Block,
     Parsed,
@@ -22,9 +23,9 @@ from demask.documents.parsed import (
     sum_up,
     write_rows,
 )
-from demask.documents.text_files import read_bytes
+from demask.documents.text_files import GuessedText, read_bytes
 from demask.errors import DataError
-from demask.text_encoding import choose_page_encoding
+from demask.text_encoding import Encoding, choose_page_encoding
 
 # Its tree takes about ten times as much memory as the page.
 MAX_BYTES = 20_000_000
@@ -51,15 +52,20 @@ def parse_html(path: Path) -> Parsed:
     return parse_page(read_bytes(path, max_bytes=MAX_BYTES), str(path))
 
 
-def parse_page(data: bytes, place: str) -> Parsed:
+def parse_page(data: bytes, place: str, *, converted: bool = False) -> Parsed:
     """Read one page that stands somewhere, such as in a book.
+
+    Args:
+        data: the page.
+        place: where it stands, for messages.
+        converted: from another format, so that all of it is text and no site stands around it.
 
     Raises:
         DataError: as for `parse_html`.
     """
     from lxml import etree
 
-    text = decode_page(data, place)
+    text, guessed = decode_page(data, place)
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_pis=True, remove_comments=True)
     try:
         root = etree.fromstring(text.encode(), parser)
@@ -69,19 +75,19 @@ def parse_page(data: bytes, place: str) -> Parsed:
         raise DataError(f"{place}: elements are nested too deep to be read; save the text alone")
     if root is None:
         raise DataError(f"{place}: no HTML; save the page again or leave the file out")
-    found = _walk(root)
+    found = _walk(root, converted=converted)
     text = join_blocks(found.blocks)
     if not text:
         raise DataError(f"{place}: no text in this page but navigation; save the article as text")
-    metadata = _read_metadata(root)
+    metadata = _read_metadata(root, dated=not converted)
     if sections := list_sections(found.blocks):
         metadata["sections"] = sections
     title = metadata.pop("title", "") or next((b.text for b in found.blocks if b.kind == "heading"), "")
-    return Parsed(text, str(title), metadata, sum(found.kept), sum_up(found.left_out))
+    return Parsed(text, str(title), metadata, sum(found.kept), sum_up(found.left_out), guessed)
 
 
-def decode_page(data: bytes, place: str) -> str:
-    """The page as text; see `choose_page_encoding`.
+def decode_page(data: bytes, place: str) -> GuessedText:
+    """The page as text; see `choose_page_encoding`. What it does not declare is guessed.
 
     Raises:
         DataError: it is in none of the encodings that it may be in.
@@ -89,6 +95,9 @@ def decode_page(data: bytes, place: str) -> str:
     found = _CHARSET.search(data[:4096])
     declared = found[1].decode("ascii", "replace") if found else ""
     encoding = choose_page_encoding(data, declared)
+    guess = None if declared or encoding.mark_bytes or is_utf8(data) else guess_encoding(data[:LOOKED_AT])
+    if guess:
+        encoding = Encoding(guess.replace("_", "-"), guessed=True)
     try:
         text = data[encoding.mark_bytes :].decode(encoding.name)
     except LookupError:
@@ -103,10 +112,10 @@ def decode_page(data: bytes, place: str) -> str:
         ) from error
     if "\0" in text:
         raise DataError(f"{place}: a NUL byte, so the file is not a page; expected HTML")
-    return text
+    return GuessedText(text, encoding.title if encoding.guessed else "")
 
 
-def _walk(root: Any) -> _Found:
+def _walk(root: Any, *, converted: bool) -> _Found:
     """Blocks of text in the order of the page, and what is left out of them."""
     from lxml import etree
 
@@ -119,7 +128,7 @@ def _walk(root: Any) -> _Found:
     for event, element in walker:
         tag = element.tag
         if event == "start":
-            reason = why_left_out(element, page, number)
+            reason = "" if converted else why_left_out(element, page, number)
             if tag in BLOCKS:
                 _flush(inline, found, inside)
                 inside = element
@@ -198,7 +207,7 @@ def _is_data_table(element: Any) -> bool:
     )
 
 
-def _read_metadata(root: Any) -> dict[str, object]:
+def _read_metadata(root: Any, *, dated: bool) -> dict[str, object]:
     """Title, date and author where the page says them."""
     from lxml import etree
 
@@ -211,7 +220,7 @@ def _read_metadata(root: Any) -> dict[str, object]:
     title = said.get("og:title") or (heads[0] if len(heads) == 1 else "") or (titles or [""])[0]
     metadata = {
         "title": title,
-        "date": _find_date(etree.tostring(root, encoding="unicode", method="html")[:_DATED]),
+        "date": _find_date(etree.tostring(root, encoding="unicode", method="html")[:_DATED]) if dated else "",
         "author": said.get("author") or said.get("article:author") or "",
         "site": said.get("og:site_name", ""),
     }

@@ -34,10 +34,11 @@ from demask.documents.paths import (
     suggest,
 )
 from demask.documents.tables import make_document, parse_address, read_rows
-from demask.documents.text_files import read_text, shown
+from demask.documents.text_files import find_file_encoding, read_any_text, shown
 from demask.documents.unpacking import Part, UnpackingError, unpack
 from demask.errors import DataError
 from demask.records import Document
+from demask.text_encoding import Encoding
 
 # What is done with a file that says what files of other formats have said.
 Duplicates: TypeAlias = Literal["keep-first", "keep-all"]
@@ -181,8 +182,10 @@ class DocumentReader:
 
     def _read_table(self, part: Part) -> Iterator[_Read]:
         """The rows of a table, each with the report of all up to it."""
-        report = FileReport(part.shown, part.source.kind, 0, 0, 0)
-        for document in map(part.rename, _read_rows(part.source, self._text_column)):
+        encoding = _find_table_encoding(part.source)
+        guessed = encoding.title if encoding is not None and encoding.guessed else ""
+        report = FileReport(part.shown, part.source.kind, 0, 0, 0, guessed=guessed)
+        for document in map(part.rename, _read_rows(part.source, self._text_column, encoding)):
             report = _add_row(report, document)
             yield document, report
         if not report.documents:
@@ -215,16 +218,22 @@ class DocumentReader:
     def _read_part_again(self, part: Part, parser: ParserProcess) -> Iterator[Document]:
         with suppress(DataError):
             if part.source.kind in TABLE_KINDS:
-                yield from map(part.rename, _read_rows(part.source, self._text_column))
+                encoding = _find_table_encoding(part.source)
+                yield from map(part.rename, _read_rows(part.source, self._text_column, encoding))
             else:
                 yield _read_whole(part, parser)[0]
 
 
-def _read_rows(source: Source, text_column: str) -> Iterator[Document]:
+def _find_table_encoding(source: Source) -> Encoding | None:
+    """That of a .csv file; None of other tables, which say it or are always UTF-8."""
+    return find_file_encoding(Path(source.path)) if source.kind == "csv" else None
+
+
+def _read_rows(source: Source, text_column: str, encoding: Encoding | None) -> Iterator[Document]:
     """The documents of a table or a data set."""
     if source.kind == "dataset":
         text_column = parse_address(source.path).column or text_column
-    for row in read_rows(source, text_column):
+    for row in read_rows(source, text_column, encoding=encoding):
         yield make_document(row, text_column)
 
 
@@ -242,13 +251,15 @@ def _read_whole(part: Part, parser: ParserProcess) -> tuple[Document, FileReport
     """A file that is one document."""
     source = part.source
     if f".{source.kind}" in TEXT_SUFFIXES:
-        document = part.rename(_read_text_document(source))
+        text, guessed = read_any_text(Path(source.path))
+        document = part.rename(_make_text_document(source, text.strip()))
         count = count_characters(document.text)
-        return document, FileReport(part.shown, source.kind, 1, count, count)
+        return document, FileReport(part.shown, source.kind, 1, count, count, guessed=guessed)
     parsed = parser.parse(Path(source.path))
     document = Document(source.name, parsed.text, parsed.title, part.shown, parsed.metadata)
     characters = parsed.kept + sum(part.characters for part in parsed.left_out)
-    return document, FileReport(part.shown, source.kind, 1, characters, parsed.kept, parsed.left_out)
+    report = FileReport(part.shown, source.kind, 1, characters, parsed.kept, parsed.left_out)
+    return document, replace(report, guessed=parsed.guessed)
 
 
 def _note_copy(report: FileReport, document: Document, copy: Copy) -> FileReport:
@@ -258,8 +269,7 @@ def _note_copy(report: FileReport, document: Document, copy: Copy) -> FileReport
     return replace(report, documents=0, kept=0, left_out=(*report.left_out, lost))
 
 
-def _read_text_document(source: Source) -> Document:
-    text = read_text(Path(source.path)).strip()
+def _make_text_document(source: Source, text: str) -> Document:
     if not text:
         raise DataError(f"{source.path}: the document is empty; write its text or leave the file out")
     sections = find_markdown_sections(text) if source.kind == "md" else []

@@ -16,7 +16,7 @@ from pathlib import Path
 from demask.documents.html_files import parse_page
 from demask.documents.markdown import find_markdown_sections
 from demask.documents.parsed import Parsed, count_characters, one_line, sum_up
-from demask.documents.text_files import read_bytes, read_text
+from demask.documents.text_files import read_any_text, read_bytes, read_text
 from demask.errors import DataError
 
 _FROM = re.compile(rb"(?m)^From .*\n")
@@ -119,7 +119,8 @@ def parse_subtitles(path: Path) -> Parsed:
     Raises:
         DataError: there are none.
     """
-    text = _HEAD.sub("", read_text(path))
+    written, guessed = read_any_text(path)
+    text = _HEAD.sub("", written)
     times = _TIME.findall(text)
     if not times:
         raise DataError(f"{path}: no subtitles, expected times as 00:01:02,000 --> 00:01:04,000")
@@ -129,7 +130,7 @@ def parse_subtitles(path: Path) -> Parsed:
         raise DataError(f"{path}: no words in these subtitles; leave the file out")
     left_out = sum_up([("times of subtitles", one_line(time)) for time in times])
     text = "\n".join(lines)
-    return Parsed(text, "", {}, count_characters(text), left_out)
+    return Parsed(text, "", {}, count_characters(text), left_out, guessed)
 
 
 def _without_repeats(lines: list[str]) -> Iterator[str]:

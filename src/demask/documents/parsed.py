@@ -45,6 +45,7 @@ class FileReport:
         kept: those of them that stand in documents.
         left_out: the others, by reason: `characters == kept + sum(part.characters for part in left_out)`.
         problem: the line that says why reading ended early; empty when all went well.
+        guessed: the encoding that it was read in, where it does not say it.
     """
 
     path: str
@@ -54,6 +55,7 @@ class FileReport:
     kept: int
     left_out: tuple[LeftOut, ...] = ()
     problem: str = ""
+    guessed: str = ""
 
 
 def count_characters(text: str) -> int:
@@ -91,6 +93,7 @@ class Parsed(NamedTuple):
     metadata: dict[str, object]
     kept: int  # visible characters of the file that stand in the text
     left_out: tuple[LeftOut, ...]
+    guessed: str = ""  # encoding of the file, where it does not say it
 
 
 def join_blocks(blocks: Iterable[Block]) -> str:

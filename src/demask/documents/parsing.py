@@ -64,6 +64,11 @@ _PARSERS = {
     ".mbox": ("message_files", "parse_mail"),
     ".srt": ("message_files", "parse_subtitles"),
     ".vtt": ("message_files", "parse_subtitles"),
+    ".rst": ("markup_files", "parse_restructured_text"),
+    ".tex": ("markup_files", "parse_by_pandoc"),
+    ".org": ("markup_files", "parse_by_pandoc"),
+    ".adoc": ("markup_files", "parse_by_pandoc"),
+    ".asciidoc": ("markup_files", "parse_by_pandoc"),
 }
 
 
@@ -88,7 +93,8 @@ class ParserProcess:
         """Kill the process, if there is one, and wait until it is gone."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
             process.wait()
             for pipe in (process.stdin, process.stdout, self._errors):
                 if pipe is not None:

@@ -10,7 +10,10 @@ pattern spells their dot.
 
 import glob
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -20,18 +23,18 @@ from demask.errors import DataError
 TEXT_SUFFIXES = (".txt", ".md")
 # Those in which every line or row is a document.
 TABLE_SUFFIXES = (".jsonl", ".csv", ".parquet")
+# Those that are read where there is pandoc.
+PANDOC_SUFFIXES = (".tex", ".org", ".adoc", ".asciidoc")
 # Those that are parsed; their documents keep the suffix in the id, as `manual.pdf` and `manual.docx`
 # often lie side by side.
 PARSED_SUFFIXES = (
     *(".pdf", ".html", ".htm", ".xhtml", ".docx", ".odt", ".rtf", ".epub", ".pptx", ".xlsx"),
-    *(".ipynb", ".eml", ".mbox", ".srt", ".vtt"),
+    *(".ipynb", ".eml", ".mbox", ".srt", ".vtt", ".rst", *PANDOC_SUFFIXES),
 )
 # What is not read, and the way to something that is.
 _CONVERTED = {
-    **dict.fromkeys(
-        (".rst", ".org", ".tex", ".textile", ".wiki"), "convert it with 'pandoc FILE -o FILE.md'"
-    ),
-    **dict.fromkeys((".adoc", ".asciidoc"), "convert it with 'asciidoctor FILE', to .html"),
+    **dict.fromkeys((".textile", ".wiki"), "convert it with 'pandoc FILE -o FILE.md'"),
+    **dict.fromkeys(PANDOC_SUFFIXES, "install pandoc, which reads it, or pip install 'demask[pandoc]'"),
     **dict.fromkeys((".doc", ".ppt", ".xls", ".odp", ".ods"), "save it as .docx, .pptx or .xlsx"),
     **dict.fromkeys(
         (".gz", ".zip", ".tar", ".tgz", ".xz", ".bz2", ".7z"), "unpack it"
@@ -152,7 +155,18 @@ def name_source(path: Path, name: str) -> Source:
 
 def is_readable(name: str) -> bool:
     """Whether a file of this name is read, as far as its suffix tells; archives are asked for apart."""
-    return Path(name).suffix.lower() in SUFFIXES
+    suffix = Path(name).suffix.lower()
+    return suffix in SUFFIXES and (suffix not in PANDOC_SUFFIXES or bool(find_pandocs()))
+
+
+@cache
+def find_pandocs() -> tuple[str, ...]:
+    """The pandoc of the system and the one of `demask[pandoc]`, those that are there."""
+    found = [shutil.which("pandoc")]
+    package = find_spec("pypandoc")
+    if package is not None and package.origin is not None:
+        found.append(shutil.which(Path(package.origin).parent / "files" / "pandoc"))
+    return tuple(str(one) for one in found if one)
 
 
 def _is_usable(path: Path) -> bool:

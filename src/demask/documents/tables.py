@@ -27,6 +27,7 @@ from demask.documents.paths import HUB, Source
 from demask.documents.text_files import did_you_mean, open_file, read_id, read_json_lines, read_lines, shown
 from demask.errors import DataError, RunError
 from demask.records import Document
+from demask.text_encoding import Encoding
 
 # Rows of a Parquet file that are Python objects at one time.
 _BATCH = 256
@@ -50,12 +51,13 @@ class Row(NamedTuple):
     values: dict[str, object]
 
 
-def read_rows(source: Source, text_column: str | None) -> Iterator[Row]:
+def read_rows(source: Source, text_column: str | None, *, encoding: Encoding | None = None) -> Iterator[Row]:
     """The rows of a .jsonl, .csv or .parquet file, or of a data set, in order.
 
     Args:
         source: the file or data set.
         text_column: a column that .csv and .parquet files must have; None: any will do.
+        encoding: of a .csv file; None: that of its mark, UTF-8 without one.
 
     Raises:
         DataError: it does not exist, cannot be read or reached, or a row is not usable.
@@ -65,7 +67,7 @@ def read_rows(source: Source, text_column: str | None) -> Iterator[Row]:
         case "jsonl":
             return _json_rows(source)
         case "csv":
-            return _csv_rows(source, text_column)
+            return _csv_rows(source, text_column, encoding)
         case "dataset":
             return _dataset_rows(source)
         case _:
@@ -104,8 +106,8 @@ def _json_rows(source: Source) -> Iterator[Row]:
         yield Row(line.place, f"{source.name}-{line.number}", line.values)
 
 
-def _csv_rows(source: Source, text_column: str | None) -> Iterator[Row]:
-    records = read_csv(Path(source.path))
+def _csv_rows(source: Source, text_column: str | None, encoding: Encoding | None) -> Iterator[Row]:
+    records = read_csv(Path(source.path), encoding)
     header = next(records, None)
     if header is None:
         return
@@ -179,10 +181,14 @@ class CsvStart(NamedTuple):
     delimiter: str
 
 
-def read_csv(path: Path) -> Iterator[CsvRecord]:
+def read_csv(path: Path, encoding: Encoding | None = None) -> Iterator[CsvRecord]:
     """The header of a CSV file, its names stripped, and then its rows in order; blank rows are skipped.
 
     Fields without text behind the last named column, which spreadsheets write, are no part of a row.
+
+    Args:
+        path: of the file.
+        encoding: it is in; None: that of its mark, UTF-8 without one.
 
     Raises:
         DataError: the file cannot be read, its quotes are not closed, or a row has more or fewer fields than
@@ -190,7 +196,7 @@ def read_csv(path: Path) -> Iterator[CsvRecord]:
     """
     # The standard limit of 131,072 characters a field is less than a long document.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
-    lines = _read_csv_lines(path)
+    lines = _read_csv_lines(path, encoding)
     start = _read_start(lines)
     reader = csv.reader(chain(start.lines, lines), delimiter=start.delimiter, strict=True)
     header: tuple[str, ...] = ()
@@ -211,8 +217,8 @@ def read_csv(path: Path) -> Iterator[CsvRecord]:
         ) from error
 
 
-def _read_csv_lines(path: Path) -> Iterator[str]:
-    for line in read_lines(path):
+def _read_csv_lines(path: Path, encoding: Encoding | None = None) -> Iterator[str]:
+    for line in read_lines(path, encoding):
         if "\r" in line:  # ends a line of old spreadsheets
             yield from io.StringIO(line, newline="")
         else:

@@ -5,7 +5,8 @@
         line.place, line.number, line.values["text"]
 
 Files are UTF-8, or UTF-16 or UTF-32 with a byte order mark, which is no part of the text. Windows line
-ends become line feeds; nothing else changes.
+ends become line feeds; nothing else changes. Of a document that is neither, `read_any_text` and
+`find_file_encoding` guess the encoding.
 Lines are read as a stream, so memory does not grow with their number.
 """
 
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from demask.documents.guessing import LOOKED_AT, guess_encoding, is_utf8
 from demask.errors import DataError
 from demask.text_encoding import LONGEST_MARK, Encoding, find_encoding
 
@@ -123,12 +125,51 @@ def read_text(path: Path) -> str:
         DataError: it cannot be read, is binary, or is not in the encoding of its mark (UTF-8 without one).
     """
     data = read_bytes(path)
-    encoding = find_encoding(data)
+    return _decode(path, data, find_encoding(data))
+
+
+def _decode(path: Path, data: bytes, encoding: Encoding) -> str:
     try:
         text = data[encoding.mark_bytes :].decode(encoding.name)
     except UnicodeDecodeError as error:
         raise _undecodable(path, encoding, error, first=1) from error
     return _make_plain(text, path, first=1)
+
+
+class GuessedText(NamedTuple):
+    """A text, and what it was read as."""
+
+    text: str
+    guessed: str = ""  # the name of its encoding; empty where it is UTF-8 or has a mark
+
+
+def read_any_text(path: Path) -> GuessedText:
+    """A whole text file as of `read_text`, in whatever encoding.
+
+    Raises:
+        DataError: it cannot be read, is binary, or is in no encoding that can be told.
+    """
+    data = read_bytes(path)
+    encoding = _find_or_guess(data[:LOOKED_AT])
+    return GuessedText(_decode(path, data, encoding), encoding.title if encoding.guessed else "")
+
+
+def find_file_encoding(path: Path) -> Encoding:
+    """The encoding of a text file, guessed where it declares none and is no UTF-8.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with open_file(path) as file:
+        return _find_or_guess(file.read(LOOKED_AT))
+
+
+def _find_or_guess(data: bytes) -> Encoding:
+    encoding = find_encoding(data)
+    if encoding.mark_bytes or is_utf8(data):
+        return encoding
+    name = guess_encoding(data)
+    return Encoding(name.replace("_", "-"), guessed=True) if name else encoding
 
 
 def _make_plain(text: str, path: Path, *, first: int) -> str:
@@ -149,11 +190,11 @@ def _undecodable(path: Path, encoding: Encoding, error: UnicodeDecodeError, *, f
     )
 
 
-def _read_blocks(path: Path) -> Iterator[_Block]:
+def _read_blocks(path: Path, encoding: Encoding | None = None) -> Iterator[_Block]:
     """The text of a file in blocks of whole lines."""
     number = 1
     with open_file(path) as file:
-        encoding = find_encoding(file.read(LONGEST_MARK))
+        encoding = encoding or find_encoding(file.read(LONGEST_MARK))
         file.seek(encoding.mark_bytes)
         while text := _read_block(file, path, encoding, first=number):
             lines = text.count("\n")
@@ -178,14 +219,18 @@ def _read_block(file: BinaryIO, path: Path, encoding: Encoding, *, first: int) -
         raise _undecodable(path, encoding, error, first=first) from error
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path, encoding: Encoding | None = None) -> Iterator[str]:
     """The lines of a text file, each with the line feed that ends it.
+
+    Args:
+        path: of the file.
+        encoding: it is in; None: that of its mark, UTF-8 without one.
 
     Raises:
         DataError: as for `read_text`, but only when the faulty line is reached.
     """
     # Not `splitlines`: JSON strings may hold U+2028, U+0085 and other characters it splits at.
-    for block in _read_blocks(path):
+    for block in _read_blocks(path, encoding):
         lines = block.text.split("\n")
         last = lines.pop()
         for line in lines:
