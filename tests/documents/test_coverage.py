@@ -35,7 +35,7 @@ def test_the_table_has_one_row_for_each_file_however_many_documents_it_has(
     rows = measure_file_coverage(documents, passages, reader.reports)
     assert rows == [
         FileCoverage(f"{tmp_path}/a.jsonl", 190, 190, 190, 1.0, ()),
-        FileCoverage(f"{tmp_path}/b.html", 19, 15, 15, 15 / 19, (LeftOut("navigation", 4, "Home"),)),
+        FileCoverage(f"{tmp_path}/b.html", 19, 15, 15, 15 / 19, (LeftOut("navigation", 4, "Home", 4),)),
     ]
 
 

@@ -78,3 +78,23 @@ def test_skipped_files_are_one_line_a_kind(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in lines] == ["2 .png files", "README", "c.doc"]
     assert lines[2].endswith("; save it as .docx, .pptx or .xlsx")
     assert ", the first a.png, expected one of .txt" in lines[0]
+
+
+SITE = "<nav>" + "".join(f"<a href='{n}.html'>Chapter {n} of the manual</a> " for n in range(9)) + "</nav>"
+
+
+def test_a_small_page_of_a_large_site_is_no_loss(write: Write) -> None:
+    loaded = load_documents([write("a.html", f"{SITE}<h1>Locks</h1><p>A lock is held.</p>")])
+    (report,) = loaded.reports
+    assert report.kept < report.characters / 4
+    assert describe_losses(loaded.reports)
+    assert not describe_large_losses(loaded.reports)
+
+
+def test_sentences_beside_the_links_of_a_site_are_one(write: Write) -> None:
+    prose = "The valve is opened by hand. It must never be opened while the pump runs. " * 3
+    page = f"{SITE.replace('</nav>', prose + '</nav>')}<h1>Locks</h1><p>A lock is held.</p>"
+    loaded = load_documents([write("a.html", page)])
+    assert "valve" not in loaded.documents[0].text
+    (line,) = describe_large_losses(loaded.reports)
+    assert "most as navigation" in line

@@ -134,3 +134,36 @@ def test_bookmarks_become_sections_where_their_headings_stand(draw: Draw) -> Non
 
     parsed = draw(paint)
     assert parsed.metadata["sections"] == [[0, 1, "Locks"], [parsed.text.index("Keys"), 1, "Keys"]]
+
+
+def raise_number(pdf: Any, number: str) -> None:
+    pdf.char_vpos = "SUP"
+    pdf.write(6, number)
+    pdf.char_vpos = "LINE"
+
+
+def put_notes(pdf: Any) -> None:
+    pdf.add_page()
+    pdf.write(6, "The bridge stands at Orlin")
+    raise_number(pdf, "1")
+    pdf.write(6, " and has 40 m")
+    raise_number(pdf, "2")
+    pdf.write(6, " of deck.")
+    pdf.ln(20)
+    raise_number(pdf, "1")
+    pdf.write(6, " See the map of Brask.")
+
+
+def test_marks_of_footnotes_are_told_from_exponents(draw: Draw) -> None:
+    text = draw(put_notes).text
+    assert text == "The bridge stands at Orlin[1] and has 40 m2 of deck.\n\n[1] See the map of Brask."
+
+
+def test_without_a_note_a_raised_number_stays_as_it_is(draw: Draw) -> None:
+    def paint(pdf: Any) -> None:
+        pdf.add_page()
+        pdf.write(6, "It is 40 m")
+        raise_number(pdf, "2")
+        pdf.write(6, " large.")
+
+    assert draw(paint).text == "It is 40 m2 large."

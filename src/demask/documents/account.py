@@ -54,13 +54,16 @@ def describe_losses(files: Iterable[Account]) -> list[str]:
 
 
 def describe_large_losses(files: Iterable[Account]) -> list[str]:
-    """A warning for each file of which much is left out, those with most characters first."""
+    """A warning for each file of which much may be lost, those with most characters first.
+
+    Links and short bars of a site do not count: they are most of a small page.
+    """
     found = []
     for file in files:
         parts = [part for part in file.left_out if not is_copy(part)]
-        lost = sum(part.characters for part in parts)
+        lost = sum(part.doubtful for part in parts)
         if file.characters and lost > LARGE_SHARE * file.characters:
-            most = max(parts, key=lambda part: part.characters)
+            most = max(parts, key=lambda part: part.doubtful)
             found.append((lost, file, most))
     return [
         f"warning: {file.path}: {lost / file.characters:.0%} of its text is left out, most as {most.reason} "

@@ -312,6 +312,18 @@ def _why_outside(element: Any, found: Measure, page: Page, number: int) -> str:
     return "page footer" if last and _FOOTER.match(text_of(element)) else ""
 
 
+def count_expected(element: Any, text: str) -> int:
+    """Of an element that is left out, the characters that are surely no text.
+
+    Args:
+        element: its links are, and all of it where little more than links and labels stands in it.
+        text: of it.
+    """
+    linked = sum(count_characters(text_of(link)) for link in element.iter("a") if _is_link(link))
+    characters = count_characters(text)
+    return characters if characters - linked <= _SLOGAN and not _SENTENCE_END.search(text) else linked
+
+
 def count_elements(element: Any) -> int:
     """How many elements `survey` counts in one, itself included: what nobody sees is not entered."""
     from lxml import etree

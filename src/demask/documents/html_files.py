@@ -8,10 +8,21 @@ Works on the tree that lxml makes; htmldate finds the date, `furniture` what is 
 """
 
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from demask.documents.furniture import BLOCKS, HEADINGS, UNSEEN, count_elements, survey, text_of, why_left_out
+from demask.documents.furniture import (
+    BLOCKS,
+    HEADINGS,
+    UNSEEN,
+    count_elements,
+    count_expected,
+    survey,
+    text_of,
+    why_left_out,
+)
 from demask.documents.guessing import LOOKED_AT, guess_encoding, is_utf8
 from demask.documents.parsed import (
     Block,
@@ -41,6 +52,7 @@ class _Found(NamedTuple):
     blocks: list[Block]
     kept: list[int]  # characters, piece by piece
     left_out: list[tuple[str, str]]  # reason and text
+    expected: Counter[str]  # characters of them that are surely no text, by reason
 
 
 def parse_html(path: Path) -> Parsed:
@@ -82,8 +94,12 @@ def parse_page(data: bytes, place: str, *, converted: bool = False) -> Parsed:
     metadata = _read_metadata(root, dated=not converted)
     if sections := list_sections(found.blocks):
         metadata["sections"] = sections
+    left_out = tuple(
+        replace(part, expected=min(part.characters, found.expected[part.reason]))
+        for part in sum_up(found.left_out)
+    )
     title = metadata.pop("title", "") or next((b.text for b in found.blocks if b.kind == "heading"), "")
-    return Parsed(text, str(title), metadata, sum(found.kept), sum_up(found.left_out), guessed)
+    return Parsed(text, str(title), metadata, sum(found.kept), left_out, guessed)
 
 
 def decode_page(data: bytes, place: str) -> GuessedText:
@@ -119,7 +135,7 @@ def _walk(root: Any, *, converted: bool) -> _Found:
     """Blocks of text in the order of the page, and what is left out of them."""
     from lxml import etree
 
-    found = _Found([], [], [])
+    found = _Found([], [], [], Counter())
     inline: list[str] = []
     page = survey(root)
     inside = root  # the last block element that began or ended
@@ -186,7 +202,9 @@ def _take_whole(element: Any, reason: str, found: _Found) -> None:
     if element.tag in UNSEEN:
         return
     if reason:
-        found.left_out.append((reason, text_of(element)))
+        text = text_of(element)
+        found.left_out.append((reason, text))
+        found.expected[reason] += count_expected(element, text)
         return
     caption = element.find("caption")
     if caption is not None and text_of(caption):

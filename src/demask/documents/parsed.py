@@ -26,11 +26,19 @@ class LeftOut:
         reason: what it is, such as `navigation` or `page 3: no text layer`.
         characters: visible ones; 0 where the text is not known, as on a scanned page.
         sample: how it begins, on one line.
+        expected: of them, those that no text was lost with, by their form: links and short bars of a page's
+            site. They are named, and no reason for a warning.
     """
 
     reason: str
     characters: int
     sample: str = ""
+    expected: int = 0
+
+    @property
+    def doubtful(self) -> int:
+        """Characters that may be text."""
+        return self.characters - self.expected
 
 
 @dataclass(frozen=True)

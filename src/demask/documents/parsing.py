@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import astuple
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -218,7 +219,7 @@ def answer(path: Path, *folder: Path) -> dict[str, object]:
         return {"problem": f"{path}: nested too deep to be read; save the text alone"}
     return {
         **parsed._asdict(),
-        "left_out": [(part.reason, part.characters, part.sample) for part in parsed.left_out],
+        "left_out": [astuple(part) for part in parsed.left_out],
     }
 
 

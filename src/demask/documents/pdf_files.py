@@ -32,7 +32,8 @@ _BEFORE_TITLE = r"(?:(?:chapter|appendix)\s+)?(?:[\dA-Z.]+\s+)?"
 _DEEPEST = 15  # level of a bookmark
 _JOINED = ""  # between the two lines of a broken word
 _SOFT_ENDS = ("-", "\u00ad", "\u2010")
-_STOP = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*\Z")  # noqa: RUF001
+_STOP = re.compile(r"[.!?:;…。！？](?:[\"'”’»)\]]|\[\d+\])*\Z")  # noqa: RUF001
+_NOTE = re.compile(r"\[\d+\] ?\S")
 _WORD_END = re.compile(r"\w+\Z")
 _WORD_START = re.compile(r"\w+")
 _DATE = re.compile(r"D?:?(\d{4})-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])")
@@ -178,6 +179,8 @@ def _between(before: Line, line: Line, pitch: float, width: float, *, turned: bo
     if "row" in (before.kind, line.kind) or before.kind == line.kind == "code":
         return "\n" if before.kind == line.kind else "\n\n"
     stopped = _STOP.search(before.text) is not None
+    if _NOTE.match(line.text):  # a footnote, maybe in the middle of a sentence that goes on overleaf
+        return "\n\n"
     if before.text.endswith(_SOFT_ENDS) and line.text[:1].islower():
         return _JOINED
     gap = before.bottom - line.bottom
