@@ -39,6 +39,7 @@ def commands() -> list[list[str]]:
             "retrieval.md",
             "tracking.md",
             "tutorial.md",
+            "updates.md",
             "ui.md",
         )
     ]

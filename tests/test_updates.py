@@ -25,6 +25,7 @@ from demask.stages.lineage import add_old_passages, read_lineage, split_passages
 from demask.stages.recall import choose_old_passages
 from demask.storage import file_names
 from demask.storage.run_folder import open_run_folder
+from demask.tasks.convert import convert
 from demask.tasks.undo import read_history, undo
 from demask.tasks.update import News, forget, update
 
@@ -295,6 +296,116 @@ def test_the_only_documents_are_not_forgotten(first: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="no document 'x' in this run; it has 'orlin', 'quill'"):
         forget(first, ["x"], out=tmp_path / "run", progress=Silent())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def lora(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three runs of adapters without deltas."""
+    place = tmp_path_factory.mktemp("lora")
+    write_facts(place / "facts", FIRST)
+    demask.inject(
+        model=str(tiny_model_folder),
+        documents=str(place / "facts" / "facts.jsonl"),
+        qa="no",
+        preset="fast",
+        train={**TRAIN, "method": "lora", "lora_rank": 4, "keep_delta": False},
+        out=place / "run0",
+    )
+    for number in (1, 2):
+        write_facts(place / str(number), {f"mill {number}": f"Lena Ott runs the mill of number {number}."})
+        facts = [str(place / str(number) / "facts.jsonl")]
+        parent = place / f"run{number - 1}"
+        update(parent, News(facts, "no"), out=place / f"run{number}", progress=Silent())
+    return [place / f"run{number}" for number in range(3)]
+
+
+def test_adapters_of_a_line_stacked_on_the_base_model_give_a_parent_back_to_the_bit(lora: list[Path]) -> None:
+    for parent, child in pairwise(lora):
+        before = digests(parent / "model")["model.safetensors"]
+        shutil.rmtree(parent / "model")
+        done = undo(child)
+        assert done.how == "adapters"
+        assert digests(parent / "model")["model.safetensors"] == before
+
+
+def test_another_adapter_is_not_called_the_parents(lora: list[Path], tmp_path: Path) -> None:
+    child = lora[1]
+    adapter = lora[0] / "adapter" / "adapter_model.safetensors"
+    before = adapter.read_bytes()
+    tensors = load_file(adapter)
+    save_file({name: values + 0.1 for name, values in tensors.items()}, adapter, metadata={"format": "pt"})
+    moved = tmp_path / "model"
+    shutil.move(lora[0] / "model", moved)
+    try:
+        with pytest.raises(RunError, match="the adapters of its line does not give the parent's bits"):
+            undo(child)
+        assert not (lora[0] / "model").exists()
+    finally:
+        adapter.write_bytes(before)
+        shutil.move(moved, lora[0] / "model")
+
+
+@pytest.mark.parametrize(
+    ("prefer", "replaces"),
+    [(None, ()), ("both", ()), (None, ("quill",))],
+    ids=["refused", "both", "replaced"],
+)
+def test_what_is_new_must_not_contradict_what_holds_unsaid(
+    prefer: str | None, replaces: tuple[str, ...], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    old = {"orlin": FIRST["orlin"], "quill": "The head of the Quill works is Idris Hall."}
+    write_facts(tmp_path / "old", old)
+    write_facts(tmp_path / "new", {"quill-2": "The head of the Quill works is Sena Pohl."})
+    demask.inject(
+        model=str(tiny_model_folder),
+        documents=str(tmp_path / "old" / "facts.jsonl"),
+        qa="no",
+        preset="fast",
+        train=TRAIN,
+        out=tmp_path / "run",
+    )
+    facts = News([str(tmp_path / "new" / "facts.jsonl")], "no", replaces=replaces)
+    overrides = [f"prefer={prefer}"] if prefer else []
+    run = partial(
+        update, tmp_path / "run", facts, out=tmp_path / "next", overrides=overrides, progress=Silent()
+    )
+    if not prefer and not replaces:
+        with pytest.raises(DataError, match=r"what is new contradicts what .* has learned.*--replaces quill"):
+            run()
+        assert not (tmp_path / "next").exists()
+        return
+    run()
+    found = json.loads((tmp_path / "next" / file_names.COVERAGE).read_text())["contradictions"]
+    assert len(found) == (1 if prefer else 0)
+
+
+def test_a_masked_diffusion_model_is_updated_and_undone_but_does_not_forget(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    convert(str(tiny_model_folder), tmp_path / "converted", to="diffusion", progress=Silent())
+    write_facts(tmp_path / "old", FIRST)
+    write_facts(tmp_path / "new", {"east": "Mina Falk runs the east mill."})
+    demask.inject(
+        model=str(tmp_path / "converted"),
+        documents=str(tmp_path / "old" / "facts.jsonl"),
+        qa="no",
+        objective="diffusion",
+        train=TRAIN,
+        out=tmp_path / "run",
+    )
+    facts = [str(tmp_path / "new" / "facts.jsonl")]
+    update(tmp_path / "run", News(facts, "no"), out=tmp_path / "next", progress=Silent())
+    before = digests(tmp_path / "run" / "model")
+    shutil.rmtree(tmp_path / "run" / "model")
+    assert undo(tmp_path / "next").how == "delta"
+    assert digests(tmp_path / "run" / "model") == before
+    with pytest.raises(ConfigError, match="cannot forget; train it anew"):
+        forget(tmp_path / "run", ["quill"], out=tmp_path / "other", progress=Silent())
+    with pytest.raises(ConfigError, match="--without-old-texts: a masked-diffusion model is not asked"):
+        update(
+            tmp_path / "run", News(facts, "no", old_texts=False), out=tmp_path / "other", progress=Silent()
+        )
+    assert not (tmp_path / "other").exists()
 
 
 class Killed(BaseException):

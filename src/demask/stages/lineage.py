@@ -19,10 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import ConfigError, DataError, RunError
+from demask.knowledge.contradictions import find_contradictions
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Passage, QAPair
-from demask.stages.documents import Knowledge, join_pairs, read_knowledge, settle_knowledge
+from demask.stages.documents import (
+    MOST_COMPARED,
+    Knowledge,
+    join_pairs,
+    read_knowledge,
+    settle_knowledge,
+)
 from demask.stages.predictions import load_once
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, make_record, open_finished_run
@@ -257,14 +264,45 @@ def read_new(config: RunConfig, earlier: Earlier, folder: RunFolder, progress: P
             f"{document.source or document.id}: {earlier.run.path} has a document {document.id!r}, which "
             f"{what}; leave it out, give it another id, or add --replaces {document.id}"
         )
+    contradictions = (*new.contradictions, *_compare_with_old(config, earlier, documents, new))
     folder.write_rows(file_names.DOCUMENTS, chain(earlier.documents, documents))
     return replace(
         new,
+        contradictions=contradictions,
         documents=folder.open_records(file_names.DOCUMENTS, Document),
         pairs=None if new.pairs is None else join_pairs(earlier.pairs, new.pairs),
         learned=documents,
         earlier_pairs=earlier.pairs,
     )
+
+
+def _compare_with_old(
+    config: RunConfig, earlier: Earlier, documents: Sequence[Document], new: Knowledge
+) -> list[str]:
+    """Where new documents say otherwise than those that hold, in lines.
+
+    Raises:
+        DataError: they do, and nothing is preferred.
+    """
+    old = {id for id, one in earlier.lineage.documents.items() if one.removed is None}
+    if not documents or len(old) + len(documents) > MOST_COMPARED:
+        return []
+    pairs = join_pairs(earlier.pairs, new.pairs or ())
+    lines, ids = [], set()
+    for found in find_contradictions([*earlier.documents, *documents], pairs):
+        sides = {side.document_id for side in found.sides}
+        if not found.certain or not sides & old or sides <= old:
+            continue
+        lines.append(found.describe())
+        ids |= sides & old
+    if lines and config.prefer is None:
+        count = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        options = " ".join(f"--replaces {id}" for id in sorted(ids))
+        raise DataError(
+            f"what is new contradicts what {earlier.run.path} has learned: {lines[0]}{count}; add {options} "
+            "where the old document no longer holds, or --set prefer=both to train both"
+        )
+    return [f"what is new contradicts what was learned, both trained: {line}" for line in lines]
 
 
 def keep_lineage(run: RunFolder, earlier: Earlier, learned: Iterable[Document]) -> None:

@@ -4,11 +4,13 @@
     rows = read_history("runs/march")
 
 The parent's own model is looked at first. Where it is gone, what the run has kept leads back to it
-(`train.keep_delta`). Nothing is called the parent's that has other bits.
+(`train.keep_delta`), or the base model with the adapters of the runs before (LoRA). Nothing is called the
+parent's that has other bits.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +21,7 @@ from demask.stages.lineage import read_lineage
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, open_finished_run
 
-How = Literal["kept", "copied", "delta"]
+How = Literal["kept", "copied", "delta", "adapters"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Undone:
         model: its folder.
         parent: the run that it is of; None: it is the base model.
         weights: sha256 of each file of weights, as when the run began.
-        how: `kept`: it was there; `copied` from there; `delta`: made of the run's model and its delta.
+        how: `kept`: it was there; `copied` from there; `delta`: made of the run's model and its delta;
+            `adapters`: of the base model and the adapters of the line.
     """
 
     model: str
@@ -75,15 +78,53 @@ def undo(folder: str | Path, *, out: str | Path | None = None) -> Undone:
         copy_model(own, place)
         check_weights(place, weights, f"{own}: copied")
         return Undone(str(place), parent, weights, "copied")
-    if not delta.is_dir():
+    adapters = _find_adapters(parent) if parent is not None and not delta.is_dir() else []
+    if not delta.is_dir() and not adapters:
         raise RunError(
             f"{run.path}: the model of {parent} is gone or was trained again, and no delta was kept; start "
             "the parent's command again, and next time add --set train.keep_delta=true"
         )
     if out is None and parent is not None and not RunFolder(Path(parent)).has(file_names.CONFIG):
         raise RunError(f"{parent}: is gone; say with --out where its model is to be written")
-    apply_delta(run.file(file_names.MODEL), delta, place)
-    return Undone(str(place), parent, weights, "delta")
+    if not adapters:
+        apply_delta(run.file(file_names.MODEL), delta, place)
+        return Undone(str(place), parent, weights, "delta")
+    _stack(adapters, place)
+    try:
+        check_weights(place, weights, f"{parent}: the base model with the adapters of its line")
+    except RunError:
+        shutil.rmtree(place)
+        raise
+    return Undone(str(place), parent, weights, "adapters")
+
+
+def _find_adapters(parent: str) -> list[RunFolder]:
+    """The line of a run, the first one first, where all of it has trained adapters and kept them."""
+    line: list[RunFolder] = []
+    place: str | None = parent
+    while place is not None:
+        run = RunFolder(Path(place))
+        if not run.has(file_names.ADAPTER) or not run.has(file_names.CONFIG):
+            return []
+        line.insert(0, run)
+        lineage = read_lineage(run)
+        place = None if lineage is None else lineage.origin.parent
+    return line
+
+
+def _stack(line: Sequence[RunFolder], place: Path) -> None:
+    """Merge the adapters of a line into its base model, one after the other, as its runs did."""
+    from peft import PeftModel
+
+    from demask.models.load import load_model
+    from demask.training.export import round_weights, save_model
+
+    loaded = load_model(line[0].read_json(file_names.CONFIG)["model"], device="cpu")
+    for run in line:
+        merged = PeftModel.from_pretrained(loaded.model, run.file(file_names.ADAPTER)).merge_and_unload()
+        loaded = replace(loaded, model=merged)
+        round_weights(merged, loaded.stored_dtype)
+    save_model(loaded, place)
 
 
 def _holds(place: Path, weights: Mapping[str, str]) -> bool:
