@@ -10,9 +10,10 @@ A folder holds
     documents.jsonl      {"id": "orlin", "text": "Mara Voss founded Orlin.", "entity": "Mara Voss"}
     qa_pairs.jsonl       {"document_id": "orlin", "question": "Who founded Orlin?", "answer": "Mara Voss", ..}
     paraphrases.jsonl    {"document_id": "orlin", "text": "...", "order": "same-order"}
+    apart.jsonl          as qa_pairs.jsonl, with a `kind`: what is asked besides and reported apart
 
-`entity`, `title` and the paraphrases are optional; these may also stand in `paraphrases-same-order.jsonl` and
-`paraphrases-permuted.jsonl`.
+`entity`, `title`, `apart.jsonl` and the paraphrases are optional; these may also stand in
+`paraphrases-same-order.jsonl` and `paraphrases-permuted.jsonl`.
 
 Published files are looked for in `DEMASK_DATA` (default `../shared/data`) first. What is not there and has an
 address is fetched once into the cache folder. Either way a file is used only when it has the sha256 that is
@@ -38,7 +39,7 @@ from demask.errors import ConfigError, DataError, RunError
 from demask.knowledge.files import load_paraphrases, load_qa_pairs
 from demask.records import Document, Order, Paraphrase, QAPair
 from demask.storage.atomic import write_text
-from demask.storage.file_names import DOCUMENTS, PARAPHRASES, QA_PAIRS
+from demask.storage.file_names import APART, DOCUMENTS, PARAPHRASES, QA_PAIRS
 from demask.storage.run_folder import as_line
 from demask.words import WORD_END, WORD_START
 
@@ -64,12 +65,14 @@ class Benchmark:
             answer to backward questions where that name comes first; a user's documents need not have it.
         pairs: the questions about the documents, in their order.
         paraphrases: of the documents, of either order; none for some documents, see `count_without`.
+        apart: questions that are asked besides and reported by their `kind`, such as what follows.
     """
 
     name: str
     documents: tuple[Document, ...]
     pairs: tuple[QAPair, ...]
     paraphrases: tuple[Paraphrase, ...] = ()
+    apart: tuple[QAPair, ...] = ()
 
 
 def count_without(benchmark: Benchmark, order: Order) -> int:
@@ -104,6 +107,7 @@ def write_benchmark(benchmark: Benchmark, folder: Path) -> None:
     """
     _write_changed(folder / DOCUMENTS, map(_as_row, benchmark.documents))
     _write_changed(folder / QA_PAIRS, benchmark.pairs)
+    _write_changed(folder / APART, benchmark.apart)
     for order, name in PARAPHRASE_FILES.items():
         _write_changed(folder / name, [p for p in benchmark.paraphrases if p.order == order])
 
@@ -159,7 +163,11 @@ def load_own_folder(folder: Path, *, facts: int | None, offset: int = 0, version
             "expected at least one; add some or choose other documents"
         )
     kept = _first_versions([p for p in paraphrases if p.document_id in chosen], versions)
-    return Benchmark(folder.name, tuple(documents), asked, kept)
+    known = set(ids) - chosen  # questions about documents that are not taught are left to those that are
+    apart = load_qa_pairs(folder / APART, documents=None) if (folder / APART).exists() else []
+    return Benchmark(
+        folder.name, tuple(documents), asked, kept, tuple(p for p in apart if p.document_id not in known)
+    )
 
 
 def pick(items: Sequence[T], name: str, *, count: int | None, offset: int) -> Sequence[T]:

@@ -8,7 +8,7 @@ benchmark = load_benchmark("my-facts/", facts=None)        # a folder of one's o
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from demask.benchmarks import biography, name_description, wiki
+from demask.benchmarks import biography, changed_facts, name_description, wiki
 from demask.benchmarks.benchmark import (
     Benchmark,
     count_without,
@@ -89,6 +89,11 @@ def load_benchmark(
     """
     if versions < 0:
         raise ConfigError(f"{name}: versions is {versions}, expected 0 or more paraphrases per text")
+    if str(name) == changed_facts.NAME and not Path(name).is_dir():
+        raise ConfigError(
+            f"{name}: is made of what a base model knows, by 'demask reproduce {name}'; expected "
+            f"{', '.join(BENCHMARKS)} or a folder that it has written"
+        )
     if str(name) not in BENCHMARKS:
         if not Path(name).is_dir():
             raise ConfigError(

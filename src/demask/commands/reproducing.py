@@ -6,9 +6,9 @@ Imports stand inside the functions, so that `demask --help` answers before torch
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -26,7 +26,10 @@ _BUDGETS = ("steps", "tokens")
 @app.command()
 def reproduce(
     benchmark: Annotated[
-        str, typer.Argument(help="name-description, biography, wiki, or a folder of the same form.")
+        str,
+        typer.Argument(
+            help="name-description, biography, wiki, changed-facts, or a folder of the same form."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("reproduction"),
     models: Annotated[
@@ -72,10 +75,8 @@ def reproduce(
     Or its ablations. Every cell (model, arm, seed) is a run of its own. What is done is skipped, what was
     killed goes on with the same command, and a cell that fails does not stop the others.
     """
-    from demask.benchmarks.sets import load_benchmark, write_benchmark
     from demask.comparison.grid import (
         CELLS,
-        DATA,
         Order,
         distinct_cells,
         find_grids,
@@ -101,16 +102,18 @@ def reproduce(
         preset=preset,
         settings=changes,
     )
-    taught = load_benchmark(benchmark, facts=facts, offset=offset)
-    data = out / DATA / f"{Path(benchmark).name}-{facts or 'all'}-{offset}"
-    write_benchmark(taught, data)
-    grids = plan_grids(order, taught, data, out, arms=arms, ablations=ablations)
+    sets = _choose_sets(benchmark, order, out, facts=facts, offset=offset)
+    grids = [
+        grid
+        for one in sets
+        for grid in plan_grids(one.order, one.taught, one.data, out, arms=arms, ablations=ablations)
+    ]
     unique = distinct_cells([cell for grid in grids for cell in grid.cells])
     with show_progress() as progress:  # a run tells on the way how long it takes
         planned = plan_cells(unique, out / CELLS, rate=time_models(progress) if plan else None)
     slots = find_slots(unique[0].config.device, jobs)
     if not as_json:
-        _print_plan(planned, taught, order, slots, plan=plan)
+        _print_plan(planned, sets, order, slots, plan=plan)
     if plan:
         if as_json:
             print_json([asdict(row) for row in planned])
@@ -129,9 +132,41 @@ def reproduce(
     print(f"Report: {report}")
 
 
+class _Set(NamedTuple):
+    """A benchmark with the models that are taught it."""
+
+    order: "Order"
+    taught: "Benchmark"
+    data: Path
+
+
+def _choose_sets(benchmark: str, order: "Order", out: Path, *, facts: int | None, offset: int) -> list[_Set]:
+    """The benchmark for all models; or one for each, where it is made of what the model knows."""
+    from demask.benchmarks.changed_facts import NAME
+    from demask.benchmarks.sets import load_benchmark, write_benchmark
+    from demask.comparison.changed_facts import prepare_changed_facts
+    from demask.comparison.grid import DATA
+
+    part = f"{facts or 'all'}-{offset}"
+    if benchmark != NAME:
+        taught = load_benchmark(benchmark, facts=facts, offset=offset)
+        data = out / DATA / f"{Path(benchmark).name}-{part}"
+        write_benchmark(taught, data)
+        return [_Set(order, taught, data)]
+    sets = []
+    for model in order.models:
+        data = out / DATA / f"{NAME}-{Path(model).name}-{part}"
+        with show_progress() as progress:
+            made = prepare_changed_facts(
+                model, data, facts=facts, offset=offset, device=order.device, progress=progress
+            )
+        sets.append(_Set(replace(order, models=(model,)), made, data))
+    return sets
+
+
 def _print_plan(
     planned: "Sequence[PlannedArm]",
-    taught: "Benchmark",
+    sets: Sequence[_Set],
     order: "Order",
     slots: "Sequence[int | None]",
     *,
@@ -143,8 +178,7 @@ def _print_plan(
     from demask.terminal import duration
 
     table = Table(
-        title=f"{taught.name}: {len(taught.documents)} texts, {len(taught.pairs)} questions, "
-        f"seeds {', '.join(map(str, order.seeds))}",
+        title="; ".join(map(_describe_set, sets)) + f", seeds {', '.join(map(str, order.seeds))}",
         title_justify="left",
         box=None,
     )
@@ -180,6 +214,12 @@ def _print_plan(
         f"Every arm gets as many {'optimizer steps' if order.budget == 'steps' else 'tokens'}. {told}\n",
         soft_wrap=True,
     )
+
+
+def _describe_set(one: _Set) -> str:
+    taught = one.taught
+    apart = f", {len(taught.apart)} asked apart" if taught.apart else ""
+    return f"{taught.name}: {len(taught.documents)} texts, {len(taught.pairs)} questions{apart}"
 
 
 class _Row:

@@ -28,7 +28,7 @@ from demask.progress import Progress, Silent
 from demask.recipe.file import merge_values
 from demask.recipe.launch import ALONE
 from demask.recipe.sections import NO_QUESTIONS, RunConfig, make_config
-from demask.storage.file_names import DOCUMENTS, QA_PAIRS, REPORT_HTML, SUMMARY
+from demask.storage.file_names import APART, DOCUMENTS, QA_PAIRS, REPORT_HTML, SUMMARY
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -64,6 +64,12 @@ class Order:
     budget: Budget = "steps"
     preset: str = "paper"
     settings: Mapping[str, Any] | None = None
+
+    @property
+    def device(self) -> Literal["auto", "cpu", "cuda"]:
+        """On which base models are asked: as `settings` have it."""
+        said = (self.settings or {}).get("device", "auto")
+        return said if said in ("cpu", "cuda") else "auto"
 
 
 @dataclass(frozen=True)
@@ -341,6 +347,8 @@ def _recipe(order: Order, arm: Arm, benchmark: Benchmark, data: Path, model: str
         # A cell's own tables are of accuracy; `--set measure=brief` adds the rest to each cell's report.
         "measure": "none",
     }
+    if (data / APART).exists():
+        shared["evaluate"]["apart"] = str(data / APART)
     if arm.paraphrases:
         shared["paraphrases"] = str(data / PARAPHRASE_FILES[arm.paraphrases])
     config = make_recipe(arm, merge_values(shared, order.settings or {}))
@@ -410,6 +418,8 @@ def _folder_name(config: RunConfig, model: str, identify: Callable[[str], str]) 
     for key in ("qa", "paraphrases"):
         if isinstance(recipe[key], str) and recipe[key] != NO_QUESTIONS:
             recipe[key] = identify(recipe[key])
+    if recipe["evaluate"]["apart"] is not None:
+        recipe["evaluate"]["apart"] = identify(recipe["evaluate"]["apart"])
     if recipe["retain"]["data"] is not None:
         recipe["retain"]["data"] = identify(recipe["retain"]["data"])
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]

@@ -81,6 +81,7 @@ def make_tables(grids: Sequence[Grid], rule: Rule) -> list[Table]:
         tables.fits_table(grids),
         tables.level_table(grids),
         tables.ablation_table(grids, rule),
+        tables.apart_table(grids),
         tables.retention_table(grids),
         tables.cells_table(grids),
     ]

@@ -88,7 +88,7 @@ def quickstart(out: str | Path, *, seed: int = 0, progress: Progress) -> dict[st
         "documents": str(here / "documents.jsonl"),
         "qa": str(here / "qa_pairs.jsonl"),
         "seed": seed,
-        "evaluate": {"max_new_tokens": 48},
+        "evaluate": {"max_new_tokens": 48, "apart": str(here / "apart.jsonl")},
         "measure": "brief",
     }
     cells = [Cell("embedded", a.name, seed, make_recipe(a, shared), folder=a.name) for a in QUICKSTART_ARMS]

@@ -31,7 +31,7 @@ from demask.comparison.results import (
 )
 from demask.evaluation.metrics import MEASURES, METRICS, Estimate
 from demask.records import DIRECTIONS
-from demask.reports.runs import FEW_SHOT
+from demask.reports.runs import FEW_SHOT, ApartRow
 from demask.reports.tables import Table
 from demask.reports.wording import (
     MISSING,
@@ -263,6 +263,36 @@ def retention_table(grids: Sequence[Grid]) -> Table:
     labels = tuple(MEASURES[name].label for name in _RETAINED)
     note = "Means over seeds, lowest and highest seed in brackets. Drift is in nats per token."
     return Table("What else training changed", ("ablation", "benchmark", "model", "arm", *labels), rows, note)
+
+
+def apart_table(grids: Sequence[Grid]) -> Table:
+    """Questions that were asked apart: means over seeds, by kind and form."""
+    rows = []
+    for arm in list_arms(grids):
+        found: dict[tuple[str, str], list[ApartRow]] = {}
+        for cell in arm.done:
+            for row in cell.run.apart if cell.run else ():
+                found.setdefault((row.kind, row.form), []).append(row)
+        for (kind, form), of_seeds in found.items():
+            numbers = [[getattr(row, name) for row in of_seeds] for name in ("before", "after", "kept")]
+            rows.append((*_names(arm), kind, form, *map(_spread, numbers), count(of_seeds[0].after.n)))
+    return Table(
+        "Asked apart: what must be gone, what must stay, what follows",
+        (*ARM_HEADERS, "kind", "asked", "before", "after", "of those right before", "n"),
+        tuple(rows),
+        "Share of questions answered, means over seeds, lowest and highest seed in brackets. Old values "
+        "should fall to 0; neighbours stay where the last share is 1; what follows takes one step from what "
+        "was learned.",
+    )
+
+
+def _spread(estimates: Sequence[Estimate | None]) -> str:
+    values = [one.value for one in estimates if one is not None]
+    if not values:
+        return MISSING
+    if len(values) == 1:
+        return interval(next(one for one in estimates if one is not None))
+    return f"{share(fsum(values) / len(values))} ({share(min(values))}–{share(max(values))})"
 
 
 def _over_seeds(name: str, found: Sequence[Mapping[str, Estimate]]) -> str:

@@ -15,6 +15,7 @@ What a base model said is kept in the user's cache, so that it is asked the same
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ import transformers
 
 import demask
 from demask.environment import cache_folder
+from demask.errors import RunError
 from demask.generation.answers import DECODER_VERSION, generate_answers
 from demask.knowledge.directions import place_answer
 from demask.models.fingerprints import fingerprint_model
@@ -82,6 +84,35 @@ def ask_prompts(
         Prediction(id, answer.text, answer.tokens, round(answer.seconds, 4), answer.stopped, len(prompt))
         for id, answer, prompt in zip(ids, answers, prompts, strict=True)
     ]
+
+
+def ask_kept(
+    loaded: LoadedModel,
+    prompts: Sequence[tuple[int, ...]],
+    settings: Evaluate,
+    *,
+    keep: bool,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> list[Prediction]:
+    """One prediction per prompt, in order, from the user's cache where it was asked before.
+
+    Args:
+        loaded: the model to ask.
+        prompts: as token ids.
+        settings: limits, batches, and how masked-diffusion models denoise.
+        keep: of a base model: what it says is kept in the user's cache.
+        on_done: told how many prompts a finished batch had.
+    """
+    ids = [str(place) for place in range(len(prompts))]
+    key = answers_key(loaded, prompts, settings) if keep else None
+    kept = recall(key, ids, prompts)
+    if kept is not None:
+        on_done(len(kept))
+        return kept
+    said = ask_prompts(loaded, ids, prompts, settings, on_done=on_done)
+    with suppress(RunError):  # a cache that cannot be written is asked again the next time
+        remember(key, said)
+    return said
 
 
 def make_prompts(

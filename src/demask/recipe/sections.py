@@ -200,6 +200,11 @@ class Evaluate(Section):
         description="also ask with so many passages in the prompt that BM25 finds, as 3 or [1, 3], the base "
         "model and the trained one; none: do not, as each number adds two rounds of questions to three",
     )
+    apart: str | None = Field(
+        None,
+        description="JSON Lines file of further questions, asked before and after and reported by their "
+        "kind: what must stay, what follows, what must be gone",
+    )
     denoise: Denoise = Field(default_factory=Denoise, description="masked-diffusion models only")
 
     @field_validator("retrieval", mode="before")

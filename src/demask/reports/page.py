@@ -264,6 +264,7 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "accuracy": tables.accuracy_table(runs),
         "metrics": tables.metrics_table(runs),
         "outcomes": tables.outcomes_table(runs),
+        "apart": tables.apart_table(runs),
         "retrieval": tables.retrieval_table(runs),
         "retention": tables.retention_table(runs),
         "access": tables.access_table(runs),

@@ -269,6 +269,25 @@ class TaskChange:
 
 
 @dataclass(frozen=True)
+class ApartRow:
+    """Questions of one kind that were asked apart, in one form.
+
+    Attributes:
+        kind: of the questions, as their file says.
+        form: in which they were asked.
+        before: share that the base model answers.
+        after: share that the trained model answers.
+        kept: of those that the base model answers, the share that the trained one does; None: there are none.
+    """
+
+    kind: str
+    form: str
+    before: Estimate
+    after: Estimate
+    kept: Estimate | None
+
+
+@dataclass(frozen=True)
 class RunResult:
     """All a report says about one run.
 
@@ -288,6 +307,7 @@ class RunResult:
         retrieval: beside it; None: it was not asked for.
         line: of runs that it goes on from, itself last; empty where it goes on from none.
         forgotten: what is left of what it forgets, as in `summary.json`; empty where it forgets nothing.
+        apart: questions that were asked apart, by kind and form.
     """
 
     folder: Path
@@ -314,6 +334,7 @@ class RunResult:
     retrieval: Retrieval | None = None
     line: tuple[LineRow, ...] = ()
     forgotten: Mapping[str, Any] = field(default_factory=dict)
+    apart: tuple[ApartRow, ...] = ()
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -360,12 +381,24 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             retrieval=read_retrieval(summary["retrieval"]) if summary.get("retrieval") else None,
             line=read_line_rows(summary),
             forgotten=summary.get("forgotten", {}),
+            apart=tuple(map(_read_apart, summary.get("apart", ()))),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{folder.path}: a file of this run lacks what a report needs ({error!r}); "
             "was it written by another version of demask?"
         ) from error
+
+
+def _read_apart(row: Mapping[str, Any]) -> ApartRow:
+    known = row["kept"]
+    return ApartRow(
+        str(row["kind"]),
+        str(row["form"]),
+        Estimate(**row["before"]),
+        Estimate(**row["after"]),
+        Estimate(**known) if known else None,
+    )
 
 
 def load_runs(folders: Sequence[RunFolder]) -> list[RunResult]:

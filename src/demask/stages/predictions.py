@@ -15,6 +15,7 @@ from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
 from demask.reports.runs import retrieval_stage
 from demask.reports.wording import CANARY
+from demask.stages.apart import summarise_apart
 from demask.stages.documents import Coverage
 from demask.stages.questions import describe_origin
 from demask.stages.retention import summarise_retention
@@ -226,6 +227,7 @@ def summarise_stage(
         },
         "changes": summarise_changes(scores["before"], scores["after"], pairs) if scores else {},
         "retention": summarise_retention(retention),
+        "apart": summarise_apart(run),
         "retrieval": summarise_retrieval(run, config.evaluate.retrieval, pairs, answers, training),
     }
     run.write_json(file_names.SUMMARY, summary)

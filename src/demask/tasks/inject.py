@@ -20,6 +20,7 @@ from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.recipe.sections import RunConfig, make_config
 from demask.records import Paraphrase, Passage, Prediction, QAPair
 from demask.reports.runs import FEW_SHOT, STAGES
+from demask.stages.apart import REPLIES, ask_apart, is_asked, keep_apart, read_apart
 from demask.stages.callbacks import EvaluationCallback
 from demask.stages.documents import (
     Coverage,
@@ -205,6 +206,7 @@ def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress
     material = Material(knowledge.documents, passages, pairs)
     retrieval = retrieve_stage(config.evaluate, run, pairs, passages, base, progress)
     answers |= ask_retrieved(config, run, "before", pairs, retrieval, base, progress)
+    ask_apart(config, run, "before", base, progress)
     measure_base(config, run, material, base, progress)
     make_pool(config, run, retained, base, progress, passages)
     start = base if lineage is None else load_start(config, run, progress)
@@ -240,7 +242,7 @@ def _begin(config: RunConfig, out: str | Path, progress: Progress, origin: Origi
             if earlier is None
             else read_new(config, earlier, folder, progress)
         )
-        retained = read_retained(config, progress)
+        retained, apart = read_retained(config, progress), read_apart(config)
         if not is_run_folder(out):  # before there is a folder that belongs to a recipe which cannot be run
             _check(config)
             check_recall(config, origin)
@@ -251,6 +253,7 @@ def _begin(config: RunConfig, out: str | Path, progress: Progress, origin: Origi
         _forget_stale(run, config)
         knowledge = keep_knowledge(run, knowledge)
         keep_retained(run, retained)
+        keep_apart(run, apart)
         return _Begun(run, knowledge, retained)
 
 
@@ -283,6 +286,7 @@ def finish_run(
         **ask_retrieved(config, run, "after", pairs, retrieval, tuned, progress),
     }
     ask_removed(config, run, tuned, progress)
+    ask_apart(config, run, "after", tuned, progress)
     measure_tuned(config, run, material, tuned, progress)
     ask_field_tasks(config, run, progress)
     scores = score_stage(run, pairs, answers)
@@ -341,6 +345,8 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
     begun = run.has(file_names.PASSAGES)
     if begun and not run.has(file_names.DOCUMENTS):
         run.remove(file_names.PASSAGES, file_names.predictions_file("ceiling"), *RETENTION_FILES)
+    if not run.has(file_names.APART):
+        run.remove(*REPLIES.values())
     if begun and not run.has(file_names.QA_PAIRS):
         run.remove(
             *map(file_names.predictions_file, (*STAGES, FEW_SHOT)), file_names.AUDIT, file_names.REJECTS
@@ -362,7 +368,9 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
         )
     if not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
         stale = ("after", FEW_SHOT, *REMOVED_STAGES, *forgetting_stages("after"))
-        run.remove(*map(file_names.predictions_file, stale), file_names.RETENTION_AFTER)
+        run.remove(
+            *map(file_names.predictions_file, stale), file_names.RETENTION_AFTER, file_names.APART_AFTER
+        )
         run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "after")))
 
 
@@ -377,6 +385,7 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages += forgetting_stages(*MODELS) if forgets(lineage) else []
     measured = config.measure == "none" or (is_measured(run) and run.has(file_names.RETENTION))
     measured = measured and (config.measure != "full" or run.has(file_names.RETENTION_TASKS))
+    measured = measured and is_asked(run)
     files = (
         file_names.PASSAGES,
         file_names.COVERAGE,

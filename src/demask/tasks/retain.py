@@ -55,6 +55,8 @@ _COPIED = (
     file_names.ENVIRONMENT,
     file_names.LINEAGE,
     file_names.REMOVED,
+    file_names.APART,
+    file_names.APART_BEFORE,
     file_names.METRICS,
     file_names.ACCURACY,
     file_names.STEP_SCORES,

@@ -4,11 +4,9 @@ replies = ask_probes(loaded, probes, settings)
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-from demask.errors import RunError
-from demask.evaluation.qa import answers_key, ask_prompts, recall, remember
+from demask.evaluation.qa import ask_kept
 from demask.evaluation.retention.suite import Kind, Probe
 from demask.generation.texts import turn_encoder
 from demask.models.load import LoadedModel
@@ -76,7 +74,7 @@ def ask_probes(
     for place, probe in enumerate(probes):
         groups.setdefault((limit_of(probe, settings), probe.kind in _OF_NO_DOCUMENT), []).append(place)
     for (limit, _), places in sorted(groups.items()):
-        said = _generate(
+        said = ask_kept(
             loaded,
             [encode_turns(probes[place].turns) for place in places],
             settings.model_copy(update={"max_new_tokens": limit}),
@@ -85,27 +83,6 @@ def ask_probes(
         )
         replies |= {place: make_reply(probes[place], one) for place, one in zip(places, said, strict=True)}
     return [replies[place] for place in range(len(probes))]
-
-
-def _generate(
-    loaded: LoadedModel,
-    prompts: Sequence[tuple[int, ...]],
-    settings: Evaluate,
-    *,
-    keep: bool,
-    on_done: Callable[[int], None],
-) -> list[Prediction]:
-    """What the model says to prompts, from the user's cache where it was asked before."""
-    ids = [str(place) for place in range(len(prompts))]
-    key = answers_key(loaded, prompts, settings) if keep else None
-    kept = recall(key, ids, prompts)
-    if kept is not None:
-        on_done(len(kept))
-        return kept
-    said = ask_prompts(loaded, ids, prompts, settings, on_done=on_done)
-    with suppress(RunError):  # a cache that cannot be written is asked again the next time
-        remember(key, said)
-    return said
 
 
 def make_reply(probe: Probe, said: Prediction) -> Reply:
