@@ -54,27 +54,25 @@ def test_replies_come_in_the_order_of_their_probes(tiny_loaded):
 
 
 def test_what_a_base_model_says_is_kept(tiny_model_folder, monkeypatch):
-    from demask.evaluation.retention import asking
+    from demask.evaluation import qa
     from demask.models.load import load_model
 
     loaded = load_model(str(tiny_model_folder))
     probes = [Probe("everyday", "a", QUESTION)]
     first = ask_probes(loaded, probes, Evaluate(), keep=True)
-    monkeypatch.setattr(asking, "ask_prompts", None)
+    monkeypatch.setattr(qa, "ask_prompts", None)
     assert ask_probes(loaded, probes, Evaluate(), keep=True) == first
 
 
 def test_what_it_says_of_no_document_is_kept_for_other_documents(tiny_model_folder, monkeypatch):
-    from demask.evaluation.retention import asking
+    from demask.evaluation import qa
     from demask.models.load import load_model
 
     loaded = load_model(str(tiny_model_folder))
     known = Probe("known", "a", QUESTION)
     ask_probes(loaded, [known, Probe("near-miss", "b", QUESTION)], Evaluate(), keep=True)
     asked = []
-    monkeypatch.setattr(
-        asking, "ask_prompts", lambda loaded, ids, prompts, *_, **__: asked.extend(prompts) or []
-    )
+    monkeypatch.setattr(qa, "ask_prompts", lambda loaded, ids, prompts, *_, **__: asked.extend(prompts) or [])
     with pytest.raises(ValueError, match="shorter"):  # only the other near miss is asked
         ask_probes(loaded, [known, Probe("near-miss", "c", WITH_SYSTEM)], Evaluate(), keep=True)
     assert len(asked) == 1
