@@ -34,6 +34,7 @@ def commands() -> list[list[str]]:
             "export.md",
             "fine_tuning.md",
             "lab.md",
+            "models.md",
             "reproduce.md",
             "retention.md",
             "retrieval.md",

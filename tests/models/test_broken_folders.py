@@ -54,16 +54,6 @@ def assert_refused(folder, match):
     assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("with_config", [True, False])
-def test_an_adapter_is_refused_and_its_base_model_named(folder, with_config):
-    (folder / "adapter_config.json").write_text(
-        '{"peft_type": "LORA", "base_model_name_or_path": "some/base"}'
-    )
-    if not with_config:
-        (folder / "config.json").unlink()
-    assert_refused(folder, r"holds an adapter .* merge it into some/base")
-
-
 @pytest.mark.parametrize("file", [WEIGHTS, "tokenizer.json"])
 def test_a_pointer_of_git_lfs_is_named(folder, file):
     (folder / file).write_text(POINTER)

@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaForCausalLM, Qwen2ForCausalLM
 
 from demask.errors import ModelError
-from demask.models import load as load_module
 from demask.models.diffusion import DiffusionForm, diffusion_form, predict_masked
 from demask.models.layouts import INDEX, find_layout, makers_name, makers_settings, native_config, native_name
 from demask.models.load import load_architecture, load_model, load_tokenizer, outline_model
@@ -824,7 +823,6 @@ def test_what_the_hub_does_not_have_is_one_line(make_llada, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     for load_part in (load_tokenizer, load_model):
         refuse("a/b", "cannot be had from the Hugging Face hub .cannot find it.", load_part)
-    assert load_module._access("a/b")["trust_remote_code"] is False
 
 
 # With all of the weights looked at, since those of a mapped file are not there before.

@@ -118,7 +118,7 @@ def test_context_is_2048_where_a_model_does_not_say():
 @pytest.mark.parametrize("name", ["./none", "/no/such/folder", "~/none", "a/b/c"])
 def test_a_missing_folder_is_refused(name):
     with pytest.raises(
-        ModelError, match="no such folder; expected a model folder, a hub name, or 'embedded'"
+        ModelError, match=r"no such folder; expected a model folder, a GGUF file, .* or 'embedded'"
     ):
         load_model(name, device="cpu")
 

@@ -29,7 +29,10 @@ Recipe = Annotated[
     typer.Argument(metavar="RECIPE", help="A YAML recipe, which options override; or documents, as facts/."),
 ]
 Model = Annotated[
-    str | None, typer.Option(metavar="NAME", help="'embedded', a model folder, or a Hugging Face name.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="'embedded', a folder, a GGUF file, an adapter, or a Hugging Face name."
+    ),
 ]
 Documents = Annotated[
     list[str] | None,

@@ -431,13 +431,16 @@ def _identify_model(name: str) -> str:
     """What the name of a model stands for; the name itself where that is one model for good, or unknown."""
     from demask.models.embedded import EMBEDDED
     from demask.models.fingerprints import fingerprint_model
+    from demask.models.formats import OLLAMA, find_ollama
     from demask.models.load import load_architecture
 
     if name == EMBEDDED:  # its weights are checked against one sha256
         return name
-    if Path(name).is_dir():
+    if Path(name).exists():
         return fingerprint_model(name) or name
     try:
+        if name.startswith(OLLAMA):
+            return fingerprint_model(str(find_ollama(name))) or name
         commit = getattr(load_architecture(name), "_commit_hash", None)
     except DemaskError:  # which the cells will say
         return name

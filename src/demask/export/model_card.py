@@ -7,11 +7,12 @@ Nothing of the documents stands in it: neither their texts nor their names, nor 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from demask.evaluation.metrics import HEADLINE, MEASURES, METRICS
 from demask.models.embedded import EMBEDDED
+from demask.models.formats import GGUF, OLLAMA
 from demask.reports.runs import RunResult, asked_directions, find_metric
 from demask.reports.tables import accuracy_table, cost_table, retention_table, to_markdown
 from demask.reports.verdict import judge_run
@@ -43,7 +44,8 @@ def base_on_hub(model: str) -> str | None:
     if model == EMBEDDED:
         return EMBEDDED_BASE
     name = model.partition("@")[0]
-    return None if model.startswith(("/", ".", "~")) or name.count("/") != 1 else name
+    local = Path(model).exists() or model.startswith(("/", ".", "~", OLLAMA)) or model.lower().endswith(GGUF)
+    return None if local or name.count("/") != 1 else name
 
 
 def write_card(run: RunResult, publishing: Publishing, *, base: str | None) -> str:

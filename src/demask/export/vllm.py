@@ -43,15 +43,19 @@ def serve_lines(name: str, *, adapter: bool = False) -> list[str]:
     modules = ["--lora-modules", f"{slug(name)}={run.file(file_names.ADAPTER).resolve()}"]
     # The base's own template may not be the one that training and asking used.
     template = ["--chat-template", str(model / "chat_template.jinja")]
-    return [_join("vllm", "serve", _base(run), *lora, *modules, *template)]
+    return [_join("vllm", "serve", *_base(run), *lora, *modules, *template)]
 
 
-def _base(run: RunFolder) -> str:
-    """A hub name as it is, a folder as a whole path."""
+def _base(run: RunFolder) -> list[str]:
+    """A hub name as it is, with its revision where it is pinned; a folder as a whole path."""
+    from demask.models.formats import split_revision
     from demask.models.load import locate_model
 
     base = locate_model(run.read_json(file_names.CONFIG)["model"])
-    return str(Path(base).resolve()) if Path(base).exists() else base
+    if Path(base).exists():
+        return [str(Path(base).resolve())]
+    name, revision = split_revision(base)
+    return [name, "--revision", revision] if revision else [name]
 
 
 def _join(*words: str) -> str:

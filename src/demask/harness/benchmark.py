@@ -33,8 +33,7 @@ from demask.harness.results import (
     correct_differences,
 )
 from demask.harness.tasks import Asking, Given, PlannedTask, ReadyTask, load_task, plan_task, set_seeds
-from demask.models.embedded import EMBEDDED, fetch_embedded_model
-from demask.models.load import choose_device, load_architecture, load_model
+from demask.models.load import choose_device, load_architecture, load_model, locate_model
 from demask.progress import Progress, Silent
 from demask.storage.locks import holding
 from demask.storage.run_folder import trained_model
@@ -134,7 +133,7 @@ def _model_state(name: str) -> str:
     """What tells a folder from the same folder trained anew; a hub name is taken to stay what it is."""
     source = trained_model(name)
     load_architecture(source)  # a wrong name is found before the first model has been asked for an hour
-    folder = fetch_embedded_model() if source == EMBEDDED else Path(source)
+    folder = Path(locate_model(source))
     if not folder.is_dir():
         return name
     files = sorted(path for path in folder.iterdir() if path.is_file())

@@ -36,20 +36,16 @@ def check_folder(folder: Path, name: str) -> None:
     """See whether a folder holds a whole model.
 
     Raises:
-        ModelError: it holds an adapter, no model, pickled weights, or pointers in place of files.
+        ModelError: it holds no model, pickled weights, or pointers in place of files.
     """
-    adapter = folder / "adapter_config.json"
-    if adapter.exists():
-        raise ModelError(
-            f"{name}: holds an adapter (adapter_config.json), expected a whole model; merge it into "
-            f"{_base_of(adapter)} with peft's merge_and_unload, or give the 'model' folder of a run of demask"
-        )
     if not (folder / "config.json").exists():
+        files = sorted(path.name for path in folder.glob("*.gguf"))
+        file = f", or one of its files, such as {folder / files[0]}" if files else ""
         raise ModelError(
-            f"{name}: not a model folder (no config.json); expected one saved by save_pretrained"
+            f"{name}: not a model folder (no config.json); expected one saved by save_pretrained{file}"
         )
     for path in (path for pattern in _LARGE_FILES for path in sorted(folder.glob(pattern))):
-        _check_fetched(path)
+        check_fetched(path)
     weights = sorted(folder.glob("*.safetensors"))
     for path in weights:
         _check_formats(path, name)
@@ -64,15 +60,12 @@ def check_folder(folder: Path, name: str) -> None:
     raise ModelError(f"{name}: no weights there; expected *.safetensors files")
 
 
-def _base_of(adapter: Path) -> str:
-    try:
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
-        base = None
-    return str(base) if base else "its base model"
+def check_fetched(path: Path) -> None:
+    """See whether a large file is there itself.
 
-
-def _check_fetched(path: Path) -> None:
+    Raises:
+        ModelError: it is not, or Git LFS has left a pointer in its place.
+    """
     if not path.is_file():
         raise ModelError(f"{path}: no such file; a link leads nowhere, fetch the model again")
     with path.open("rb") as file:

@@ -36,13 +36,15 @@ def fingerprint_model(source: str, commit: str | None = None) -> str | None:
     """What tells a model from any other one; None when nothing does.
 
     Of a folder, all that loading may read: weights, configuration, tokenizer, chat templates, and an adapter
-    with the model that it was made for. Of a hub name, its commit.
+    with the model that it was made for. Of a GGUF file, all of it. Of a hub name, its commit.
 
     Args:
-        source: a folder or a hub name.
+        source: a folder, a file or a hub name.
         commit: of the hub name, where it is known.
     """
     folder = Path(source)
+    if folder.is_file():
+        return digest_file(folder)
     if not folder.is_dir():
         return f"{source}@{commit}" if commit else None
     parts: list[object] = [[name, digest_file(folder / name)] for name in _list_files(folder)]

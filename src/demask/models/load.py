@@ -1,4 +1,4 @@
-"""Load a causal language model by name, folder or `embedded`, ready to train and to ask.
+"""Load a causal language model by name, folder, file or `embedded`, ready to train and to ask.
 
     loaded = load_model("embedded", device="cpu")
     loaded.model, loaded.tokenizer, loaded.chat
@@ -18,7 +18,8 @@ from urllib.request import getproxies
 
 import torch
 
-from demask.errors import DemaskError, ModelError
+from demask.errors import ModelError
+from demask.models.adapters import is_adapter, open_adapter
 from demask.models.chat_templates import settle_template
 from demask.models.checks import (
     check_folder,
@@ -29,7 +30,7 @@ from demask.models.checks import (
     check_vocabulary_files,
 )
 from demask.models.diffusion import DiffusionForm, Layout, diffusion_form, vocabulary_size
-from demask.models.embedded import EMBEDDED, NAME, fetch_embedded_model
+from demask.models.embedded import EMBEDDED, fetch_embedded_model
 from demask.models.families import (
     PROCESSOR_FILES,
     PROCESSOR_TEMPLATE,
@@ -37,8 +38,10 @@ from demask.models.families import (
     freeze_other_senses,
     is_multimodal,
 )
+from demask.models.formats import GGUF, OLLAMA, Opened, find_ollama, open_gguf, split_revision
 from demask.models.layouts import find_layout, native_config, read_weights
 from demask.models.precision import keep_freed_memory
+from demask.models.reading import Reading
 from demask.objectives.prompts import ChatFormat, load_chat_format
 
 if TYPE_CHECKING:
@@ -47,55 +50,12 @@ if TYPE_CHECKING:
 # Of a maker's folder on the hub; its code stays there.
 _TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 _WEIGHT_FILES = ("*.safetensors",)
+_EXPECTED = (
+    "expected a model folder, a GGUF file, 'ollama:NAME', a hub name (which '@REVISION' may follow), "
+    "or 'embedded'"
+)
 # What families call the longest text that they were made for; GPT-2's n_positions is known by the first.
 _CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length", "max_sequence_length")
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """Turns every error that a library raises inside it into a `ModelError`.
-
-    A class and no `except` with names, since there is no list of them: tokenizers raises a plain `Exception`,
-    transformers a `TypeError` where a number is a string in config.json. So nothing of ours belongs inside.
-    Memory that is out keeps its error, for which the command line has words.
-
-    Attributes:
-        name: of the model, as the user gave it.
-        what: is read.
-    """
-
-    name: str
-    what: str
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise a `ModelError` for an error of a library."""
-        known = isinstance(error, (DemaskError, MemoryError, torch.OutOfMemoryError))
-        if isinstance(error, Exception) and not known:
-            raise ModelError(self._explain(error)) from error
-
-    def _explain(self, error: Exception) -> str:
-        reason = _say(error)
-        if Path(self.name).exists() or self.name == EMBEDDED:
-            again = f"delete {NAME} in demask's cache" if self.name == EMBEDDED else "fetch it again"
-            return (
-                f"{self.name}: its {self.what} cannot be loaded ({reason}); {again}, or update transformers "
-                "and tokenizers where newer ones have written it"
-            )
-        return (
-            f"{self.name}: its {self.what} cannot be had from the Hugging Face hub ({reason}); "
-            "check name and network, give a model folder, or use 'model: embedded', which needs no hub"
-        )
-
-
-def _say(error: Exception) -> str:
-    """The first line of a message, with what it announces, and the error's kind where that says more."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    first = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
-    terse = isinstance(error, (LookupError, TypeError, AttributeError))
-    return f"{type(error).__name__}: {first}" if terse else first
 
 
 @dataclass(frozen=True)
@@ -170,9 +130,10 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
 
     source = locate_model(name)
     layout, settings = _read_settings(name, source)
-    with _Reading(name, "tokenizer"):
+    place, how = _from(source)
+    with Reading(name, "tokenizer"):
         tokenizer = (
-            AutoTokenizer.from_pretrained(source, **_access(source))
+            AutoTokenizer.from_pretrained(place, **how, trust_remote_code=False)
             if layout == "native"
             else _load_makers_tokenizer(_fetch(source, _TOKENIZER_FILES), layout)
         )
@@ -191,11 +152,12 @@ def _processor_template(name: str, source: str) -> str | None:
     """The chat template where processors had it; None where there is none."""
     from transformers.utils.hub import cached_file
 
-    with _Reading(name, "chat template"):
+    place, how = _from(source)
+    with Reading(name, "chat template"):
         path = cached_file(
-            source,
+            place,
             PROCESSOR_TEMPLATE,
-            local_files_only=_is_offline(source),
+            **how,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
@@ -224,8 +186,9 @@ def load_architecture(name: str) -> "PretrainedConfig":
     layout, settings = _read_settings(name, source)
     if layout != "native":
         return native_config(settings, layout, name)
-    with _Reading(name, "configuration"):
-        config: PretrainedConfig = AutoConfig.from_pretrained(source, **_access(source))
+    place, how = _from(source)
+    with Reading(name, "configuration"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(place, **how, trust_remote_code=False)
         text = config.get_text_config(decoder=True)
     lacks = "no vocabulary" if not isinstance(getattr(text, "vocab_size", None), int) else ""
     if lacks or config.is_encoder_decoder:
@@ -247,7 +210,7 @@ def context_length(config: "PretrainedConfig") -> int:
 def outline_model(config: "PretrainedConfig") -> "PreTrainedModel":
     """A model without its weights: their shapes and its class, for plans."""
     loader = choose_loader(config)
-    with _Reading(config.name_or_path or "model", "architecture"), torch.device("meta"):
+    with Reading(config.name_or_path or "model", "architecture"), torch.device("meta"):
         model: PreTrainedModel = loader.from_config(config)
     return model
 
@@ -261,7 +224,7 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
     """A model, its tokenizer and its chat format.
 
     Args:
-        name: `embedded`, a folder, or a name on the Hugging Face hub.
+        name: `embedded`, a folder, or a name on the Hugging Face hub; other forms: see `locate_model`.
         device: `auto`, `cpu` or `cuda`.
         dtype: of the weights in memory; training needs float32. None: as stored.
 
@@ -292,16 +255,18 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
 
 
 def _load_native(name: str, config: "PretrainedConfig", dtype: torch.dtype | None) -> Any:
-    source, loader = locate_model(name), choose_loader(config)
-    with _Reading(name, "model"):
+    place, how = _from(locate_model(name))
+    loader = choose_loader(config)
+    with Reading(name, "model"):
         model, report = loader.from_pretrained(
-            source,
+            place,
             config=config,
             dtype="auto" if dtype is None else dtype,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report, and said better
-            **_access(source),
+            trust_remote_code=False,
+            **how,
         )
     check_report(report, name)
     return model
@@ -309,7 +274,7 @@ def _load_native(name: str, config: "PretrainedConfig", dtype: torch.dtype | Non
 
 def _fetch_processor(name: str, source: str) -> tuple[Path, ...]:
     """Before training, since the hub may not answer when the model is stored."""
-    with _Reading(name, "processor"):
+    with Reading(name, "processor"):
         folder = _fetch(source, PROCESSOR_FILES)
     return tuple(folder / file for file in PROCESSOR_FILES if (folder / file).is_file())
 
@@ -318,7 +283,7 @@ def _load_makers(
     name: str, config: "PretrainedConfig", layout: Layout, dtype: torch.dtype | None
 ) -> tuple[Any, torch.dtype]:
     """A model in a maker's layout, and the dtype that it is stored in."""
-    with _Reading(name, "model"):
+    with Reading(name, "model"):
         folder = _fetch(locate_model(name), (*_TOKENIZER_FILES, *_WEIGHT_FILES))
     outline = outline_model(config)
     read = read_weights(folder, outline, layout=layout, dtype=dtype)
@@ -332,8 +297,9 @@ def _read_settings(name: str, source: str) -> tuple[Layout, dict[str, Any]]:
     """The config.json of a model, and the layout that it tells of."""
     from transformers.utils.hub import cached_file
 
-    with _Reading(name, "configuration"):
-        path = cached_file(source, "config.json", local_files_only=_is_offline(source))
+    with Reading(name, "configuration"):
+        place, how = _from(source)
+        path = cached_file(place, "config.json", **how)
         settings = json.loads(Path(str(path)).read_text(encoding="utf-8"))
     if not isinstance(settings, dict):
         raise ModelError(f"{name}: config.json: holds a {type(settings).__name__}, expected an object")
@@ -349,33 +315,90 @@ def _fetch(source: str, files: tuple[str, ...]) -> Path:
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(source, allow_patterns=list(files), local_files_only=_is_offline(source)))
+    place, how = _from(source)
+    return Path(snapshot_download(place, allow_patterns=list(files), **how))
 
 
 def locate_model(name: str) -> str:
-    """The folder or hub name to load from.
+    """The folder or hub name to load from; of other forms the folder that was made of them.
+
+    Args:
+        name: `embedded`; a folder of a model or of a PEFT adapter; a GGUF file; `ollama:NAME`; a hub name,
+            which `@REVISION` may follow.
 
     Raises:
-        ModelError: a folder of this name is no model folder.
+        ModelError: nothing of this name can be read.
     """
     if name == EMBEDDED:
         return str(fetch_embedded_model())
+    opened = open_other_form(name)
+    if opened is not None:
+        return str(opened.folder)
     folder = Path(name)
     if not folder.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ModelError(f"{name}: no such folder; expected a model folder, a hub name, or 'embedded'")
-        return name
+        if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.lower().endswith(GGUF):
+            raise ModelError(
+                f"{name}: no such {'file' if name.lower().endswith(GGUF) else 'folder'}; {_EXPECTED}"
+            )
+        pinned = _find_pinned(name)
+        return name if pinned is None else str(pinned)
     check_folder(folder, name)
     return name
 
 
-def _access(source: str) -> dict[str, bool]:
-    """How to read a folder or the hub: no code of others, and no hub that does not answer."""
-    return {"trust_remote_code": False, "local_files_only": _is_offline(source)}
+def open_other_form(name: str) -> Opened | None:
+    """A model that is no folder of safetensors, made into one; None of any other.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    if name.startswith(OLLAMA):
+        return open_gguf(find_ollama(name), name)
+    place = Path(name)
+    if place.is_file():
+        return open_gguf(place, name)
+    return open_adapter(place, name, load_model) if is_adapter(place) else None
+
+
+def describe_form(name: str) -> str | None:
+    """What was done with a model that is no folder of safetensors, in a line; None where nothing was.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    opened = open_other_form(name)
+    return opened and opened.remark
+
+
+def _from(source: str) -> tuple[str, dict[str, Any]]:
+    """What to read, and how: no code of others, the pinned revision, and no hub that does not answer."""
+    place, revision = split_revision(source)
+    pinned = {"revision": revision} if revision else {}
+    return place, {**pinned, "local_files_only": _is_offline(source)}
 
 
 def _is_offline(source: str) -> bool:
     return not Path(source).exists() and not _hub_answers()
+
+
+def _find_pinned(name: str) -> Path | None:
+    """The folder of a pinned model that is in the hub's cache as a whole, so that nobody need be asked."""
+    place, revision = split_revision(name)
+    if revision is None:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(place, revision=revision, local_files_only=True))
+        check_folder(folder, name)
+        for index in folder.glob("*.index.json"):
+            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            if not all((folder / shard).exists() for shard in shards):
+                return None
+    except (LocalEntryNotFoundError, ModelError, ValueError, LookupError):
+        return None
+    return folder
 
 
 @cache

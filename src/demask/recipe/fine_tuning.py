@@ -76,7 +76,9 @@ class SftTrain(Train):
 class SftConfig(Section):
     """One run of supervised fine-tuning or continued pre-training, completely."""
 
-    model: str = Field(description="`embedded`, a folder, or a name on the Hugging Face hub")
+    model: str = Field(
+        description="`embedded`, a folder, a name on the Hugging Face hub, a GGUF file or an adapter"
+    )
     data: tuple[str, ...] = Field(min_length=1, description="files, folders, patterns, hf:// data sets")
     columns: Columns = Field(default_factory=Columns, description="of the data")
     turns: Literal["last", "all"] = Field(

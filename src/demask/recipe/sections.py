@@ -295,7 +295,9 @@ class Writer(Section):
 class RunConfig(Section):
     """One run, completely."""
 
-    model: str = Field(description="`embedded`, a folder, or a name on the Hugging Face hub")
+    model: str = Field(
+        description="`embedded`, a folder, a name on the Hugging Face hub, a GGUF file or an adapter"
+    )
     documents: tuple[str, ...] = Field(min_length=1, description="files, folders, patterns, hf:// datasets")
     keep_going: bool = Field(False, description="go on without the files that cannot be read, naming them")
     duplicates: Literal["keep-first", "keep-all"] = Field(

@@ -32,9 +32,11 @@ def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "Lo
 
     @cache
     def load() -> "LoadedModel":
-        from demask.models.load import load_model
+        from demask.models.load import describe_form, load_model
 
         progress.begin(f"Loading {name}", 1)
+        if (remark := describe_form(name)) is not None:
+            progress.say(remark)
         return load_model(name, device=device)
 
     return load

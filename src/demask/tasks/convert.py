@@ -40,6 +40,7 @@ def convert(
         ModelError: the model cannot be loaded, or cannot become what is asked for.
     """
     from demask.models.convert import convert_to_diffusion
+    from demask.models.load import describe_form
     from demask.training.export import save_model
 
     layouts: dict[str, Layout] = {"native": "native", "llada": "llada", "dream": "dream"}
@@ -48,6 +49,8 @@ def convert(
     if Path(out).exists():
         raise ConfigError(f"{out}: stands there already; choose another --out")
     progress.begin(f"Converting {model}", 1)
+    if (remark := describe_form(model)) is not None:
+        progress.say(remark)
     loaded = load_trained_model(model, "cpu")
     if to == "diffusion":
         loaded = convert_to_diffusion(loaded, alignment=alignment, mask_token=mask_token)

@@ -88,12 +88,14 @@ def measure_cost(config: TaskConfig, stream: "Stream", *, launch: Launch, progre
         DemaskError: what would stop the run stops this, too.
     """
     from demask.models.context import make_context
-    from demask.models.load import load_model
+    from demask.models.load import describe_form, load_model
 
     unmeasured = _estimate(config, stream, launch)
     if unmeasured.problem:
         return unmeasured
     progress.begin(f"Loading {config.model}", 1)
+    if (remark := describe_form(config.model)) is not None:
+        progress.say(remark)
     loaded = load_model(config.model, device=config.device)
     replay = measure_replay(config, loaded, make_context(loaded, config.objective), progress)
     return replace(measure_steps(config, loaded, stream, launch, progress), replay=replay)
