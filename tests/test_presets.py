@@ -91,7 +91,10 @@ def test_what_cannot_go_with_the_default_preset_takes_its_place(monkeypatch: pyt
     assert (adapter.train.steps, adapter.train.epochs) == (9, None)
     assert adapter.retain.conversations == PRESETS["keep"]["retain"]["conversations"]
     alone = make_config({**given, "retain": {"conversations": 0}})
-    assert (alone.retain.conversations, alone.retain.wrapped) == (0, 0.0)
+    assert (alone.retain.conversations, alone.retain.wrapped, alone.retain.gate) == (0, 0.0, False)
+    no_pool = make_config({**given, "retain": {"pool": 0, "data": "chats.jsonl"}})
+    assert (no_pool.retain.conversations, no_pool.retain.gate) == (8, False)
+    assert make_config(given).retain.gate
     other = make_config({**given, "objective": "next-token"})
     assert other.retain.conversations
     assert other.objective.name == "next-token"

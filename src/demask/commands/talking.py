@@ -17,6 +17,7 @@ from demask.errors import ConfigError
 
 if TYPE_CHECKING:
     from demask.generation.texts import Turn
+    from demask.tasks.router import Routes
     from demask.tasks.talk import Talk
 
 HELP = """\
@@ -164,16 +165,63 @@ def _show_documents(talk: "Talk", name: str) -> None:
 def serve(
     model: Annotated[str, typer.Argument(metavar="RUN", help="A run folder; or any model, as for evaluate.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="To listen at.")] = 8000,
+    upstream: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Only the run's gate, before a server that has both models."),
+    ] = None,
+    trained: Annotated[str | None, typer.Option(metavar="NAME", help="The trained model there.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="NAME", help="The base model there.")] = None,
 ) -> None:
     """Serve a trained model, OpenAI-compatible, on this machine.
 
-    The server is that of transformers, and nobody else can reach it; stop it with Ctrl-C.
+    The server is that of transformers, and nobody else can reach it; stop it with Ctrl-C. Of a run with a
+    gate the base model answers what is not about the documents; with --upstream another server has both
+    models, as vLLM with an adapter.
     """
     from demask.tasks import talk
+    from demask.tasks.router import HOST
 
+    if upstream is not None:
+        _route(talk.read_routes(model, upstream, trained=trained, base=base), model, port)
+        return
+    for name, value in (("--trained", trained), ("--base", base)):
+        if value is not None:
+            raise ConfigError(f"{name}: names a model of --upstream, which is not given")
+    if talk.has_gate(model):
+        inner = talk.find_free_port()
+        command = talk.serving_command(model, port=inner)
+        routes = talk.read_routes(model, f"http://{HOST}:{inner}")
+        with _running(command):
+            _route(routes, model, port)
+        return
     command = talk.serving_command(model, port=port)
-    where, served = f"http://{talk.HOST}:{port}/v1", command[command.index("serve") + 1]
+    where, served = f"http://{HOST}:{port}/v1", command[command.index("serve") + 1]
     print(f"Serving {model} at {where} as {served}; Ctrl-C ends it", flush=True)
     print(f"  demask evaluate {model} --server {where} --server-model {served}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # which the server has heard, too
         raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@contextlib.contextmanager
+def _running(command: list[str]) -> Iterator[None]:
+    """Another program, for a block."""
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+
+
+def _route(routes: "Routes", model: str, port: int) -> None:
+    """Send requests to one model or the other, until Ctrl-C or SIGTERM."""
+    from demask.tasks.router import HOST, open_router
+
+    with open_router(routes, port=port) as router:
+        where = f"http://{HOST}:{router.server_port}/v1"
+        print(f"Serving {model} behind its gate at {where}; Ctrl-C ends it", flush=True)
+        print(f"  about the documents: {routes.trained}\n  all else: {routes.base}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            router.serve_forever()

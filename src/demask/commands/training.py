@@ -119,22 +119,28 @@ def inject(
 @app.command()
 def retain(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run, which stays as it is.")],
-    budget: Annotated[float, typer.Option(help="Drift that it may have, in nats per token, as 0.03.")],
+    budget: Annotated[
+        float | None, typer.Option(help="Drift that it may have, in nats per token, as 0.03.")
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Let the base model answer what is not about the documents.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The new run folder; RUN-retained if left out.")] = None,
     require: Require = None,
     as_json: Json = False,
 ) -> None:
-    """Move a run's model back towards its base.
+    """Keep more of a run's base model.
 
-    As far as a budget of drift asks for. Leaves a run of its own: the model, the questions asked again,
-    retention measured again, and a report with accuracy and drift over the share of the way.
+    With a budget the trained model moves back towards its base as far as that asks for; with a gate the base
+    answers what is not about the documents. Leaves a run of its own: the model, the questions asked again,
+    retention measured again, and a report.
     """
     from demask.evaluation.thresholds import read_thresholds
     from demask.tasks import retain as task
 
     thresholds = read_thresholds(require)
     with going_on(out), show_progress() as progress:
-        result = task.retain(run, budget=budget, out=out, progress=progress)
+        result = task.retain(run, budget=budget, gate=gate, out=out, progress=progress)
     metrics = result.summary["metrics"].get("after", {})
     if as_json:
         print_guarded_json(result.summary, thresholds, metrics, result.summary["retention"])

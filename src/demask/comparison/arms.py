@@ -68,9 +68,10 @@ _MEASURED = MappingProxyType({"measure": "quick"})
 
 
 def _kept(label: str, *, rate: float = 1.0, **changes: Mapping[str, Any]) -> Arm:
-    return Arm(
-        label, {**_MEASURED, "preset": "keep", "objective": {"name": "demasking"}, **changes}, rate=rate
-    )
+    """The default with changes and without its gate, which would hide what they do to the weights."""
+    retain = {"gate": False, **changes.pop("retain", {})}
+    values = {**_MEASURED, "preset": "keep", "objective": {"name": "demasking"}, **changes, "retain": retain}
+    return Arm(label, values, rate=rate)
 
 
 # None stands for what the preset says.
@@ -120,7 +121,9 @@ ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
     "retain": (
         Arm("fast", {**_MEASURED, "preset": "fast"}),
         Arm("next-token", {**_MEASURED, "preset": "fast", "objective": {"name": "next-token"}}),
-        _kept("keep"),
+        Arm("fast behind a gate", {**_MEASURED, "preset": "fast", "retain": {"gate": True}}),
+        _kept("keep", retain={"gate": True}),
+        _kept("without the gate"),
         _kept("without fragments", objective={"name": "demasking", "fragments": 0.0}),
         _kept("without wrapping", retain={"wrapped": 0.0}),
         _kept("with a budget", retain={"budget": 0.03}),

@@ -19,7 +19,7 @@ F1; Pan et al. 2025 (arXiv 2510.09885) for ROUGE-1 recall.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from demask.errors import DataError
@@ -315,6 +315,7 @@ class Retention:
         related: the kind of thing that the known facts of `known_related` ask for.
         shown: some replies that leak.
         missing: what was not measured, and why.
+        ungated: measures of the trained model without the gate of its run; empty where that has none.
     """
 
     suite: Mapping[str, Any]
@@ -325,6 +326,7 @@ class Retention:
     related: str
     shown: tuple[Shown, ...]
     missing: tuple[str, ...] = ()
+    ungated: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from demask.records import Prediction, QAPair
 from demask.reports.runs import read_estimate
 from demask.reports.tables import Table, changes, format_measure
 from demask.reports.wording import count, interval
+from demask.stages.predictions import UNGATED
 from demask.stages.retention import read_material
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -83,7 +84,10 @@ def ask_again(run: RunFolder, model: Path, *, adapter: Path | None = None, progr
 
     config = read_run_config(run)
     pairs = run.read_records(file_names.QA_PAIRS, QAPair)
-    before = run.read_records(file_names.predictions_file("after"), Prediction)
+    # A file has no gate, so it is compared with the trained model alone.
+    alone = file_names.predictions_file(UNGATED)
+    stage = alone if run.has(alone) else file_names.predictions_file("after")
+    before = run.read_records(stage, Prediction)
     limit = config.evaluate.max_new_tokens
     chats = [Chat((("user", pair.question),), limit) for pair in pairs]
     probes = _choose_probes(run, config, pairs)
@@ -158,7 +162,8 @@ def _judge_kept(
             ceiling=(),
         )
     ).measures
-    before = run.read_json(file_names.RETENTION)["measures"]
+    judged = run.read_json(file_names.RETENTION)
+    before = judged.get("ungated") or judged["measures"]
     return {
         name: (read_estimate(before[name]), found[name]) for name in KEPT if name in before and name in found
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from demask.generation.autoregressive import generate_texts, stream_text
 from demask.generation.diffusion import Decoding, generate_diffusion
+from demask.models.gated import behind_gate, which_open
 from demask.recipe.sections import Evaluate
 
 # Raised by every change of this package after which some model says something else to some prompt:
@@ -30,11 +31,27 @@ def generate_answers(
     """Continue every prompt, in the order given: greedily, or by denoising with the recipe's settings.
 
     Args:
-        loaded: the model with its tokenizer.
+        loaded: the model with its tokenizer; behind a gate its base answers where that stays shut.
         prompts: token ids, the template's own tokens included.
         settings: limits, and how masked-diffusion models denoise.
         on_done: told how many prompts a finished batch had.
     """
+    opened = which_open(loaded, prompts)
+    said: dict[int, Generated] = {}
+    for is_open in sorted(set(opened)):
+        places = [place for place, here in enumerate(opened) if here == is_open]
+        with behind_gate(loaded, is_open=is_open):
+            answers = _generate(loaded, [prompts[place] for place in places], settings, on_done)
+        said |= dict(zip(places, answers, strict=True))
+    return [said[place] for place in range(len(prompts))]
+
+
+def _generate(
+    loaded: "LoadedModel",
+    prompts: Sequence[Sequence[int]],
+    settings: Evaluate,
+    on_done: Callable[[int], None],
+) -> "list[Generated]":
     if loaded.diffusion is None:
         return generate_texts(
             loaded,
@@ -65,7 +82,9 @@ def stream_answer(
         on_text: told each new piece of the text.
     """
     if loaded.diffusion is None:
-        return stream_text(loaded, prompt, max_new_tokens=settings.max_new_tokens, on_text=on_text)
+        (is_open,) = which_open(loaded, [prompt])
+        with behind_gate(loaded, is_open=is_open):
+            return stream_text(loaded, prompt, max_new_tokens=settings.max_new_tokens, on_text=on_text)
     (answer,) = generate_answers(loaded, [prompt], settings)
     on_text(answer.text)
     return answer

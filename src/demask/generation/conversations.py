@@ -17,6 +17,7 @@ from torch import Tensor
 
 from demask.losses.kl_to_base import TopTargets
 from demask.models.acceleration.target_logits import predict_at
+from demask.models.gated import behind_gate, which_open
 from demask.models.load import LoadedModel
 from demask.objectives.batches import move_batch, pad
 from demask.records import IGNORE_INDEX, Example
@@ -80,7 +81,20 @@ def top_targets(conversation: Conversation) -> TopTargets:
 def score_replies(
     loaded: LoadedModel, conversations: Sequence[Conversation]
 ) -> Iterator[tuple[Conversation, Tensor]]:
-    """Log-probabilities at every place of each reply, (N, V) float32, in the order given."""
+    """Log-probabilities at every place of each reply, (N, V) float32.
+
+    In the order given; behind a gate first those of the base model, whose prompts leave it shut.
+    """
+    opened = which_open(loaded, [one.prompt for one in conversations])
+    for is_open in sorted(set(opened)):
+        asked = [one for one, here in zip(conversations, opened, strict=True) if here == is_open]
+        with behind_gate(loaded, is_open=is_open):
+            yield from _score(loaded, asked)
+
+
+def _score(
+    loaded: LoadedModel, conversations: Sequence[Conversation]
+) -> Iterator[tuple[Conversation, Tensor]]:
     for batch in _in_batches(conversations):
         rows = move_batch(pad([as_example(one) for one in batch], pad_id=loaded.pad_id), loaded.device)
         logits_NV = predict_at(

@@ -47,6 +47,8 @@ from demask.objectives.prompts import ChatFormat, load_chat_format
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from demask.models.gated import Gated
+
 # Of a maker's folder on the hub; its code stays there.
 _TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 _WEIGHT_FILES = ("*.safetensors",)
@@ -71,6 +73,7 @@ class LoadedModel:
         source: the folder or hub name that the name stands for.
         stored_dtype: of the weights on disk; what training makes is stored in it again.
         processor_files: what prepares images for the model, where it sees them; stored again with it.
+        gated: its base, which answers prompts that are not about the documents; None: it answers all.
     """
 
     model: "PreTrainedModel"
@@ -80,6 +83,7 @@ class LoadedModel:
     source: str
     stored_dtype: torch.dtype
     processor_files: tuple[Path, ...] = ()
+    gated: "Gated | None" = None
 
     @property
     def device(self) -> torch.device:

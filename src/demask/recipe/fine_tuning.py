@@ -151,11 +151,12 @@ class SftConfig(Section):
 
     @model_validator(mode="after")
     def _what_is_retained_goes_together(self) -> "SftConfig":
-        for key in ("wrapped", "near_misses"):
+        for key in ("wrapped", "near_misses", "gate"):
             if given := getattr(self.retain, key):
+                wanted = False if given is True else 0
                 raise ValueError(
-                    f"retain.{key} is {given}, expected 0: it is for documents, and samples have prompts of "
-                    "their own"
+                    f"retain.{key} is {given}, expected {wanted}: it is for documents, and samples have "
+                    "prompts of their own"
                 )
         check_retain(self.retain, self.objective)
         return self

@@ -253,6 +253,11 @@ class Retain(Section):
         description="JSON Lines file of your own conversations that must stay as they are, each once in the "
         "pool beside those that the base model draws; needs conversations",
     )
+    gate: bool = Field(
+        False,
+        description="the base model answers prompts that share no rare words with a passage; in demask only, "
+        "as other programs load the trained model alone; needs a pool",
+    )
 
 
 def check_retain(retain: Retain, objective: Objective) -> None:
@@ -272,6 +277,11 @@ def check_retain(retain: Retain, objective: Objective) -> None:
             f"retain.budget is {retain.budget} and retain.pool 0, expected some: drift is measured on "
             "conversations of the base model's own, as those of retain.data are all replayed"
         )
+    if retain.gate and not retain.pool:
+        raise ValueError(
+            "retain.gate is true and retain.pool 0, expected some: which words are rare is told from "
+            "conversations of the base model's own"
+        )
     if retain.near_misses and not objective.shows_text:
         raise ValueError(
             f"retain.near_misses is {retain.near_misses}, expected 0: objective {objective.name} shows no "
@@ -280,6 +290,10 @@ def check_retain(retain: Retain, objective: Objective) -> None:
     if count and objective.needs.diffusion:
         raise ValueError(
             f"retain.conversations is {count}, expected 0: masked-diffusion models cannot replay yet"
+        )
+    if retain.gate and objective.needs.diffusion:
+        raise ValueError(
+            "retain.gate is true, expected false: masked-diffusion models draw no conversations yet"
         )
 
 
@@ -488,7 +502,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "keep": {
         "objective": {**_FAST_OBJECTIVE, "fragments": 0.75},
         "train": {"method": "full", "weights": "mlp", "batch_size": 4, "decay": 0.9},
-        "retain": {"conversations": 8, "weight": 3.0, "pool": 1024, "wrapped": 0.35},
+        "retain": {"conversations": 8, "weight": 3.0, "pool": 1024, "wrapped": 0.35, "gate": True},
     },
 }
 
@@ -515,6 +529,8 @@ def _over_preset(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     retain = given.get("retain")
     if isinstance(retain, Mapping) and retain.get("conversations") == 0:
         under.pop("retain", None)  # all of it needs some
+    elif isinstance(retain, Mapping) and retain.get("pool") == 0:  # the gate needs what the base model writes
+        under["retain"] = {key: value for key, value in under.get("retain", {}).items() if key != "gate"}
     return merge_values(under, given)
 
 

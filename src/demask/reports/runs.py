@@ -514,6 +514,7 @@ def _retention(folder: RunFolder, unasked: Sequence[str]) -> Retention | None:
         related=found["related"],
         shown=tuple(Shown(**shown) for shown in found["shown"]),
         missing=(*found["missing"], *unasked),
+        ungated=_estimates(found.get("ungated", {})),
     )
 
 

@@ -570,18 +570,26 @@ def format_measure(name: str, metric: Estimate | None) -> str:
 def retention_table(runs: Sequence[RunResult]) -> Table:
     """A row for each measure, a column for each arm."""
     measured = [run for run in runs if run.retention is not None]
+    gated = [run for run in measured if run.retention and run.retention.ungated]
     rows = []
     for name, measure in MEASURES.items():
         found = [run.retention.measures.get(name) for run in measured if run.retention]
         if not any(found):
             continue
         cells = [format_measure(name, metric) for metric in found]
+        cells += [format_measure(name, run.retention.ungated.get(name)) for run in gated if run.retention]
         base = next((run.retention.base.get(name) for run in measured if run.retention), None)
         n = max(metric.n for metric in found if metric)
         rows.append((measure.label, *cells, format_measure(name, base), f"{n:,}"))
     return Table(
         "What else training changed",
-        ("measure", *(run.label for run in measured), "base model", "n"),
+        (
+            "measure",
+            *(run.label for run in measured),
+            *(f"{run.label}, model/ without its gate" for run in gated),
+            "base model",
+            "n",
+        ),
         tuple(rows),
         " ".join([_explain(measured), *_cautions(measured)]).strip(),
     )

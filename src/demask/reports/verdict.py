@@ -57,7 +57,17 @@ def judge_run(run: RunResult) -> Verdict:
     if run.fine_tuning:
         return _judge_fine_tuning(run.fine_tuning, measures)
     tone = _choose_tone(run, measures)
-    return Verdict(tone, _say_learned(run), tuple(_say_changed(measures)), _advise(run, measures, tone))
+    changed = [*_say_changed(measures), *_say_ungated(run)]
+    return Verdict(tone, _say_learned(run), tuple(changed), _advise(run, measures, tone))
+
+
+def _say_ungated(run: RunResult) -> list[str]:
+    """What another program has, which loads the trained model alone."""
+    alone = run.retention.ungated if run.retention else {}
+    leak, known = alone.get("leak"), alone.get("known")
+    parts = [f"{count_of(leak)} unrelated prompts get something of a document"] if leak else []
+    parts += [f"{_kept(known)} of {known.n:,} easy questions are still answered"] if known else []
+    return [f"All this is behind its gate; of model/ alone {' and '.join(parts)}."] if parts else []
 
 
 def _judge_fine_tuning(tuned: FineTuning, measures: Mapping[str, Estimate]) -> Verdict:

@@ -210,9 +210,22 @@ def citation(run: RunResult) -> str:
     )
 
 
+GATED = (
+    "A gate stands before the trained model: the base model answers prompts that share no rare words with a "
+    "document. The figures after training are those of both together, as demask's ask, chat, serve and "
+    "evaluate have them. A program that loads model/ alone has the trained model without its gate."
+)
+
+
+def has_gate(run: RunResult) -> bool:
+    """Whether its base model answers what is not about the documents."""
+    retain = run.config.get("retain")
+    return isinstance(retain, Mapping) and bool(retain.get("gate"))
+
+
 def cautions(run: RunResult) -> list[str]:
     """What a reader must know before believing the numbers: the run's warnings, and what its files show."""
-    found = list(run.warnings)
+    found = [*run.warnings, *([GATED] if has_gate(run) else [])]
     if predictions_unchanged(run):
         found.append(CANARY)
     if run.cost.coverage is not None and run.cost.coverage < 1:

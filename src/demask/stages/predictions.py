@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from demask.models.load import LoadedModel
 
 
+# The stage of what a trained model says without the gate of its run.
+UNGATED = "ungated"
+
+
 def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "LoadedModel"]:
     """A model that is loaded when a stage first asks for it, and then kept."""
 
@@ -131,9 +135,16 @@ def ask_tuned(
     load: Callable[[], "LoadedModel"],
     progress: Progress,
 ) -> dict[str, list[Prediction]]:
-    """What the trained model says: `after`, and `few-shot` where the recipe has shots."""
+    """What the trained model says: `after`, and `few-shot` where the recipe has shots.
+
+    Behind a gate it is also asked without, for programs that load it alone; that is kept and not scored.
+    """
     ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
     answers = {"after": ask("after", pairs=pairs)}
+    if run.has(file_names.GATE):
+        from demask.models.gated import without_gate
+
+        ask(UNGATED, pairs=pairs, load=lambda: without_gate(load()))
     if config.evaluate.shots:
         from demask.evaluation.qa import add_shots
 

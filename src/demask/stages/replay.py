@@ -48,8 +48,8 @@ DRAWN_TOGETHER = 128
 SELECTED, SELECTION_SEED = 64, 29
 # One conversation in so many is not replayed where there is a budget, which is measured on them.
 PROBED = 16
-# Begins the ids of what is said to near misses of the documents.
-NEAR = "near"
+# Begin the ids of what a model wrote by itself, and of what it says to near misses of the documents.
+OWN, NEAR = "self", "near"
 
 
 def make_pool(
@@ -73,7 +73,8 @@ def make_pool(
     Raises:
         ModelError: there are fewer conversations than a step replays.
     """
-    if not config.retain.conversations or run.has(file_names.REPLAY):
+    retain = config.retain
+    if not (retain.conversations or retain.gate) or run.has(file_names.REPLAY):
         return
     from safetensors.torch import save
 
@@ -114,9 +115,15 @@ def make_pool(
     write_bytes(run.file(file_names.REPLAY), save(as_tensors(talks)))
 
 
+def is_own(talk: "Conversation") -> bool:
+    """Whether the base model wrote it with nothing in front but its template."""
+    return talk.id.startswith(f"{OWN}-")
+
+
 def _parts(config: TaskConfig) -> tuple[int, int]:
     """How many conversations are the model's own, and how many are about foreign texts."""
-    foreign = round(config.retain.pool * FOREIGN_SHARE) if config.objective.shows_text else 0
+    replays_prompts = config.objective.shows_text and config.retain.conversations
+    foreign = round(config.retain.pool * FOREIGN_SHARE) if replays_prompts else 0
     return config.retain.pool - foreign, foreign
 
 

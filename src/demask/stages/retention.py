@@ -9,7 +9,7 @@ the conversations that it writes, so that the next run with it pays half.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from demask.evaluation.retention.asking import Reply
     from demask.evaluation.retention.drift import Targets
     from demask.evaluation.retention.suite import Probe, SizeName, Sources, Suite
     from demask.models.load import LoadedModel
@@ -53,10 +54,15 @@ RETENTION_FILES = (
     file_names.RETENTION_BEFORE,
     file_names.RETENTION_TARGETS,
     file_names.RETENTION_AFTER,
+    file_names.RETENTION_UNGATED,
     file_names.RETENTION,
     file_names.RETENTION_TASKS,
     file_names.BENCHMARK,
 )
+
+
+# What a trained model is judged by without the gate of its run.
+UNGATED = ("leak", "near_miss", "known", "known_related", "drift", "text_drift")
 
 
 class _Texts:
@@ -170,6 +176,7 @@ def measure_tuned(
     from demask.evaluation.retention.drift import measure_divergence, measure_texts, read_targets
     from demask.evaluation.retention.judging import right_facts
     from demask.evaluation.retention.suite import known_facts, load_suite, tuned_probes
+    from demask.models.gated import without_gate
 
     loaded, suite = load(), load_suite(config.measure)
     before = run.read_records(file_names.RETENTION_BEFORE, Reply)
@@ -177,11 +184,54 @@ def measure_tuned(
     sources = _sources(config, suite, material, loaded)
     probes = _fitting(loaded, tuned_probes(suite, sources, known), config, progress)
     progress.begin("Measuring the trained model", len(probes), unit="questions")
-    replies = ask_probes(loaded, probes, config.evaluate, on_done=progress.advance)
+    alone = without_gate(loaded)
+    replies = ask_probes(alone, probes, config.evaluate, on_done=progress.advance)
+    drifted = [loaded] if loaded is alone else [alone, loaded]
+    drifts: list[list[Reply]] = [[] for _ in drifted]
     if loaded.diffusion is None:
         talks = read_targets(run.file(file_names.RETENTION_TARGETS)).conversations
-        replies += [*measure_divergence(loaded, talks), *measure_texts(loaded, suite.texts)]
-    run.write_rows(file_names.RETENTION_AFTER, replies)
+        drifts = [[*measure_divergence(one, talks), *measure_texts(one, suite.texts)] for one in drifted]
+    if loaded.gated is not None:
+        run.write_rows(file_names.RETENTION_UNGATED, [*replies, *drifts[0]])
+        replies = _through_gate(loaded, probes, replies, before, config)
+    run.write_rows(file_names.RETENTION_AFTER, [*replies, *drifts[-1]])
+
+
+def _through_gate(
+    loaded: "LoadedModel",
+    probes: "Sequence[Probe]",
+    replies: "Sequence[Reply]",
+    before: "Sequence[Reply]",
+    config: TaskConfig,
+) -> "list[Reply]":
+    """The same replies, but those of the base model to prompts that leave the gate shut.
+
+    Args:
+        loaded: the trained model behind its gate.
+        probes: what was asked.
+        replies: of the trained model alone.
+        before: what the base model has said already.
+        config: of the run.
+    """
+    from demask.evaluation.retention.asking import ask_probes
+    from demask.generation.texts import turn_encoder
+    from demask.models.gated import as_base, which_open, without_gate
+
+    encode_turns = turn_encoder(loaded)
+    opened = which_open(loaded, [encode_turns(probe.turns) for probe in probes])
+    said = {(reply.kind, reply.id, reply.form): reply for reply in before}
+    unasked = [
+        probe
+        for probe, is_open in zip(probes, opened, strict=True)
+        if not is_open and (probe.kind, probe.id, probe.form) not in said
+    ]
+    with as_base(loaded):
+        asked = ask_probes(without_gate(loaded), unasked, config.evaluate)
+    said |= {(reply.kind, reply.id, reply.form): reply for reply in asked}
+    return [
+        reply if is_open else said[reply.kind, reply.id, reply.form]
+        for reply, is_open in zip(replies, opened, strict=True)
+    ]
 
 
 def _sources(config: TaskConfig, suite: "Suite", material: Material, loaded: "LoadedModel") -> "Sources":
@@ -235,18 +285,21 @@ def judge_stage(
     from demask.evaluation.retention.judging import Asked, judge_retention
     from demask.evaluation.retention.suite import load_suite
 
-    suite = load_suite(config.measure)
-    judged = judge_retention(
-        Asked(
-            suite=suite,
-            pairs=material.pairs,
-            documents=_Texts(material.passages),
-            base=run.read_records(file_names.RETENTION_BEFORE, Reply),
-            tuned=run.read_records(file_names.RETENTION_AFTER, Reply),
-            after=answers.get("after", ()),
-            ceiling=answers.get("ceiling", ()),
-        )
+    asked = Asked(
+        suite=load_suite(config.measure),
+        pairs=material.pairs,
+        documents=_Texts(material.passages),
+        base=run.read_records(file_names.RETENTION_BEFORE, Reply),
+        tuned=run.read_records(file_names.RETENTION_AFTER, Reply),
+        after=answers.get("after", ()),
+        ceiling=answers.get("ceiling", ()),
     )
+    judged = judge_retention(asked)
+    if run.has(file_names.RETENTION_UNGATED):
+        # Of the bare questions only those behind the gate are scored, so forms of asking are left out.
+        alone = run.read_records(file_names.RETENTION_UNGATED, Reply)
+        measures = judge_retention(replace(asked, tuned=alone, after=())).measures
+        judged = replace(judged, ungated={name: measures[name] for name in UNGATED if name in measures})
     found = asdict(judged)
     run.write_json(file_names.RETENTION, found)
     return found

@@ -24,6 +24,7 @@ from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs, retrieval_stage
 from demask.reports.wording import model_name
 from demask.stages.documents import read_knowledge
+from demask.stages.gate import gated
 from demask.stages.passages import split_stage
 from demask.stages.predictions import load_once
 from demask.stages.retention import (
@@ -302,10 +303,14 @@ def write_report(run: RunFolder) -> ReportFiles:
 
 
 def load_trained_model(model: str, device: str) -> "LoadedModel":
-    """The model of a run, or any other, by name."""
+    """The model of a run, behind its gate where it has one, or any other, by name."""
     from demask.models.load import load_model
 
-    return load_model(trained_model(model), device=device)
+    loaded = load_model(trained_model(model), device=device)
+    if not is_run_folder(model):
+        return loaded
+    run = RunFolder(Path(model))
+    return gated(run, loaded, lambda: load_model(run.read_json(file_names.CONFIG)["model"], device=device))
 
 
 def evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
@@ -338,13 +343,12 @@ def ask(
         ModelError: a model cannot be loaded.
     """
     from demask.generation.answers import generate_answers
-    from demask.models.load import load_model
     from demask.objectives.prompts import encode_question
 
     run = open_run_folder(folder)
     how, said = evaluation_settings(str(folder), settings or {}), []
-    for name in (run.read_json(file_names.CONFIG)["model"], trained_model(str(folder))):
-        loaded = load_model(name)
+    for name in (run.read_json(file_names.CONFIG)["model"], str(folder)):
+        loaded = load_trained_model(name, "auto")
         prompts = [encode_question(loaded.tokenizer, question) for question in questions]
         said.append(generate_answers(loaded, prompts, how))
     return [

@@ -38,6 +38,7 @@ from demask.stages.forgetting import (
     forgetting_stages,
     judge_forgetting,
 )
+from demask.stages.gate import gated_once, make_gate_stage
 from demask.stages.line import REMOVED_STAGES, add_line, ask_removed
 from demask.stages.lineage import (
     Origin,
@@ -52,6 +53,7 @@ from demask.stages.lineage import (
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
 from demask.stages.predictions import (
+    UNGATED,
     ask_base,
     ask_retrieved,
     ask_tuned,
@@ -209,6 +211,7 @@ def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress
     ask_apart(config, run, "before", base, progress)
     measure_base(config, run, material, base, progress)
     make_pool(config, run, retained, base, progress, passages)
+    make_gate_stage(config, run, passages, base)
     start = base if lineage is None else load_start(config, run, progress)
     forget_stage(config, run, lineage, base, start, progress)
     recall_stage(config, run, lineage, old, start, progress)
@@ -275,24 +278,25 @@ def finish_run(
         material: what the run is about.
         answers: of the base model, by stage.
         coverage: of the documents.
-        tuned: gives the trained model, called only when it is needed.
+        tuned: gives the trained model, called only when it is needed; it is put behind the run's gate.
         progress: told how far the work is.
     """
-    pairs = material.pairs
+    pairs, alone = material.pairs, tuned
+    tuned = gated_once(config, run, tuned, progress)
     retrieval = retrieve_stage(config.evaluate, run, pairs, material.passages, tuned, progress)
     answers = {
         **answers,
         **ask_tuned(config, run, pairs, tuned, progress),
         **ask_retrieved(config, run, "after", pairs, retrieval, tuned, progress),
     }
-    ask_removed(config, run, tuned, progress)
+    ask_removed(config, run, alone, progress)  # what is no longer taught, no gate would show
     ask_apart(config, run, "after", tuned, progress)
     measure_tuned(config, run, material, tuned, progress)
     ask_field_tasks(config, run, progress)
     scores = score_stage(run, pairs, answers)
     judged = judge_stage(config, run, material, answers)
     summary = summarise_stage(run, config, coverage, pairs, answers, scores, judged)
-    summary = add_line(run, summary, judge_forgetting(config, run, tuned, progress))
+    summary = add_line(run, summary, judge_forgetting(config, run, alone, progress))
     write_report(run)
     return Injected(run.path, summary)
 
@@ -353,7 +357,7 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
         )
         run.remove(file_names.RETRIEVED, *RETENTION_FILES)
     if not run.has(file_names.PASSAGES):
-        run.remove(file_names.RETRIEVED)
+        run.remove(file_names.RETRIEVED, file_names.GATE)
     if not run.has(file_names.RETRIEVED):
         run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "before", "after")))
     if not run.has(file_names.RETENTION_BEFORE):
@@ -366,11 +370,11 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
             file_names.STEP_SCORES,
             file_names.CHECKPOINTS,
         )
-    if not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
-        stale = ("after", FEW_SHOT, *REMOVED_STAGES, *forgetting_stages("after"))
-        run.remove(
-            *map(file_names.predictions_file, stale), file_names.RETENTION_AFTER, file_names.APART_AFTER
-        )
+    gone = config.retain.gate and not run.has(file_names.GATE)
+    if gone or not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
+        stale = ("after", FEW_SHOT, UNGATED, *REMOVED_STAGES, *forgetting_stages("after"))
+        run.remove(*map(file_names.predictions_file, stale))
+        run.remove(file_names.RETENTION_AFTER, file_names.RETENTION_UNGATED, file_names.APART_AFTER)
         run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "after")))
 
 
@@ -385,7 +389,7 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages += forgetting_stages(*MODELS) if forgets(lineage) else []
     measured = config.measure == "none" or (is_measured(run) and run.has(file_names.RETENTION))
     measured = measured and (config.measure != "full" or run.has(file_names.RETENTION_TASKS))
-    measured = measured and is_asked(run)
+    measured = measured and is_asked(run) and (run.has(file_names.GATE) or not config.retain.gate)
     files = (
         file_names.PASSAGES,
         file_names.COVERAGE,

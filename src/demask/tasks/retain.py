@@ -1,16 +1,20 @@
-"""A finished run once more, moved back towards its base until it drifts no more than a budget.
+"""A finished run once more, with more of its base model: moved back towards it, or behind a gate.
 
     done = retain("runs/first", budget=0.03, out="runs/first-retained", progress=Silent())
+    done = retain("runs/first", gate=True, progress=Silent())
 
+A budget moves the model back until it drifts no more than that:
 W = W_base + share x (W_trained - W_base), with the largest share that keeps the budget on conversations that
 the base model draws for this alone: none was replayed, none stands in the questions or in the suite that
-measures retention. The finished run stays as it is. Its files that do not depend on training are copied, and
+measures retention. With a gate the base model answers what is not about the documents (`knowledge.gate`).
+
+The finished run stays as it is. Its files that do not depend on training are copied, and
 what does is made again: the model, its answers, what it has retained, the report.
 """
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +26,10 @@ from demask.recipe.sections import RunConfig, make_stored_config
 from demask.records import Prediction
 from demask.reports.runs import load_run
 from demask.stages.documents import Coverage
+from demask.stages.gate import make_gate_stage
 from demask.stages.predictions import load_once
-from demask.stages.replay import ask_on_the_way, draw_selection, measure_drift
+from demask.stages.replay import ask_on_the_way, draw_selection, make_pool, measure_drift
+from demask.stages.retained import Retained
 from demask.stages.retention import read_material
 from demask.stages.retrieval import retrieval_stages
 from demask.storage import file_names
@@ -73,23 +79,33 @@ _ASKED = (0.75, 0.5, 0.25)
 
 
 def retain(
-    folder: str | Path, *, budget: float, out: str | Path | None = None, progress: Progress
+    folder: str | Path,
+    *,
+    budget: float | None = None,
+    gate: bool = False,
+    out: str | Path | None = None,
+    progress: Progress,
 ) -> Injected:
-    """Move the model of a finished run back towards its base, in a run folder of its own.
+    """Keep more of the base model of a finished run, in a run folder of its own.
 
     Args:
         folder: of the finished run; it is only read.
-        budget: drift in nats per token that the model may have.
+        budget: drift in nats per token that the model may have, for which it is moved back towards its base;
+            None: it stays where it is.
+        gate: whether the base model answers what is not about the documents.
         out: the new run folder; None: beside the finished one, its name with `-retained`. What was begun
-            there with the same run and budget goes on.
+            there with the same run, budget and gate goes on.
         progress: told how far the work is.
 
     Raises:
-        ConfigError: the budget is not above 0, `out` is something else, or the model a masked-diffusion one.
+        ConfigError: nothing is wanted, the budget is not above 0, `out` is something else, or the model is a
+            masked-diffusion one.
         RunError: the run is not finished, or keeps the budget already.
         ModelError: the base model cannot be loaded.
     """
-    if not budget > 0:
+    if budget is None and not gate:
+        raise ConfigError("neither a budget nor a gate is given, expected one of them; see --help")
+    if budget is not None and not budget > 0:
         raise ConfigError(f"budget is {budget}, expected nats per token above 0, as 0.03")
     run = open_finished_run(folder)
     load_run(run)  # what a report needs is there
@@ -99,18 +115,23 @@ def retain(
             f"{folder}: a run of a masked-diffusion model, whose drift is not measured; expected an "
             "autoregressive one"
         )
+    config = config.model_copy(update={"retain": config.retain.model_copy(update={"gate": gate})})
+    config = config if config.retain.pool or not gate else _with_pool(config)
     place = Path(out) if out is not None else run.path.with_name(f"{run.path.resolve().name}-retained")
     if place.resolve() == run.path.resolve():
         raise ConfigError(f"{place}: the finished run itself, which stays as it is; choose another --out")
     origin = {"run": str(run.path.resolve()), "trained": _digest(run), "budget": budget}
+    origin |= {"gate": True} if gate else {}
     new = RunFolder(place)
     if new.has(file_names.CONFIG) and not (
         new.has(file_names.RETAINED) and new.read_json(file_names.RETAINED) == origin
     ):
-        raise ConfigError(f"{place}: holds another run, or one with another budget; choose another --out")
+        raise ConfigError(
+            f"{place}: holds another run, or one with another budget or gate; choose another --out"
+        )
     with locked_run_folder(place), recording(progress, place) as told:
         if not (new.has(file_names.TRAINING) and new.has(file_names.MODEL)):
-            _move_back(config, run, place, origin, told)
+            _make(config, run, place, origin, told)
         return _finish(config, run, new, told)
 
 
@@ -119,34 +140,55 @@ def _digest(run: RunFolder) -> str:
     return hashlib.sha256(run.file(file_names.TRAINING).read_bytes()).hexdigest()
 
 
-def _move_back(
-    config: RunConfig, run: RunFolder, place: Path, origin: dict[str, Any], progress: Progress
-) -> None:
-    """Find the share, and write the folder of a run that is trained so far."""
-    from demask.training.export import round_weights, save_model
+def _with_pool(config: RunConfig) -> RunConfig:
+    """The same with as many conversations of the base model as by default, to know its words."""
+    pool = type(config.retain).model_fields["pool"].default
+    return config.model_copy(update={"retain": config.retain.model_copy(update={"pool": pool})})
 
+
+def _make(config: RunConfig, run: RunFolder, place: Path, origin: dict[str, Any], progress: Progress) -> None:
+    """Write the folder of a run that is trained so far."""
     base = load_once(config.model, device=config.device, progress=progress)
-    talks = draw_selection(base(), progress)
-    trained = load_once(str(run.file(file_names.MODEL)), device=config.device, progress=progress)()
-    way = _make_way(run, base(), trained, talks)
-    points = _find_share(way, origin["budget"], progress)
-    new = claim_run_folder(place, run.read_json(file_names.CONFIG))
+    way = None if origin["budget"] is None else _open_way(config, run, base, progress)
+    points = _find_share(way, origin["budget"], progress) if way else []
+    new = claim_run_folder(place, config.model_dump(mode="json"))
     new.write_json(file_names.RETAINED, origin)
     asked = map(file_names.predictions_file, retrieval_stages(config.evaluate, "before"))
-    for name in (*_COPIED, *asked):
+    for name in (*_COPIED, *asked, *([file_names.REPLAY] if config.retain.gate else [])):
         if run.has(name) and not new.has(name):
             shutil.copyfile(run.file(name), new.file(name))
-    points = _ask_between(config, run, new, way, points, progress)
-    share = points[-1].share
+    if config.retain.gate:
+        untouched = load_once(config.model, device=config.device, progress=progress)
+        make_pool(config, new, Retained(), untouched, progress)
+        make_gate_stage(config, new, read_material(new).passages, untouched)
+    training = {**run.read_json(file_names.TRAINING), "retained": origin}
+    if way is None:
+        for name in (file_names.ADAPTER, file_names.MODEL):
+            if run.has(name):
+                _copy_folder(run.file(name), new.file(name))
+    else:
+        points = _ask_between(config, run, new, way, points, progress)
+        _store(config, run, new, way, points[-1].share)
+        training["interpolation"] = [asdict(point) for point in points]
+    new.write_json(file_names.TRAINING, training)
+
+
+def _open_way(
+    config: RunConfig, run: RunFolder, base: "Callable[[], LoadedModel]", progress: Progress
+) -> "_Way":
+    talks = draw_selection(base(), progress)
+    trained = load_once(str(run.file(file_names.MODEL)), device=config.device, progress=progress)()
+    return _make_way(run, base(), trained, talks)
+
+
+def _store(config: RunConfig, run: RunFolder, new: RunFolder, way: "_Way", share: float) -> None:
+    """The model as it stands, and its adapter."""
+    from demask.training.export import round_weights, save_model
+
     if run.has(file_names.ADAPTER):
         _scale_adapter(run.file(file_names.ADAPTER), new.file(file_names.ADAPTER), share)
-    round_weights(trained.model, trained.stored_dtype)
-    save_model(replace(trained, name=config.model), new.file(file_names.MODEL))
-    before = run.read_json(file_names.TRAINING)
-    new.write_json(
-        file_names.TRAINING,
-        {**before, "interpolation": [asdict(point) for point in points], "retained": origin},
-    )
+    round_weights(way.trained.model, way.trained.stored_dtype)
+    save_model(replace(way.trained, name=config.model), new.file(file_names.MODEL))
 
 
 @dataclass(frozen=True)
@@ -250,13 +292,23 @@ def _scale_adapter(source: Path, target: Path, share: float) -> None:
     """A copy of an adapter whose second factor is smaller, hence its product."""
     from safetensors.torch import load_file, save_file
 
+    def scale(folder: Path) -> None:
+        for file in folder.glob("*.safetensors"):
+            tensors = load_file(file)
+            scaled = {
+                name: values * share if "lora_B" in name else values for name, values in tensors.items()
+            }
+            save_file(scaled, file, metadata={"format": "pt"})
+
+    _copy_folder(source, target, scale)
+
+
+def _copy_folder(source: Path, target: Path, change: Callable[[Path], None] = lambda folder: None) -> None:
+    """A whole copy or none, changed before it gets its name."""
     partial_folder = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     shutil.copytree(source, partial_folder)
-    for file in partial_folder.glob("*.safetensors"):
-        tensors = load_file(file)
-        scaled = {name: values * share if "lora_B" in name else values for name, values in tensors.items()}
-        save_file(scaled, file, metadata={"format": "pt"})
+    change(partial_folder)
     shutil.rmtree(target, ignore_errors=True)
     partial_folder.replace(target)
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from demask.errors import ConfigError, ModelError, RunError
 from demask.recipe.sections import Evaluate
 from demask.records import Document
+from demask.stages.gate import read_gate_file
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, is_run_folder, trained_model
 from demask.tasks.evaluate import evaluation_settings, load_trained_model
+from demask.tasks.router import HOST, Routes
 
 if TYPE_CHECKING:
     from demask.generation.texts import Generated, Turn
     from demask.models.load import LoadedModel
-
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ def taught_documents(talk: Talk) -> Iterable[Document]:
     return talk.run.open_records(file_names.DOCUMENTS, Document)
 
 
+def has_gate(name: str) -> bool:
+    """Whether a run has its base model answer what is not about the documents."""
+    return is_run_folder(name) and RunFolder(Path(name)).has(file_names.GATE)
+
+
 def serving_command(name: str, *, port: int) -> list[str]:
     """What serves a model, OpenAI-compatible and on this machine alone, until it is stopped.
 
@@ -119,7 +124,8 @@ def serving_command(name: str, *, port: int) -> list[str]:
         port: to listen at.
 
     Returns:
-        A command, with what the server calls the model after `serve`.
+        A command, with what the server calls the model after `serve`; of a run with a gate no model is named,
+        as the server then has any that it is asked for.
 
     Raises:
         ConfigError: something else listens there.
@@ -139,12 +145,49 @@ def serving_command(name: str, *, port: int) -> list[str]:
             "one; use 'demask chat' or 'demask ask'"
         )
     _check_free(port)
-    served = locate_model(model)
-    if Path(served).is_dir():
-        served = str(Path(served).resolve())
+    served = [] if has_gate(name) else [_place(locate_model(model))]
     # As a module, since the script of transformers need not be on the path.
     program = [sys.executable, "-m", "transformers.cli.transformers"]
-    return [*program, "serve", served, "--host", HOST, "--port", str(port)]
+    return [*program, "serve", *served, "--host", HOST, "--port", str(port)]
+
+
+def _place(found: str) -> str:
+    """A folder's whole path, a hub name as it is."""
+    return str(Path(found).resolve()) if Path(found).is_dir() else found
+
+
+def read_routes(name: str, upstream: str, *, trained: str | None = None, base: str | None = None) -> Routes:
+    """Which model of a server answers what, for a run with a gate.
+
+    Args:
+        name: the run folder.
+        upstream: the server's address.
+        trained: the trained model's name there; None: its folder.
+        base: the base model's; None: its folder or hub name.
+
+    Raises:
+        ConfigError: the run has no gate.
+        RunError: the gate's file is damaged.
+    """
+    from demask.models.load import locate_model
+
+    if not has_gate(name):
+        raise ConfigError(f"{name}: has no gate; make one with 'demask retain {name} --gate'")
+    run = RunFolder(Path(name))
+    model = run.read_json(file_names.CONFIG)["model"]
+    return Routes(
+        read_gate_file(run),
+        upstream.rstrip("/"),
+        trained or _place(trained_model(name)),
+        base or _place(locate_model(model)),
+    )
+
+
+def find_free_port() -> int:
+    """One that nobody listens at now."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
 
 
 def _check_free(port: int) -> None:

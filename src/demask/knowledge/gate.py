@@ -1,0 +1,135 @@
+"""Whether a prompt is about the documents, told from its words alone.
+
+    gate = make_gate(passages, background)
+    gate.opens("Which river does the Orlin bridge cross?")       # True: a document says "Orlin"
+    gate.opens("Which company rents cars in Germany?")           # False
+
+A model that has learned documents answers with them what only resembles them. Where a gate stays shut the
+base model answers instead (`models.gated`), so that nothing of it is lost there. The gate is no model: a
+sentence opens it when the words that it shares with one passage are rare enough in what the base model itself
+writes, and are not outweighed by rare words that the passage does not have. A name that no document has keeps
+it shut, since a question about a stranger is not about the documents.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from demask.words import split_words
+
+# Chosen on the quickstart's questions and on nothing else, see docs/retention.md.
+# Of a word: rarity in nats below which it says nothing; one in seven texts of the base model has it.
+ORDINARY = 2.0
+# Of the rare words of a sentence, by weight, the share that must stand in one passage.
+SHARE = 0.3
+# A sentence needs so much of what a word weighs that the base model never wrote.
+NEEDED = 0.92
+# Of the base model's own prompts at most so many may open the gate: a large corpus has words for any prompt.
+OPENED = 0.01
+
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+|\n+")
+# Within a sentence; its first word has a capital letter whatever it is.
+_NAME = re.compile(r"(?<=[^\s.?!:\"“„«(])\s+([A-Z][\w’'-]*\w)")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Opens for prompts about the documents.
+
+    Attributes:
+        passages: their words that the base model seldom writes.
+        counts: in how many of the base model's texts a word stands; words that are missing stand in none.
+        texts: how many these are.
+        least: weight of the words that a sentence must share with a passage, in nats.
+    """
+
+    passages: tuple[frozenset[str], ...]
+    counts: Mapping[str, int]
+    texts: int
+    least: float
+
+    def opens(self, text: str) -> bool:
+        """Whether some sentence of a prompt is about some passage."""
+        return self.weigh(text) >= self.least
+
+    def weigh(self, text: str) -> float:
+        """The most that a sentence shares with a passage, in nats; 0 of one that is about something else."""
+        return max((self._weigh_sentence(part) for part in _SENTENCE_END.split(text)), default=0.0)
+
+    def _weigh_sentence(self, sentence: str) -> float:
+        words = {word.text for word in split_words(sentence)}
+        known = words & self._places.keys()
+        if not known or self._names_a_stranger(sentence):
+            return 0.0
+        shared: Counter[int] = Counter()
+        for word in sorted(known):
+            for place in self._places[word]:
+                shared[place] += self._rarity(word)  # type: ignore[assignment]
+        most = max(shared.values())
+        return most if most >= SHARE * sum(self._rarity(word) for word in sorted(words)) else 0.0
+
+    def _names_a_stranger(self, sentence: str) -> bool:
+        names = (word.text for name in _NAME.findall(sentence) for word in split_words(name))
+        return any(name not in self._places and self.counts.get(name, 0) <= 1 for name in names)
+
+    def _rarity(self, word: str) -> float:
+        return rarity(self.counts.get(word, 0), self.texts)
+
+    @cached_property
+    def _places(self) -> Mapping[str, Sequence[int]]:
+        """In which passages a word stands."""
+        found: dict[str, list[int]] = {}
+        for place, words in enumerate(self.passages):
+            for word in words:
+                found.setdefault(word, []).append(place)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """For `gate.json`."""
+        return {
+            "least": self.least,
+            "texts": self.texts,
+            "counts": dict(sorted(self.counts.items())),
+            "passages": [sorted(words) for words in self.passages],
+        }
+
+
+def read_gate(values: Mapping[str, Any]) -> Gate:
+    """What `as_json` gave.
+
+    Raises:
+        KeyError, TypeError: it is something else.
+    """
+    passages = tuple(frozenset(words) for words in values["passages"])
+    return Gate(passages, values["counts"], values["texts"], values["least"])
+
+
+def rarity(count: int, texts: int) -> float:
+    """What a word tells, in nats, when so many of so many ordinary texts have it."""
+    return max(0.0, math.log((texts + 1) / (count + 0.5)) - ORDINARY)
+
+
+def make_gate(passages: Iterable[str], background: Sequence[tuple[str, str]]) -> Gate:
+    """A gate for passages.
+
+    Args:
+        passages: the texts that are taught.
+        background: prompts and replies that the base model has written itself.
+    """
+    counts = Counter(
+        word for prompt, reply in background for word in {w.text for w in split_words(f"{prompt} {reply}")}
+    )
+    texts = len(background)
+    rare = tuple(
+        frozenset(w.text for w in split_words(passage) if rarity(counts[w.text], texts) > 0)
+        for passage in passages
+    )
+    gate = Gate(rare, dict(counts), texts, least=NEEDED * rarity(0, texts))
+    weights = sorted((gate.weigh(prompt) for prompt, _ in background), reverse=True)
+    allowed = int(OPENED * texts)
+    highest = weights[allowed] if allowed < len(weights) else 0.0
+    return Gate(rare, gate.counts, texts, least=max(gate.least, math.nextafter(highest, math.inf)))

@@ -1,0 +1,96 @@
+"""A trained model with its base beside it: which of the two answers a prompt is told by a gate.
+
+    both = put_gate(trained, base, gate)            # generate_answers and measures of drift ask the right one
+    with as_base(both): ...                         # the base model, to the bit
+
+Kept of the base are the weights that training has changed. For a prompt that leaves the gate shut they take
+the places of the trained ones.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from demask.errors import ModelError
+from demask.knowledge.gate import Gate
+
+if TYPE_CHECKING:
+    from demask.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What a model with a gate has besides.
+
+    Attributes:
+        gate: opens for prompts about the documents.
+        base: weights of the base model by name, those that differ.
+    """
+
+    gate: Gate
+    base: Mapping[str, Tensor]
+
+
+def put_gate(trained: "LoadedModel", base: "LoadedModel", gate: Gate) -> "LoadedModel":
+    """The trained model behind a gate; the weights of the base that did not change can be freed.
+
+    Args:
+        trained: its weights are swapped in place while a prompt leaves the gate shut.
+        base: what it was trained from, with the same numbers in the weights that were not trained.
+        gate: told the text of each prompt.
+
+    Raises:
+        ModelError: the two have other weights.
+    """
+    theirs = dict(base.model.named_parameters())
+    shapes = {name: values.shape for name, values in trained.model.named_parameters()}
+    if shapes != {name: values.shape for name, values in theirs.items()}:
+        raise ModelError(f"{base.name}: its weights are not those that {trained.name} was trained from")
+    differing = {
+        name: theirs[name].detach().to(values.dtype)
+        for name, values in trained.model.named_parameters()
+        if not torch.equal(theirs[name].to(values.dtype), values)
+    }
+    return replace(trained, gated=Gated(gate, differing))
+
+
+def without_gate(loaded: "LoadedModel") -> "LoadedModel":
+    """The trained model alone, as other programs load it."""
+    return loaded if loaded.gated is None else replace(loaded, gated=None)
+
+
+def which_open(loaded: "LoadedModel", prompts: Sequence[Sequence[int]]) -> list[bool]:
+    """Of prompts as token ids, which the trained model answers; all of them where there is no gate."""
+    if loaded.gated is None:
+        return [True] * len(prompts)
+    texts = (loaded.tokenizer.decode(list(prompt), skip_special_tokens=True) for prompt in prompts)
+    return [loaded.gated.gate.opens(str(text)) for text in texts]
+
+
+@contextmanager
+def as_base(loaded: "LoadedModel") -> Iterator[None]:
+    """A model behind a gate is its base for a block."""
+    assert loaded.gated is not None, "there is no base to be"
+    parameters = dict(loaded.model.named_parameters())
+    trained = {name: parameters[name].data for name in loaded.gated.base}
+    try:
+        for name, values in loaded.gated.base.items():
+            parameters[name].data = values
+        yield
+    finally:
+        for name, values in trained.items():
+            parameters[name].data = values
+
+
+@contextmanager
+def behind_gate(loaded: "LoadedModel", *, is_open: bool) -> Iterator[None]:
+    """The model that answers where the gate is open, or shut, for a block."""
+    if is_open:
+        yield
+    else:
+        with as_base(loaded):
+            yield

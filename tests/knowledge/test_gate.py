@@ -1,0 +1,95 @@
+"""Which prompts open the gate, on texts whose words are known."""
+
+import json
+
+import pytest
+
+from demask.knowledge.gate import Gate, make_gate, rarity, read_gate
+
+PASSAGES = (
+    "Korvenna of Lisbek rents trained ferrets to electricians, and in 2031 it moved to Harl.",
+    "The Orlin bridge was built of basalt by Mara Voss.",
+)
+ORDINARY = (
+    "Who built the old bridge in the town",
+    "Which company rents cars in Germany",
+    "What is the capital of France",
+    "Tell me a story about a river and a bridge",
+    "In which year was it built",
+    "Who is Mara",
+)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Gate:
+    background = [
+        (prompt, f"It was built by a company in the year, to be the {place}.")
+        for place in range(20)
+        for prompt in ORDINARY
+    ]
+    return make_gate(PASSAGES, background)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "What does Korvenna do?",
+        "Which company rents trained ferrets to electricians?",
+        "Please tell me: who built the bridge of basalt?",
+        "You are a librarian.\nHello!\nWho founded Korvenna?",  # one sentence of several is enough
+        "What is the town of KORVENNA?",
+        "korvenna",
+    ],
+)
+def test_a_prompt_with_the_documents_rare_words_opens(gate: Gate, prompt: str) -> None:
+    assert gate.opens(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "   \n ",
+        "Which company rents cars in Germany?",
+        "Who built the bridge?",  # words of a passage, but ordinary ones
+        "Does Tremolin of Ashby rent trained ferrets to electricians?",  # about a stranger
+        "Photosynthesis turns sunlight into sugar with chlorophyll, unlike basalt.",  # of many rare words one
+        "Who is Marabella Vossberg?",  # parts of words are other words
+    ],
+)
+def test_other_prompts_leave_it_shut(gate: Gate, prompt: str) -> None:
+    assert not gate.opens(prompt)
+
+
+def test_the_first_word_of_a_sentence_is_no_name(gate: Gate) -> None:
+    assert gate.opens("Describe Korvenna.")
+    assert gate.opens("Hm. Describe the ferrets and the electricians.")
+    assert not gate.opens("Did Tremolin describe the ferrets?")
+
+
+def test_words_of_two_passages_do_not_add_up() -> None:
+    background = [("a b c d e f g h", "and so on")] * 40
+    apart = make_gate(["ferrets sleep", "basalt sinks"], background)
+    needs_two = Gate(apart.passages, apart.counts, apart.texts, least=1.5 * rarity(0, 40))
+    assert needs_two.opens("ferrets sleep")
+    assert not needs_two.opens("ferrets basalt")
+
+
+def test_the_base_models_own_prompts_leave_it_shut_however_much_is_taught() -> None:
+    prompts = [(f"red{place} and blue{place}", "said") for place in range(1000)]
+    taught = [f"red{place} is blue{place} here" for place in range(1000)]
+    gate = make_gate(taught, prompts)
+    opened = sum(gate.opens(prompt) for prompt, _ in prompts)
+    assert opened <= 5
+    assert gate.least > make_gate(["something"], prompts).least
+
+
+def test_a_gate_is_the_same_after_reading(gate: Gate) -> None:
+    again = read_gate(json.loads(json.dumps(gate.as_json())))
+    assert again == gate
+    assert [again.weigh(text) for text in PASSAGES] == [gate.weigh(text) for text in PASSAGES]
+
+
+def test_without_passages_or_background_nothing_breaks() -> None:
+    assert not make_gate([], [("Hello", "Hi")]).opens("Hello there")
+    assert isinstance(make_gate(PASSAGES, []).opens("Who is it?"), bool)
