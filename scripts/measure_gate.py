@@ -46,9 +46,9 @@ def read_sets() -> dict[str, Asked]:
         found[name] = Asked([document.text for document in benchmark.documents], _split(benchmark.pairs))
     passages = data_folder() / "squad_passages/passages.jsonl"
     if passages.exists():
-        rows = [json.loads(row) for row in passages.read_text().splitlines()]
-        questions = [pair["question"] for row in rows for pair in row["questions"]]
-        found["SQuAD, 200 passages"] = Asked([row["passage"] for row in rows], {"both": questions})
+        asked = [json.loads(row) for row in passages.read_text().splitlines()]
+        questions = [pair["question"] for row in asked for pair in row["questions"]]
+        found["SQuAD"] = Asked([row["passage"] for row in asked], {"both": questions})
     return found
 
 
@@ -61,10 +61,11 @@ def read_background(run: RunFolder, count: int | None) -> list[tuple[str, str]]:
     tokenizer = load_tokenizer(run.read_json(file_names.CONFIG)["model"])
     talks = [talk for talk in read_pool(run.file(file_names.REPLAY)) if is_own(talk)]
     random.Random(0).shuffle(talks)
-    return [
-        tuple(str(tokenizer.decode(list(ids), skip_special_tokens=True)) for ids in (talk.prompt, talk.reply))
-        for talk in talks[:count]
-    ]
+
+    def read(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    return [(read(talk.prompt), read(talk.reply)) for talk in talks[:count]]
 
 
 def share_opened(gate: Gate, prompts: Sequence[str]) -> float:
