@@ -112,6 +112,15 @@ class Workspace:
         """Places of all folders in it that are looked at."""
         return sorted(place for place, _ in self._walk() if place)
 
+    def find_names(self, place: str, suffix: str) -> list[str]:
+        """Names in a folder, without their suffix, of files that are no links."""
+        try:
+            with os.scandir(self.path / place) as there:
+                files = [one.name for one in there if one.is_file(follow_symlinks=False)]
+        except OSError:
+            return []
+        return sorted(name.removesuffix(suffix) for name in files if name.endswith(suffix) and name[0] != ".")
+
     def has(self, *parts: str) -> bool:
         """Whether a file that is no link stands there."""
         try:

@@ -251,6 +251,11 @@ class Jobs:
             return f"needs about {job.needs / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free"
         return ""
 
+    def wants_memory(self) -> bool:
+        """Whether a job waits for memory alone."""
+        waiting = [job for job in self.find_all() if job.needs and self.state(job) == "waiting"]
+        return any(self.blocked(job).startswith("needs ") for job in waiting)
+
     def let_go(self) -> None:
         """The server ends; what works goes on."""
         for child in self._children.values():

@@ -6,6 +6,7 @@ A handler that reads files is a plain function, which runs in a thread; the loop
 """
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -18,21 +19,23 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from demask.errors import DemaskError, RunError
 from demask.reports.page import TEMPLATES as REPORT_TEMPLATES
 from demask.storage import file_names
 from demask.storage.locks import holding
+from demask.ui.asking import FORMS, IDLE, Asking
 from demask.ui.document_sets import DocumentSets
 from demask.ui.folders import HIDDEN, Workspace
+from demask.ui.further import Further
 from demask.ui.jobs import Job, Jobs, JobState
 from demask.ui.pages import Pages, as_command, as_yaml
 from demask.ui.runs import SeenRun
 from demask.ui.safety import REPORT_POLICY, Door, Guard
 from demask.ui.streams import Streams
-from demask.ui.teaching import Teaching
+from demask.ui.teaching import Teaching, read_json
 
 # Bytes of one file that is dropped.
 MOST_UPLOAD = 200_000_000
@@ -42,10 +45,13 @@ _FILES = {
     "report.css": (REPORT_TEMPLATES / "report.css", "text/css"),
     "page.css": (STATIC / "page.css", "text/css"),
     "page.js": (STATIC / "page.js", "text/javascript"),
+    "ask.js": (STATIC / "ask.js", "text/javascript"),
 }
-_TABS = {"watch": "Watch", "report": "Report", "recipe": "Recipe"}
+_TABS = {"watch": "Watch", "ask": "Ask", "report": "Report", "further": "Further", "recipe": "Recipe"}
 # Seconds between two looks at the jobs.
 _LOOK = 0.5
+# Seconds without a question after which models are freed while a job waits for memory.
+SHORT_IDLE = 10.0
 
 
 class Site:
@@ -55,10 +61,13 @@ class Site:
         pages: that are shown.
         jobs: that work.
         streams: for what is shown live.
+        asking: answers questions.
+        further: what is done with finished runs.
     """
 
-    def __init__(self, pages: Pages, jobs: Jobs, streams: Streams) -> None:
-        self.pages, self.jobs, self.streams, self.workspace = pages, jobs, streams, pages.workspace
+    def __init__(self, pages: Pages, jobs: Jobs, streams: Streams, asking: Asking, further: Further) -> None:
+        self.pages, self.jobs, self.streams, self.asking = pages, jobs, streams, asking
+        self.further, self.workspace = further, pages.workspace
 
     def routes(self) -> list[Route]:
         """All addresses of runs; longer ones come before shorter ones."""
@@ -69,6 +78,7 @@ class Site:
             Route("/live/runs/{place:path}", self.live_run),
             Route("/runs/{place:path}/report", self.report),
             Route("/runs/{place:path}", self.run),
+            Route("/api/runs/{place:path}/ask", self.ask, methods=["POST"]),
             Route("/api/runs/{place:path}/{task}", self.do, methods=["POST"]),
             Route("/api/jobs/{id}/{task}", self.steer, methods=["POST"]),
         ]
@@ -97,6 +107,11 @@ class Site:
             report=self._has_report(seen),
             recipe=as_yaml(seen.config),
             command=self._command(seen),
+            ready=self._has_model(seen),
+            forms=FORMS,
+            questions=self.asking.questions(seen.place) if shown == "ask" else (),
+            finished=seen.state == "finished" and not seen.problem,
+            **(self.further.values(seen) if shown == "further" else {}),
             **self.pages.watch(seen),
         )
 
@@ -121,6 +136,19 @@ class Site:
             return self.pages.render("watch.html.jinja", **self.pages.watch(self.pages.see(place, log=True)))
 
         return self.streams.open(render)
+
+    async def ask(self, request: Request) -> Response:
+        """An answer of a run's model and its base, as lines of JSON while it is written."""
+        seen = await run_in_threadpool(self._find, request)
+        wanted = self.asking.check(await read_json(request))
+        if not self._has_model(seen):
+            raise RunError(f"{seen.place}: there is no trained model yet; wait until it has learned")
+
+        async def lines() -> AsyncIterator[str]:
+            async for said in self.asking.ask(seen.place, wanted):
+                yield json.dumps(said, ensure_ascii=False) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     def do(self, request: Request) -> Response:
         """A task of a run, by the last part of the address."""
@@ -168,6 +196,15 @@ class Site:
     def _has_report(self, seen: SeenRun) -> bool:
         return not seen.problem and self.workspace.has(seen.place, file_names.REPORT_HTML)
 
+    def _has_model(self, seen: SeenRun) -> bool:
+        """Whether it can be asked: a model is stored when training is over."""
+        place = f"{seen.place}/{file_names.MODEL}"
+        return (
+            not seen.problem
+            and self.workspace.has(place, "config.json")
+            and not self.workspace.find_links(place)
+        )
+
     def _command(self, seen: SeenRun) -> str:
         if seen.job is not None:
             return as_command([word for word in seen.job.command if word != "--json"])
@@ -197,7 +234,7 @@ def make_app(workspace: Workspace, door: Door, *, most_upload: int = MOST_UPLOAD
         door: what opens it.
         most_upload: bytes of one file that is dropped.
     """
-    jobs, streams = Jobs(workspace), Streams()
+    jobs, streams, asking = Jobs(workspace), Streams(), Asking(workspace)
     pages, sets = Pages(workspace, jobs), DocumentSets(workspace, jobs)
 
     def take(job: Job, state: JobState) -> None:
@@ -210,16 +247,19 @@ def make_app(workspace: Workspace, door: Door, *, most_upload: int = MOST_UPLOAD
 
     @asynccontextmanager
     async def working(app: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(_advance(jobs))
+        task = asyncio.create_task(_advance(jobs, asking))
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        await asking.free()
         jobs.let_go()
 
+    further = Further(pages, jobs, sets, streams)
     app = Starlette(
         routes=[
-            *Site(pages, jobs, streams).routes(),
+            *further.routes(),
+            *Site(pages, jobs, streams, asking, further).routes(),
             *Teaching(pages, jobs, sets, streams, most=most_upload).routes(),
         ],
         exception_handlers={HTTPException: _explain, DemaskError: _explain},
@@ -229,11 +269,13 @@ def make_app(workspace: Workspace, door: Door, *, most_upload: int = MOST_UPLOAD
     return Guard(app, door)
 
 
-async def _advance(jobs: Jobs) -> None:
+async def _advance(jobs: Jobs, asking: Asking) -> None:
     """Look after the jobs until the server ends; they go on without it, but what waits then waits."""
     while True:
         with suppress(OSError, DemaskError):  # a full disk is said where somebody asks for something
             await asyncio.to_thread(jobs.advance)
+        short = await asyncio.to_thread(jobs.wants_memory)
+        await asking.free_if_idle(seconds=SHORT_IDLE if short else IDLE)
         await asyncio.sleep(_LOOK)
 
 

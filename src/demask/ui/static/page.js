@@ -51,7 +51,10 @@
 
   function values(form) {
     const found = {};
-    new FormData(form).forEach(function (value, name) { if (typeof value === "string") { found[name] = value; } });
+    new FormData(form).forEach(function (value, name) {
+      if (name === form.dataset.lists) { found[name] = (found[name] || []).concat(value); }
+      else if (typeof value === "string") { found[name] = value; }
+    });
     return found;
   }
 
