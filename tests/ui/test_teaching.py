@@ -111,6 +111,14 @@ def test_a_file_without_a_length_is_cut_off_and_leaves_nothing(workspace, door):
     assert list(workspace.inner("documents", "manuals").iterdir()) == []
 
 
+def test_a_part_that_a_killed_server_has_left_goes(workspace, door):
+    workspace.inner("documents", "manuals").mkdir(parents=True)
+    part = workspace.inner("documents", "manuals", ".part-x1y2")
+    part.touch()
+    with TestClient(make_app(workspace, door), base_url=OWN):
+        assert not part.exists()
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x\x00", None, 3, ["a"], "x" * 300])
 def test_a_set_with_a_name_that_is_none_is_refused(send, workspace, name):
     assert "expected a name" in send("/api/documents", status=400, name=name)["error"]

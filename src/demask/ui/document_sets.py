@@ -91,6 +91,11 @@ class DocumentSets:
             names |= {Path(one.name).stem for one in os.scandir(self._workspace.inner(HIDDEN, "sets"))}
         return [found for name in sorted(names) if (found := self.find(name)) is not None]
 
+    def sweep(self) -> None:
+        """Remove parts of files that a server was killed over."""
+        for part in self._workspace.inner(DOCUMENTS).glob("*/.part-*"):
+            part.unlink(missing_ok=True)
+
     def find(self, name: str) -> DocumentSet | None:
         """One of them; None: there is none."""
         with suppress(ConfigError):

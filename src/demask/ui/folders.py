@@ -178,7 +178,7 @@ class Workspace:
         while waiting and seen < _MOST:
             place = waiting.pop(0)
             seen += 1
-            is_run = bool(place) and self._is_run(place)
+            is_run = bool(place) and self.is_run(place)
             yield place, is_run
             depth = len(PurePosixPath(place).parts)
             if is_run or depth >= _DEPTH:
@@ -192,6 +192,7 @@ class Workspace:
                     and one.name not in _PASSED_OVER
                 )
 
-    def _is_run(self, place: str) -> bool:
+    def is_run(self, place: str) -> bool:
+        """Whether a folder that was found is that of a run."""
         config = self.read_json(place, CONFIG) if (self.path / place / CONFIG).is_file() else None
         return isinstance(config, dict) and {"model", "objective"} <= set(config)

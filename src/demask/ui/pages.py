@@ -103,7 +103,7 @@ class Pages:
             place: one of `find_places`.
             log: also its metrics and accuracies.
         """
-        job, known = self.jobs.latest("run", place), place in self.workspace.find_runs()
+        job, known = self.jobs.latest("run", place), self.workspace.is_run(place)
         seen = look_at(self.workspace, place, log=log) if known else SeenRun(place, "stopped", job=job)
         state = self.jobs.state(job) if job else None
         if job is None or seen.holder is not None:
