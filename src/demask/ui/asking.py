@@ -106,22 +106,28 @@ class Asking:
             except RunError as error:
                 yield {"error": str(error)}
                 return
-            self._number += 1
-            number, ended = self._number, False
-            try:
-                await _send(worker, {**request, "number": number})
-                async for said in self._hear(worker):
-                    if "end" in said and said["end"] < number:  # of one that nobody waited for
-                        continue
-                    if said.get("end") == number:
-                        ended = True
-                        break
+            async for said in self._answer(worker, request):
+                yield said
+
+    async def _answer(
+        self, worker: asyncio.subprocess.Process, request: Mapping[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What a worker says to one request; who does not want to hear the rest stops it."""
+        self._number += 1
+        number, ended = self._number, False
+        try:
+            await _send(worker, {**request, "number": number})
+            async for said in self._hear(worker):
+                if said.get("end") == number:
+                    ended = True
+                    break
+                if "end" not in said and said.get("number", number) == number:  # else of one before
                     yield said
-            finally:
-                self._used = time.monotonic()
-                if not ended:
-                    with suppress(OSError, RuntimeError):
-                        await _send(worker, {"stop": True})
+        finally:
+            self._used = time.monotonic()
+            if not ended:
+                with suppress(OSError, RuntimeError):
+                    await _send(worker, {"stop": True})
 
     async def free(self) -> None:
         """End the worker, and give its memory back."""

@@ -43,13 +43,19 @@ class Answering:
 
     Attributes:
         talk: with the trained model.
-        say: sends an object.
+        send: to whoever asks.
         stopped: set when the answer is not wanted any more.
+        number: of the request that is answered now.
     """
 
     talk: "Talk"
-    say: Callable[[Mapping[str, Any]], None]
+    send: Callable[[Mapping[str, Any]], None]
     stopped: threading.Event = field(default_factory=threading.Event)
+    number: int = 0
+
+    def say(self, value: Mapping[str, Any]) -> None:
+        """Send an object of the answer that is given now."""
+        self.send({**value, "number": self.number})
 
     @cached_property
     def base(self) -> "Talk":
@@ -163,12 +169,13 @@ def main(words: Sequence[str]) -> int:
     threading.Thread(target=_listen, args=(requests, answering.stopped), daemon=True).start()
     while (request := requests.get()) is not None:
         answering.stopped.clear()
+        answering.number = request["number"]
         try:
             answering.answer(request)
         except _StoppedError:
             pass
         except DemaskError as error:
-            say({"error": str(error)})
+            answering.say({"error": str(error)})
         say({"end": request["number"]})
     return 0
 
