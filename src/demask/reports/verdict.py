@@ -254,5 +254,6 @@ def _advise(run: RunResult, measures: Mapping[str, Estimate], tone: Tone) -> str
     if hardly:
         return f"It has not learned the documents well enough ({' and '.join(hardly)})."
     if tone == "good" and not missing:
-        return "It can be used as before."
+        gated = bool(run.retention and run.retention.ungated)
+        return "It can be used as before, behind its gate." if gated else "It can be used as before."
     return "Try it on prompts of your own before you use it for anything else."
