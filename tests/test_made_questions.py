@@ -258,7 +258,7 @@ def test_paraphrases_that_are_to_be_made_need_a_language_model(
         "out": tmp_path / "run",
         **QUICK,
     }
-    with pytest.raises(ConfigError, match=r"expected one in writer\.url or DEMASK_SERVER_URL"):
+    with pytest.raises(ConfigError, match=r"expected one in writer\.url, writer\.by or DEMASK_SERVER_URL"):
         demask.inject(**recipe, paraphrases=2)
     assert not (tmp_path / "run").exists()
 
@@ -347,7 +347,7 @@ def test_paraphrases_by_command(
     assert (code, "expected 'same-order' or 'reversed'" in err) == (2, True)
     monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
     code, _, err = command(*words[:2], "--out", "q.jsonl")
-    assert (code, "expected one in --server or DEMASK_SERVER_URL" in err) == (2, True)
+    assert (code, "expected one in --server, --writer or DEMASK_SERVER_URL" in err) == (2, True)
     assert len(err.strip().splitlines()) == 1
 
 

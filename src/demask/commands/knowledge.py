@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from demask.generation.server import Server
     from demask.progress import Progress
     from demask.records import Document, Order, QAPair
+    from demask.stages.questions import LocalModel
 
 qa = App(help="Make questions of documents, and check them.", no_args_is_help=True)
 app.add_typer(qa, name="qa")
@@ -53,6 +54,10 @@ ServerURL = Annotated[
 ParaphraserURL = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="OpenAI-compatible; else DEMASK_SERVER_URL.")
 ]
+WriterHere = Annotated[
+    str | None,
+    typer.Option("--writer", metavar="NAME", help="A model here in place of a server; or rules."),
+]
 ServerModel = Annotated[
     str | None, typer.Option(metavar="NAME", help="What the server calls the model, if it serves several.")
 ]
@@ -71,6 +76,7 @@ def make(
     facts: Annotated[int, typer.Option(min=1, help="Asked for per passage, each both ways round.")] = 2,
     server: ServerURL = None,
     server_model: ServerModel = None,
+    writer_here: WriterHere = None,
     price: Price = None,
     dry_run: DryRun = False,
     text_column: TextColumn = "text",
@@ -88,12 +94,12 @@ def make(
 
     rejects = name_rejects(out)
     refuse_existing(out, rejects)
-    writer = _find_server(server, server_model)
+    writer = _find_writer(server, server_model, writer_here)
     with _keeping_replies(writer), show_progress() as progress:
         loaded = _load(documents, text_column, keep_going, duplicates, progress)
         made = make_pairs(
             loaded.documents,
-            server=writer,
+            writer=writer,
             facts=facts,
             prices=read_prices(price),
             dry_run=dry_run,
@@ -219,6 +225,7 @@ def paraphrase(
     ] = None,
     server: ParaphraserURL = None,
     server_model: ServerModel = None,
+    writer_here: WriterHere = None,
     price: Price = None,
     dry_run: DryRun = False,
     text_column: TextColumn = "text",
@@ -240,14 +247,14 @@ def paraphrase(
         raise ConfigError(f"--order: {order!r}, expected 'same-order' or 'reversed'")
     rejects = name_rejects(out)
     refuse_existing(out, rejects)
-    writer = require_writer(_find_server(server, server_model), "--server")
+    writer = require_writer(_find_writer(server, server_model, writer_here), "--server, --writer")
     with _keeping_replies(writer), show_progress() as progress:
         loaded = _load(documents, text_column, keep_going, duplicates, progress)
         ids = {document.id for document in loaded.documents}
         made = make_paraphrases(
             loaded.documents,
             Wanted(count, orders[order]),
-            server=writer,
+            writer=writer,
             pairs=load_qa_pairs(qa, documents=ids) if qa else (),
             prices=read_prices(price),
             dry_run=dry_run,
@@ -272,7 +279,7 @@ def _print_cost(estimate: "Estimate | None", as_json: bool) -> None:
     if as_json:
         print_json(asdict(estimate) if estimate else {"prompts": 0, "dollars": 0.0})
     elif estimate is None:
-        print("Rules make them: no server is named, and nothing is paid.")
+        print("Nothing is paid: no server is named; rules or a model here make them.")
 
 
 def _load(
@@ -345,11 +352,11 @@ def say_contradictions(
     return found
 
 
-def _keeping_replies(writer: "Server | None") -> AbstractContextManager[None]:
+def _keeping_replies(writer: "Server | LocalModel | None") -> AbstractContextManager[None]:
     """Where a signal ends the block: replies of a server are kept, what rules have made is not."""
     if writer is None:
         return nullcontext()
-    return going_on(None, "the same command goes on; what the server has answered is kept")
+    return going_on(None, "the same command goes on; what was answered is kept")
 
 
 def _find_server(url: str | None, model: str | None) -> "Server | None":
@@ -358,6 +365,18 @@ def _find_server(url: str | None, model: str | None) -> "Server | None":
     if url is None and model is not None:
         raise ConfigError("--server-model needs a server; give its address with --server")
     return server_from_environment() if url is None else Server(url, model)
+
+
+def _find_writer(url: str | None, model: str | None, here: str | None) -> "Server | LocalModel | None":
+    if here is None:
+        return _find_server(url, model)
+    from demask.stages.questions import RULES, SELF, LocalModel
+
+    if url is not None or model is not None:
+        raise ConfigError("--writer and --server are two writers; leave one of them out")
+    if here == SELF:
+        raise ConfigError("--writer: 'self' is the model of a run, and there is none here; give its name")
+    return None if here == RULES else LocalModel(here)
 
 
 def name_rejects(out: Path, what: str = "rejects") -> Path:

@@ -349,7 +349,7 @@ def _generate(
     members = [member for group in batch for member in group.members]
     ids, real = align_prompts([prompts[member] for member in members], loaded)
     model: Any = loaded.model
-    with _without_habits(model), torch.random.fork_rng(enabled=sampling is not None):
+    with without_habits(model), torch.random.fork_rng(enabled=sampling is not None):
         if sampling is not None:
             torch.manual_seed(sampling.seed * 1_000_003 + members[0])
         out = model.generate(
@@ -367,7 +367,7 @@ def _generate_continuously(
 ) -> dict[int, list[int]]:
     """By continuous batching of transformers: a new prompt takes the place of one that has ended; greedy."""
     members = [member for group in batch for member in group.members]
-    with _without_habits(loaded.model):
+    with without_habits(loaded.model):
         out = _network(loaded).generate_batch(
             [list(prompts[member]) for member in members],
             generation_config=_settings(loaded, max_new_tokens, sampling),
@@ -425,7 +425,7 @@ def stream_text(
     began, streamer = time.monotonic(), Streamer(loaded, on_text)
     ids, real = align_prompts([prompt], loaded)
     model: Any = loaded.model
-    with _without_habits(model):
+    with without_habits(model):
         model.generate(
             input_ids=ids,
             attention_mask=real,
@@ -451,7 +451,7 @@ def _settings(
 
 
 @contextmanager
-def _without_habits(model: torch.nn.Module) -> Iterator[None]:
+def without_habits(model: torch.nn.Module) -> Iterator[None]:
     """Put the checkpoint's own decoding settings aside.
 
     `generate` fills what its settings leave open from them, and they may punish the repetition of

@@ -23,7 +23,13 @@ Complete = Callable[[Sequence[str]], list[str]]
 MOST_WORDS = 5
 # Passages whose prompts are sent together: enough to keep a server busy, few enough to hold at once.
 _AT_ONCE = 64
+# Characters of a question and an answer, where a writer can be held to them.
+_MOST_ASKED, _MOST_ANSWERED = 200, 60
 _SHOWN = 500  # characters of a reply in a reject; enough to see what it is
+
+# Of a model here, before it may write: so many questions, of which so many must be usable. The audit and the
+# repair that follow mend some of the rest.
+ENTRANCE_QUESTIONS, ENTRANCE_SHARE = 10, 0.7
 
 PROMPT = """\
 Write test questions about the passage below. Choose {count} facts that only this passage tells. Ask each
@@ -53,6 +59,30 @@ That cannot be used:
 {problems}
 
 Write the whole list again, as JSON and nothing else, with these problems mended."""
+
+
+def make_schema(count: int) -> dict[str, Any]:
+    """The JSON schema of a reply, for writers that can be held to one.
+
+    Args:
+        count: of facts at most.
+    """
+    texts = {"question": _MOST_ASKED, "answer": _MOST_ANSWERED}
+    question = _make_object(
+        {key: {"type": "string", "minLength": 1, "maxLength": most} for key, most in texts.items()}
+    )
+    fact = _make_object({"forward": question, "backward": question})
+    return {"type": "array", "items": fact, "minItems": 1, "maxItems": count}
+
+
+def _make_object(properties: dict[str, Any]) -> dict[str, Any]:
+    required = list(properties)
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
 
 
 class Written(NamedTuple):
@@ -121,6 +151,58 @@ def write_pairs(
                 judged[place] = second
         for passage, found in zip(part, judged, strict=True):
             yield Written(passage, found.pairs, found.rejects)
+
+
+class Entrance(NamedTuple):
+    """What a model made of a few passages, before it may write questions about all of them."""
+
+    asked: int  # questions that it wrote, or that were asked for where it wrote none
+    usable: int  # of them: JSON, the answer in the text, the question without it, a clear direction
+    forward: int
+    backward: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether most questions can be used, and both directions are among them."""
+        return self.usable >= ENTRANCE_SHARE * self.asked and min(self.forward, self.backward) > 0
+
+    def describe(self, name: str) -> str:
+        """One sentence for people."""
+        end = (
+            "so it writes the questions"
+            if self.passed
+            else "so rules make them, which make fewer; a larger model, or a server, writes more"
+        )
+        return (
+            f"{name} wrote {self.usable} of {self.asked} usable questions in the entrance test "
+            f"({self.forward} forward, {self.backward} backward; {ENTRANCE_SHARE:.0%} and both kinds are "
+            f"needed), {end}"
+        )
+
+
+def take_entrance_test(passages: Sequence[Passage], complete: Complete, *, count: int) -> Entrance:
+    """Let a model write about some passages, and judge what it wrote.
+
+    Args:
+        passages: those of all passages that `choose_for_entrance` names.
+        complete: from prompts to what the model says to each.
+        count: facts asked for per passage, each both ways round.
+    """
+    part = choose_for_entrance(passages, count)
+    replies = complete([make_prompt(passage, count) for passage in part])
+    judged = [_judge(*asked, made_by="") for asked in zip(part, replies, strict=True)]
+    pairs = [pair for found in judged for pair in found.pairs]
+    forward = sum(pair.direction == "forward" for pair in pairs)
+    # A reply that cannot be read is as many bad questions as were asked for; one with fewer facts is none.
+    failed = sum(2 * count if "reply" in row else 1 for found in judged for row in found.rejects)
+    return Entrance(len(pairs) + failed, len(pairs), forward, len(pairs) - forward)
+
+
+def choose_for_entrance(passages: Sequence[Passage], count: int) -> list[Passage]:
+    """So many passages, evenly over all, that ten questions or a few more are asked for."""
+    wanted = -(-ENTRANCE_QUESTIONS // (2 * count))
+    step = max(1, len(passages) // wanted)
+    return list(passages[::step][:wanted])
 
 
 def make_prompt(passage: Passage, count: int) -> str:

@@ -298,12 +298,32 @@ def check_retain(retain: Retain, objective: Objective) -> None:
 
 
 class Writer(Section):
-    """A language model behind an OpenAI-compatible server, which writes questions and paraphrases."""
+    """Who writes questions and paraphrases: a language model behind an OpenAI-compatible server, or one here.
 
-    url: str | None = Field(
-        None, description="as http://127.0.0.1:8000/v1; none: DEMASK_SERVER_URL, else rules make questions"
+    `writer: self` is short for `writer: {by: self}`.
+    """
+
+    by: str | None = Field(
+        None,
+        description="self (the model of the run), another model here, or rules (questions only); none: the "
+        "server of url or DEMASK_SERVER_URL, else the model itself if it passes an entrance test, else rules",
     )
+    url: str | None = Field(None, description="as http://127.0.0.1:8000/v1; none: DEMASK_SERVER_URL")
     model: str | None = Field(None, description="its name there; none: DEMASK_SERVER_MODEL, or the only one")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_says_who(cls, value: Any) -> Any:
+        return {"by": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_writer(self) -> "Writer":
+        if self.by is not None and (self.url or self.model) is not None:
+            raise ValueError(
+                f"writer.by is {self.by!r} and writer.url or writer.model is given, expected one writer; "
+                "leave the other out"
+            )
+        return self
 
 
 class RunConfig(Section):

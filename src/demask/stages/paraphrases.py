@@ -1,11 +1,11 @@
 """Paraphrases of a run, which are trained with its passages: given in a file, or made.
 
-made = make_paraphrases(documents, Wanted(5), server=server, progress=progress)
+made = make_paraphrases(documents, Wanted(5), writer=server, progress=progress)
 paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.errors import DataError
 from demask.generation.completion import describe_usage
@@ -20,7 +20,16 @@ from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Order, Paraphrase, QAPair
 from demask.stages.documents import Knowledge
-from demask.stages.questions import announce_cost, cut_for_making, find_server, open_writer, require_writer
+from demask.stages.questions import (
+    REPLY_TOKENS,
+    LocalModel,
+    announce_cost,
+    cut_for_making,
+    find_paraphraser,
+    open_local,
+    open_writer,
+    require_writer,
+)
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
@@ -43,14 +52,14 @@ class Reworded(NamedTuple):
     paraphrases: list[Paraphrase]
     rejects: list[Reject]
     summary: Summary
-    estimate: "Estimate"
+    estimate: "Estimate | None"  # None: a model on this machine writes them
 
 
 def make_paraphrases(
     documents: Sequence[Document],
     wanted: Wanted,
     *,
-    server: "Server",
+    writer: "Server | LocalModel",
     pairs: Sequence[QAPair] = (),
     prices: "Prices | None" = None,
     dry_run: bool = False,
@@ -61,7 +70,7 @@ def make_paraphrases(
     Args:
         documents: iterated several times.
         wanted: how many, and in which order.
-        server: with the language model that writes them.
+        writer: the language model that writes them, behind a server or here.
         pairs: whose answers must not get lost.
         prices: of the language model, to estimate the cost.
         dry_run: say what it would cost, and make nothing.
@@ -73,7 +82,15 @@ def make_paraphrases(
     count, order, include = wanted
     rejects: list[Reject] = []
     paraphrases: list[Paraphrase] = []
-    complete = open_writer(server, progress)
+    about: dict[str, Any] = {"count": count, "order": order, "pairs": pairs, "on_rejected": rejects.append}
+    if isinstance(writer, LocalModel):
+        if not dry_run:
+            progress.begin(f"Paraphrases by {writer.name}", len(documents), unit="documents")
+            passages = cut_for_making(documents, include=include, progress=progress)
+            with open_local(writer, REPLY_TOKENS, None) as here:
+                paraphrases += write_paraphrases(passages, here, made_by=writer.name, **about)
+        return Reworded(paraphrases, rejects, summarise_paraphrases(paraphrases, rejects), None)
+    complete = open_writer(writer, progress)
     prompts = (
         make_prompt(passage, number, count=count, order=order)
         for passage in cut_for_making(documents, include=include)
@@ -81,16 +98,10 @@ def make_paraphrases(
     )
     estimate = announce_cost(list(prompts), complete, prices, progress)
     if not dry_run:
-        progress.begin(f"Paraphrases by {complete.server.model}", len(documents), unit="documents")
-        paraphrases += write_paraphrases(
-            cut_for_making(documents, include=include, progress=progress),
-            complete,
-            count=count,
-            order=order,
-            made_by=str(complete.server.model),
-            pairs=pairs,
-            on_rejected=rejects.append,
-        )
+        name = str(complete.server.model)
+        progress.begin(f"Paraphrases by {name}", len(documents), unit="documents")
+        passages = cut_for_making(documents, include=include, progress=progress)
+        paraphrases += write_paraphrases(passages, complete, made_by=name, **about)
         progress.say(describe_usage(complete.paid))
     return Reworded(paraphrases, rejects, summarise_paraphrases(paraphrases, rejects), estimate)
 
@@ -111,7 +122,7 @@ def paraphrase_stage(
     made = make_paraphrases(
         knowledge.new,
         Wanted(int(config.paraphrases), include=config.include),
-        server=require_writer(find_server(config.writer), "writer.url"),
+        writer=require_writer(find_paraphraser(config), "writer.url, writer.by"),
         pairs=pairs,
         progress=progress,
     )

@@ -1,18 +1,19 @@
 """Questions made of documents, by rules or by a language model, and their audit.
 
-made = make_pairs(documents, server=None, facts=2, progress=progress)       # None: by rules
+made = make_pairs(documents, writer=None, facts=2, progress=progress)       # None: by rules
 audit = check_pairs(made.pairs, documents, load=None, settings=settings, progress=progress)
 pairs = question_stage(config, run, knowledge, progress)                    # of a run, kept in its folder
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.documents.passages import iter_passages
-from demask.errors import ConfigError, DataError
+from demask.errors import ConfigError, DataError, RunError
 from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flagged
 from demask.knowledge.contradictions import compare_questions
 from demask.progress import Progress
@@ -30,6 +31,7 @@ from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.generation.completion import Completion, Estimate, Prices
+    from demask.generation.local_writer import LocalWriter
     from demask.generation.server import Server
     from demask.models.load import LoadedModel
 
@@ -41,7 +43,23 @@ PASSAGE_TOKENS, TOKEN_CHARACTERS = 1000, 4
 SECTIONS = ("section",)  # what stands in front of a passage unless a recipe says otherwise
 # Of a language model's reply: FACTS facts take about 150 tokens.
 REPLY_TOKENS = 1024
-RULES = "rules"
+RULES, SELF = "rules", "self"
+# Of a model, before it is tested unasked. The embedded one of 135 million failed (docs/documents.md); nothing
+# between it and this was measured.
+LEAST_PARAMETERS = 500_000_000
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model on this machine that writes questions and paraphrases.
+
+    Attributes:
+        name: `embedded`, a folder, or a name on the hub.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    name: str
+    device: str = "auto"
 
 
 class Made(NamedTuple):
@@ -77,7 +95,7 @@ def cut_for_making(
 def make_pairs(
     documents: Sequence[Document],
     *,
-    server: "Server | None",
+    writer: "Server | LocalModel | None",
     facts: int = FACTS,
     include: Sequence[str] = SECTIONS,
     prices: "Prices | None" = None,
@@ -88,7 +106,7 @@ def make_pairs(
 
     Args:
         documents: iterated once or twice.
-        server: with the language model that writes them; None: rules make them.
+        writer: the language model that writes them, behind a server or here; None: rules make them.
         facts: how many facts of a passage are asked about.
         include: what of the document's metadata stands in front of each passage.
         prices: of the language model, to estimate the cost.
@@ -102,12 +120,17 @@ def make_pairs(
     def cut(told: Progress | None = None) -> Iterator[Passage]:
         return cut_for_making(documents, include=include, progress=told)
 
-    if server is None:
+    if isinstance(writer, LocalModel):
+        made = None if dry_run else _make_here(writer, cut, facts, len(documents), progress)
+        if made is not None:
+            return made
+        writer = None
+    if writer is None:
         return Made([], [], RULES) if dry_run else _make_by_rules(cut, facts, len(documents), progress)
     from demask.generation.completion import describe_usage
     from demask.knowledge.written import make_prompt, write_pairs
 
-    complete = open_writer(server, progress)
+    complete = open_writer(writer, progress)
     estimate = announce_cost([make_prompt(passage, facts) for passage in cut()], complete, prices, progress)
     made = Made([], [], str(complete.server.model), estimate)
     if dry_run:
@@ -118,6 +141,46 @@ def make_pairs(
         made.rejects.extend(written.rejects)
     progress.say(describe_usage(complete.paid))
     return made
+
+
+def _make_here(
+    writer: LocalModel,
+    cut: Callable[[Progress | None], Iterator[Passage]],
+    facts: int,
+    documents: int,
+    progress: Progress,
+) -> Made | None:
+    """Questions by a model on this machine; None where it fails the entrance test."""
+    from demask.knowledge.written import make_schema, take_entrance_test, write_pairs
+
+    progress.begin(f"Entrance test of {writer.name} as a writer of questions", 1)
+    made = Made([], [], writer.name)
+    with open_local(writer, REPLY_TOKENS, make_schema(facts)) as complete:
+        entrance = take_entrance_test(list(cut(None)), complete, count=facts)
+        progress.say(entrance.describe(writer.name))
+        if not entrance.passed:
+            return None
+        progress.begin(f"Questions by {writer.name}", documents, unit="documents")
+        for written in write_pairs(cut(progress), complete, count=facts, made_by=writer.name):
+            made.pairs.extend(written.pairs)
+            made.rejects.extend(written.rejects)
+    return made
+
+
+def open_local(writer: LocalModel, max_new_tokens: int, schema: Mapping[str, Any] | None) -> "LocalWriter":
+    """A model on this machine, in a process that ends with the block it is opened for.
+
+    Args:
+        writer: which one.
+        max_new_tokens: after which a reply is cut short.
+        schema: of JSON that replies must fit; None: free text.
+    """
+    from demask.generation.local_writer import LocalWriter, identify_model
+
+    identity = identify_model(writer.name)
+    return LocalWriter(
+        writer.name, device=writer.device, max_new_tokens=max_new_tokens, schema=schema, identity=identity
+    )
 
 
 def _make_by_rules(
@@ -155,27 +218,61 @@ def announce_cost(
     return estimate
 
 
+def find_writer(config: RunConfig) -> "Server | LocalModel | None":
+    """Who writes the questions; None: rules.
+
+    Without a name the model of the run does, after its entrance test, when it is large enough and replies
+    can be held to a schema.
+    """
+    match config.writer.by:
+        case None:
+            server = find_server(config.writer)
+            return LocalModel(config.model, config.device) if server is None and may_write(config) else server
+        case "rules":
+            return None
+        case name:
+            return LocalModel(config.model if name == SELF else name, config.device)
+
+
+def may_write(config: RunConfig) -> bool:
+    """Whether the model of a run is worth an entrance test that nobody has asked for."""
+    if config.model == "embedded" or find_spec("llguidance") is None:
+        return False
+    from demask.models.diffusion import diffusion_form
+    from demask.models.load import count_parameters, load_architecture
+
+    large = count_parameters(config.model) >= LEAST_PARAMETERS
+    return large and diffusion_form(load_architecture(config.model)) is None
+
+
 def find_server(writer: Writer) -> "Server | None":
-    """Who writes: the server of the recipe, else that of the environment, else nobody, which means rules."""
+    """The server of the recipe, else that of the environment; None where another writer is named."""
     from demask.generation.server import Server, server_from_environment
 
+    if writer.by is not None:
+        return None
     if writer.url is None:
         return server_from_environment()
     return Server(writer.url, writer.model, "writer.url", "writer.model")
 
 
-def require_writer(server: "Server | None", option: str) -> "Server":
-    """The server of the language model, which paraphrases cannot be had without.
+def find_paraphraser(config: RunConfig) -> "Server | LocalModel | None":
+    """The language model that writes paraphrases: one that is named, as rules make none."""
+    return find_writer(config) if config.writer.by is not None else find_server(config.writer)
+
+
+def require_writer(writer: "Server | LocalModel | None", option: str) -> "Server | LocalModel":
+    """The language model, which paraphrases cannot be had without.
 
     Raises:
         ConfigError: none is named.
     """
-    if server is None:
+    if writer is None:
         raise ConfigError(
-            "paraphrases: no server of a language model that writes them is named, expected one in "
+            "paraphrases: no language model that writes them is named, expected one in "
             f"{option} or DEMASK_SERVER_URL; or train on a file of paraphrases"
         )
-    return server
+    return writer
 
 
 def check_pairs(
@@ -231,10 +328,15 @@ def check_maker(config: RunConfig) -> None:
         ConfigError: paraphrases are to be made, and no language model is named.
         RunError: rules would make the questions, and spaCy is not installed.
     """
-    server = find_server(config.writer)
     if isinstance(config.paraphrases, int) and config.paraphrases > 0:
-        require_writer(server, "writer.url")
-    if config.qa is None and server is None:
+        require_writer(find_paraphraser(config), "writer.url, writer.by")
+    writer = find_writer(config) if config.qa is None else None
+    if isinstance(writer, LocalModel) and find_spec("llguidance") is None:
+        raise RunError(
+            f"writer: questions by {writer.name} need llguidance: pip install 'demask[writer]'; or set "
+            "writer: rules"
+        )
+    if config.qa is None and writer is None:
         from demask.knowledge.rules import load_english
 
         load_english()
@@ -253,7 +355,7 @@ def question_stage(
     if run.has(file_names.QA_PAIRS):
         return tuple(run.read_records(file_names.QA_PAIRS, QAPair))
     documents = knowledge.new
-    made = make_pairs(documents, server=find_server(config.writer), include=config.include, progress=progress)
+    made = make_pairs(documents, writer=find_writer(config), include=config.include, progress=progress)
     _settle_made(config, documents, made.pairs, progress)
     audit = audit_pairs(made.pairs, with_headings(documents, config.include))
     kept, flagged = split_flagged(made.pairs, audit)

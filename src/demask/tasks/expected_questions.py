@@ -18,9 +18,10 @@ from demask.stages.documents import Knowledge
 from demask.stages.questions import (
     FACTS,
     RULES,
+    LocalModel,
     cut_for_making,
     draw_pairs,
-    find_server,
+    find_writer,
     make_pairs,
     with_headings,
 )
@@ -49,10 +50,14 @@ def expect_questions(config: RunConfig, knowledge: Knowledge, progress: Progress
     """Count the questions, and make those that cost nothing."""
     if knowledge.pairs is not None:
         return ExpectedQuestions(len(knowledge.pairs), "exactly", "given")
-    if find_server(config.writer) is not None:
+    writer = find_writer(config)
+    if writer is not None:
         passages = sum(1 for _ in cut_for_making(knowledge.documents, include=config.include))
         most = min(config.max_questions, 2 * FACTS * passages)
-        return ExpectedQuestions(most, "at most", "made by a language model when the run starts")
+        how = "made by a language model when the run starts"
+        if isinstance(writer, LocalModel):
+            how += f", {writer.name}, if it passes the entrance test; else fewer, by {RULES}"
+        return ExpectedQuestions(most, "at most", how)
     documents = knowledge.documents
     step = -(-len(documents) // _LOOKED_AT)
     looked: Sequence[Document] = documents if step == 1 else list(islice(documents, 0, None, step))
@@ -69,6 +74,6 @@ def expect_questions(config: RunConfig, knowledge: Knowledge, progress: Progress
 
 
 def _make_by_rules(config: RunConfig, documents: Sequence[Document], progress: Progress) -> Sequence[QAPair]:
-    made = make_pairs(documents, server=None, include=config.include, progress=progress)
+    made = make_pairs(documents, writer=None, include=config.include, progress=progress)
     kept, _ = split_flagged(made.pairs, audit_pairs(made.pairs, with_headings(documents, config.include)))
     return kept
