@@ -493,9 +493,36 @@ def test_an_id_that_is_none_of_the_parents_is_named_with_one_that_is(first: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_document_with_an_id_that_holds_is_refused(first: Path, tmp_path: Path) -> None:
+def test_a_document_with_an_id_that_holds_and_another_text_is_refused(first: Path, tmp_path: Path) -> None:
     write_facts(tmp_path / "facts", {"quill": "Sena Pohl sells ink at Quill now."})
-    with pytest.raises(DataError, match=r"has another text; leave it out.*--replaces quill"):
+    with pytest.raises(DataError, match=r"has another text than document 'quill'.*add --replaces quill"):
+        update(first, news(tmp_path / "facts"), out=tmp_path / "run", progress=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_a_whole_folder_only_what_is_new_is_learned(first: Path, tmp_path: Path) -> None:
+    texts = {
+        "orlin": FIRST["orlin"],
+        "quill": "Sena Pohl sells ink at Quill now.",
+        "east": "Mina Falk mills.",
+    }
+    write_facts(tmp_path / "facts", texts)
+    said = Told()
+    facts = news(tmp_path / "facts", replaces=("quill",))
+    update(first, facts, out=tmp_path / "run", progress=said)
+    assert "learned already, and not new: orlin" in said.lines
+    run = open_run_folder(tmp_path / "run")
+    lineage = read_lineage(run)
+    assert lineage is not None
+    assert lineage.new == {"quill", "east"}
+    asked = [(row["document_id"], row["question"]) for row in run.read_rows(file_names.QA_PAIRS)]
+    assert [id for id, _ in asked] == ["orlin", "quill", "east"]
+    assert json.loads((tmp_path / "run" / file_names.COVERAGE).read_text())["documents"] == 2
+
+
+def test_a_folder_in_which_nothing_is_new_is_refused(first: Path, tmp_path: Path) -> None:
+    write_facts(tmp_path / "facts", FIRST)
+    with pytest.raises(DataError, match="has learned all 2 documents as they stand, so nothing is new"):
         update(first, news(tmp_path / "facts"), out=tmp_path / "run", progress=Silent())
     assert not (tmp_path / "run").exists()
 
@@ -535,3 +562,42 @@ def test_no_two_files_of_a_run_share_a_name() -> None:
     names = [value for key, value in vars(file_names).items() if key.isupper()]
     keys = [key for key in Path(file_names.__file__).read_text().split("\n") if key[:1].isupper()]
     assert len({*names}) == len(names) == len(keys)
+
+
+@pytest.fixture(scope="module")
+def kept(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A run that replays conversations, and measures what it keeps; its update; a document forgotten."""
+    place = tmp_path_factory.mktemp("kept")
+    write_facts(place / "facts", FIRST)
+    write_facts(place / "new", {"east": "Mina Falk runs the east mill."})
+    demask.inject(
+        model=str(tiny_model_folder),
+        documents=str(place / "facts" / "facts.jsonl"),
+        qa=str(place / "facts" / "qa.jsonl"),
+        preset="keep",
+        train={"steps": 2, "precision": "fp32", "learning_rate": 1e-3},
+        retain={"conversations": 2, "pool": 16},
+        measure="brief",
+        evaluate={"max_new_tokens": 4},
+        out=place / "run",
+    )
+    update(place / "run", news(place / "new"), out=place / "next", progress=Silent())
+    forget(place / "next", ["quill"], out=place / "last", progress=Silent())
+    return [place / "run", place / "next", place / "last"]
+
+
+def test_every_run_of_a_line_replays_the_first_base_models_conversations(kept: list[Path]) -> None:
+    pools = [digests(run)[file_names.REPLAY] for run in kept]
+    assert len({*pools}) == 1
+    training = [json.loads((run / file_names.TRAINING).read_text()) for run in kept]
+    assert [one["batch_size"] for one in training] == [2, 1, 2]
+    # Beside the documents: the pool; then a passage of before; of what is forgotten as much as of documents.
+    assert [one["replayed"] for one in training] == [2, 3, 4]
+
+
+def test_every_run_of_a_line_is_measured_against_the_first_base_model(kept: list[Path]) -> None:
+    targets = [digests(run)[file_names.RETENTION_TARGETS] for run in kept]
+    assert len({*targets}) == 1
+    for row in read_history(kept[-1]):
+        assert {"leak", "drift"} <= set(row.retention)
+    assert "drift" in (kept[-1] / "report.md").read_text().partition("## The line of updates")[2]

@@ -37,12 +37,22 @@ def triangle_table(rows: Sequence[LineRow]) -> Table:
     )
     return Table(
         "What each run knows of all",
-        ("after", *(f"facts of {one.number}" for one in rows), *(MEASURES[name].label for name in measured)),
+        (
+            "after",
+            *(_name_facts(one.number, rows) for one in rows),
+            *(MEASURES[name].label for name in measured),
+        ),
         cells,
         "Rows: the model after the first run (0) and after each update. Columns: share of questions "
         "answered, forward / backward, about the documents that a run learned and that were neither replaced "
         "nor forgotten.",
     )
+
+
+def _name_facts(number: int, rows: Sequence[LineRow]) -> str:
+    """A column of the triangle, with how many questions the last run was asked."""
+    asked = rows[-1].facts.get(str(number))
+    return f"facts of {number}, n = {_asked(asked)}" if asked else f"facts of {number}"
 
 
 def removed_table(rows: Sequence[LineRow]) -> Table:

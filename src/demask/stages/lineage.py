@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demask.documents.places import file_of
 from demask.errors import ConfigError, DataError, RunError
 from demask.knowledge.contradictions import find_contradictions
 from demask.progress import Progress
@@ -246,24 +247,14 @@ def read_new(config: RunConfig, earlier: Earlier, folder: RunFolder, progress: P
         progress: told how far it is.
 
     Raises:
-        DataError: a file, a line or an id is not usable, a document of the parent has the id, or new
-            documents contradict each other.
+        DataError: a file, a line or an id is not usable, a document of the parent has the id, nothing is new,
+            or new documents contradict each other or the parent's.
     """
-    forgets = bool(earlier.lineage.origin.forgets)
     new = Knowledge((), (), (), (), ())
-    if not forgets:
-        new = settle_knowledge(config, read_knowledge(config, folder), folder, progress)
+    if not earlier.lineage.origin.forgets:
+        new = leave_out_learned(earlier, read_knowledge(config, folder), folder, progress)
+        new = settle_knowledge(config, new, folder, progress)
     documents = list(new.documents)
-    holding = {id for id, one in earlier.lineage.documents.items() if one.removed is None}
-    for document in documents:
-        if document.id not in holding:
-            continue
-        known = earlier.lineage.documents[document.id].sha256
-        what = "has been learned already" if known == _digest(document) else "has another text"
-        raise DataError(
-            f"{document.source or document.id}: {earlier.run.path} has a document {document.id!r}, which "
-            f"{what}; leave it out, give it another id, or add --replaces {document.id}"
-        )
     contradictions = (*new.contradictions, *_compare_with_old(config, earlier, documents, new))
     folder.write_rows(file_names.DOCUMENTS, chain(earlier.documents, documents))
     return replace(
@@ -274,6 +265,73 @@ def read_new(config: RunConfig, earlier: Earlier, folder: RunFolder, progress: P
         learned=documents,
         earlier_pairs=earlier.pairs,
     )
+
+
+def leave_out_learned(earlier: Earlier, read: Knowledge, folder: RunFolder, progress: Progress) -> Knowledge:
+    """What was read without the documents that the parent has learned as they stand.
+
+    So a whole folder can be given, month after month.
+
+    Args:
+        earlier: of the parent.
+        read: from files.
+        folder: where the others are kept.
+        progress: told which are left out.
+
+    Raises:
+        DataError: a document has the id of one that holds and another text, or nothing is new.
+    """
+    holding = {id: one for id, one in earlier.lineage.documents.items() if one.removed is None}
+    learned: set[str] = set()
+    changed: list[Document] = []
+    for document in read.documents:
+        if document.id in holding:
+            same = holding[document.id].sha256 == _digest(document)
+            learned.add(document.id) if same else changed.append(document)
+    _refuse_changed(changed, earlier)
+    if not learned:
+        return read
+    others = [document for document in read.documents if document.id not in learned]
+    if not others:
+        raise DataError(
+            f"{earlier.run.path}: has learned all {len(learned)} documents as they stand, so nothing is new; "
+            "expected others among --documents"
+        )
+    progress.say(f"learned already, and not new: {_name_some(sorted(learned))}")
+    if missing := sorted(set(holding) - learned):
+        progress.say(
+            f"learned, and not among the documents that were given: {_name_some(missing)}; they still hold, "
+            "unless --replaces or 'demask forget' names them"
+        )
+    places = {file_of(document) for document in others}
+    known = {file_of(document) for document in read.documents} - places
+    folder.write_rows(f"new-{file_names.DOCUMENTS}", others)
+    asked = {(pair.document_id, pair.question) for pair in earlier.pairs}
+    return replace(
+        read,
+        documents=folder.open_records(f"new-{file_names.DOCUMENTS}", Document),
+        pairs=read.pairs
+        and tuple(pair for pair in read.pairs if (pair.document_id, pair.question) not in asked),
+        paraphrases=read.paraphrases
+        and tuple(made for made in read.paraphrases if made.document_id not in learned),
+        files=tuple(report for report in read.files if report.path not in known),
+    )
+
+
+def _refuse_changed(changed: Sequence[Document], earlier: Earlier) -> None:
+    if not changed:
+        return
+    first, count = changed[0], f" and {len(changed) - 1} more do" if len(changed) > 1 else ""
+    options = " ".join(f"--replaces {document.id}" for document in changed[:_MOST_NAMED])
+    raise DataError(
+        f"{first.source or first.id}: has another text than document {first.id!r} of {earlier.run.path}"
+        f"{count}; where the old text no longer holds add {options}, else give another id"
+    )
+
+
+def _name_some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    return ", ".join(ids[:_MOST_NAMED]) + more
 
 
 def _compare_with_old(
