@@ -7,16 +7,12 @@ Needs playwright and the system's Chromium; skipped loudly where they are missin
 import importlib.util
 import json
 import os
-import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.ui.served import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
@@ -41,53 +37,13 @@ DOCUMENTS = {
 STEPS = 800
 
 
-class Server:
-    """`demask ui` in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder = folder
-        self.log = folder.with_suffix(".log")
-        self.start()
-
-    def start(self) -> None:
-        words = [sys.executable, "-P", "-m", "demask", "ui", str(self.folder), "--port", str(self.port)]
-        begun = time.monotonic()
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log)
-        while "Ctrl-C" not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.02)
-        self.address = re.findall(r"http://\S+", self.log.read_text())[0]
-        self.own = self.address.split("/?")[0]
-        while True:
-            with socket.socket() as knock:
-                if knock.connect_ex(("127.0.0.1", self.port)) == 0:
-                    break
-            time.sleep(0.02)
-        self.seconds = time.monotonic() - begun
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    @property
-    def megabytes(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
-
-
 @pytest.fixture
-def server(tmp_path, tiny_model_folder, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+def server(tmp_path, tiny_model_folder):
     folder = tmp_path / "models"
     shutil.copytree(tiny_model_folder, folder / "tiny")
     made = Server(folder)
     yield made
-    made.process.send_signal(signal.SIGTERM)
-    made.process.wait()
+    made.end()
 
 
 @pytest.fixture

@@ -198,12 +198,15 @@ class DocumentSets:
         self._workspace.inner(kept.place, file).unlink(missing_ok=True)
 
     def read(self, name: str) -> Job:
-        """Have it read, by `demask data read`.
+        """Have it read, by `demask data read`; what came since is read after it.
 
         Raises:
             ConfigError: there is no such set, or it has no files.
         """
         found = self._full(name)
+        working = self._jobs.latest("read", name)
+        if working is not None and self._jobs.state(working) in ("waiting", "running"):
+            return working
         words = ["data", "read", found.place, "--out", "{job}/read.jsonl", "--keep-going", "--json"]
         return self._jobs.add("read", words, about=name, more={"files": self._fingerprint(found)})
 
@@ -211,8 +214,7 @@ class DocumentSets:
         """Where files have changed while a job read them."""
         found = self.find(job.about)
         if found is not None and found.files and self.is_stale(found, job):
-            with suppress(RunError):  # somebody has asked for it already
-                self.read(found.name)
+            self.read(found.name)
 
     def ask_for_questions(self, name: str) -> Job:
         """Have questions made, by `demask qa make`; they join those that are there."""

@@ -256,6 +256,7 @@ class Teaching:
             "working": self._working("read", found),
             "splitting": self._working("passages", found),
             "passages": passages,
+            "split_for": split.more.get("model") if split else "",
             "split": self.jobs.read_result(split) if split and passages else None,
             "models": ["embedded", *find_models(self.workspace)],
         }
