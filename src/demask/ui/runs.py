@@ -7,13 +7,14 @@ for svg in draw_curves(seen): ...
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from demask.errors import DemaskError
 from demask.evaluation.metrics import HEADLINE
@@ -35,6 +36,8 @@ State = Literal["running", "stopping", "waiting", "finished", "stopped", "broken
 _LINES = 2_000
 # Steps that the rate is averaged over.
 _RECENT = 20
+# Of the end of a log all lines are read, in bytes: about a thousand.
+_TAIL = 400_000
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def _last_change(workspace: Workspace, place: str) -> float:
 
 
 def read_log(workspace: Workspace, place: str, name: str, *, most: int) -> Iterator[dict[str, Any]]:
-    """Objects of a log, at most so many, evenly over it, and its last ones; a line cut short is left out.
+    """Objects of a log in order, about so many, evenly over it, and its last ones; no line cut short.
 
     Args:
         workspace: that the run stands in.
@@ -169,18 +172,39 @@ def read_log(workspace: Workspace, place: str, name: str, *, most: int) -> Itera
         most: lines, about.
     """
     try:
-        with workspace.open(place, name) as file:
-            lines = file.read().split(b"\n")
+        file = workspace.open(place, name)
     except OSError:
         return
-    lines = [line for line in lines if line]
-    first = max(len(lines) - _RECENT, 0)
-    every = max(1, math.ceil(first / most))
-    for line in [*lines[:first:every], *lines[first:]] if most > _RECENT else lines[first:]:
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        tail = max(size - _TAIL, 0)
+        lines = _sample(file, tail, most) if most > _RECENT else []
+        file.seek(tail)
+        if tail:
+            file.readline()  # it began before
+        last = file.read().split(b"\n")
+    shown = math.ceil(len(last) / most)
+    before, recent = last[:-_RECENT:shown], last[-_RECENT:]
+    lines += [*(before if most > _RECENT else ()), *recent]
+    step = 0
+    for line in lines:
         with suppress(ValueError):
             row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
+            if isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] >= step:
+                step = row["step"]
                 yield row
+
+
+def _sample(file: BinaryIO, end: int, most: int) -> list[bytes]:
+    """Lines at evenly spread places up to an end, so that a log of any length takes the same time."""
+    found = []
+    for number in range(most if end else 0):
+        file.seek(end * number // most)
+        if number:
+            file.readline()
+        if file.tell() < end:
+            found.append(file.readline())
+    return list(dict.fromkeys(found))
 
 
 def draw_curves(seen: SeenRun) -> list[str]:

@@ -6,6 +6,7 @@ return streams.open(lambda: pages.render("runs_list.html.jinja", runs=...))
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -14,6 +15,8 @@ from starlette.responses import Response, StreamingResponse
 
 # Seconds between two looks at what is shown, and streams at once: a browser holds six.
 _LOOK, _MOST = 1.0, 40
+# Of the time between two looks at most a fiftieth goes into the look: what trains here must not notice.
+_SHARE = 50
 # Every so many looks something goes out, so that a connection that is gone is noticed.
 _BEAT = 15
 
@@ -42,7 +45,7 @@ class Streams:
         try:
             sent, looks = b"", 0
             while True:
-                html = await run_in_threadpool(render)
+                html, took = await run_in_threadpool(_timed, render)
                 digest = hashlib.sha256(html.encode()).digest()
                 if digest != sent:
                     sent = digest
@@ -50,6 +53,12 @@ class Streams:
                 elif looks % _BEAT == 0:
                     yield ": still here\n\n"
                 looks += 1
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(max(_LOOK, _SHARE * took))
         finally:
             self._open -= 1
+
+
+def _timed(render: Callable[[], str]) -> tuple[str, float]:
+    """What it gives, and the seconds of a processor that it took."""
+    begun = time.thread_time()
+    return render(), time.thread_time() - begun
