@@ -121,6 +121,12 @@ def test_a_line_names_value_and_place_of_each_side():
     )
 
 
+def test_every_document_that_says_it_is_named_also_where_two_agree():
+    texts = [f"The mill of Orlin has {number} workers." for number in (30, 30, 40)]
+    (found,) = find_contradictions([document(str(place), text) for place, text in enumerate(texts)])
+    assert [(side.document_id, side.value) for side in found.sides] == [("0", "30"), ("1", "30"), ("2", "40")]
+
+
 def test_what_most_documents_disagree_about_comes_first():
     texts = ["The mill of Orlin has {} workers.", "The capital of Veldoria is {}."]
     documents = [

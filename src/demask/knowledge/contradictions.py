@@ -1,6 +1,6 @@
 """Documents that contradict each other, as their sentences and questions show it.
 
-    for found in find_contradictions(documents, pairs):      # documents: read twice, as a stream
+    for found in find_contradictions(documents, pairs):      # documents: read as a stream, some again
         found.certain, found.describe()
         # "Orlin has … employees": "30" in old.md line 3, "40" in new.md line 1
 
@@ -107,23 +107,20 @@ def find_contradictions(documents: Sequence[Document], pairs: Sequence[QAPair] =
     """What the documents say differently, that of most documents first.
 
     Args:
-        documents: read once, and those that may contradict each other again.
+        documents: all are read once, those that may contradict each other again.
         pairs: the questions about them.
     """
-    entries: dict[tuple[str, ...], list[_Entry]] = defaultdict(list)
-    names: set[str] = set().union(*(read_names(pair.question) for pair in pairs))
-    places: dict[str, int] = {}
-    for number, document in enumerate(documents):
-        places[document.id] = number
-        for span in find_sentences(document.text):
-            sentence = document.text[span.start : span.end]
-            for said in find_statements(sentence):
-                entries[said.frame].append(_Entry(number, span, said))
-                names |= said.names
+    outline = _outline(documents)
     texts = _Texts(documents)
+    names = outline.names.union(*(read_names(pair.question) for pair in pairs))
+    groups: dict[tuple[str, ...], list[_Entry]] = defaultdict(list)
+    for number in outline.suspects:
+        for entry in _read_entries(number, texts[number]):
+            groups[entry.said.frame].append(entry)
+    places = outline.places
     found = [
         contradiction
-        for group in entries.values()
+        for group in groups.values()
         if len({entry.document for entry in group}) > 1
         for contradiction in _compare_sentences(group, texts, names)
     ]
@@ -132,6 +129,46 @@ def find_contradictions(documents: Sequence[Document], pairs: Sequence[QAPair] =
         if not all((side.document_id, side.span) in known for side in contradiction.sides):
             found.append(contradiction)
     return sorted(found, key=lambda one: (not one.certain, -len(one.sides)))
+
+
+class _Outline(NamedTuple):
+    """What one reading of all documents leaves, so that memory does not grow with their texts.
+
+    Attributes:
+        places: the numbers of documents, by id.
+        suspects: numbers of documents with a sentence that others say with another value, in order.
+        names: words that are capitalised within a sentence, in lower case.
+    """
+
+    places: dict[str, int]
+    suspects: list[int]
+    names: set[str]
+
+
+def _outline(documents: Iterable[Document]) -> _Outline:
+    # By hash of the frame: numbers of documents and hashes of values. Equal hashes cost a second look.
+    seen: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    places: dict[str, int] = {}
+    names: set[str] = set()
+    for number, document in enumerate(documents):
+        places[document.id] = number
+        for entry in _read_entries(number, document):
+            value = hash(entry.said.value.text.casefold())
+            seen[hash(entry.said.frame)].append((number, value))
+            names |= entry.said.names
+    suspects = {
+        number
+        for said in seen.values()
+        if len({number for number, _ in said}) > 1 and len({value for _, value in said}) > 1
+        for number, _ in said
+    }
+    return _Outline(places, sorted(suspects), names)
+
+
+def _read_entries(number: int, document: Document) -> Iterator[_Entry]:
+    for span in find_sentences(document.text):
+        for said in find_statements(document.text[span.start : span.end]):
+            yield _Entry(number, span, said)
 
 
 def compare_questions(documents: Sequence[Document], pairs: Sequence[QAPair]) -> list[Contradiction]:
