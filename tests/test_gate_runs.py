@@ -9,10 +9,13 @@ import pytest
 
 import demask
 from demask.errors import ConfigError, ModelError, RunError
+from demask.export.model_card import Publishing, write_card
 from demask.progress import Silent
 from demask.recipe.fine_tuning import make_sft_config
 from demask.recipe.sections import make_config
+from demask.reports.runs import load_run
 from demask.storage import file_names
+from demask.storage.run_folder import open_run_folder
 from demask.tasks.evaluate import ask
 from demask.tasks.retain import retain
 
@@ -187,5 +190,11 @@ def test_the_trained_model_alone_stands_beside_what_the_gate_makes_of_it(
     report = (gated.run_folder / "report.md").read_text()
     assert "model/ without its gate" in report
     assert "of model/ alone" in report
+    assert "after, without its gate" in report
+    pytest.importorskip("huggingface_hub")
+    run = load_run(open_run_folder(gated.run_folder))
+    card = write_card(run, Publishing("me/x"), base="owner/base")
+    assert f"{found['ungated']['drift']['value']:.4f}"[:6] in card
+    assert "gate" not in card
     alone, after = read_rows(gated, "predictions-ungated.jsonl"), read_rows(plain, "predictions-after.jsonl")
     assert [row["text"] for row in alone] == [row["text"] for row in after]

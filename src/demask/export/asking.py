@@ -18,10 +18,9 @@ from demask.export.llama_server import Chat, ChatReply, ask_gguf
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig, make_stored_config
 from demask.records import Prediction, QAPair
-from demask.reports.runs import read_estimate
+from demask.reports.runs import UNGATED, read_estimate
 from demask.reports.tables import Table, changes, format_measure
 from demask.reports.wording import count, interval
-from demask.stages.predictions import UNGATED
 from demask.stages.retention import read_material
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder

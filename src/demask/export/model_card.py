@@ -13,7 +13,7 @@ from typing import Any
 from demask.evaluation.metrics import HEADLINE, MEASURES, METRICS
 from demask.models.embedded import EMBEDDED
 from demask.models.formats import GGUF, OLLAMA
-from demask.reports.runs import RunResult, asked_directions, find_metric
+from demask.reports.runs import RunResult, asked_directions, find_metric, without_gate
 from demask.reports.tables import accuracy_table, cost_table, retention_table, to_markdown
 from demask.reports.verdict import judge_run
 from demask.reports.wording import citation, model_name, version
@@ -58,6 +58,7 @@ def write_card(run: RunResult, publishing: Publishing, *, base: str | None) -> s
     """
     from huggingface_hub import ModelCardData
 
+    run = without_gate(run)  # what is published has none
     settings = ModelCardData(
         base_model=base,
         base_model_relation=("adapter" if publishing.adapter else "finetune") if base else None,

@@ -30,6 +30,8 @@ Outcome = Literal["gained", "kept", "lost", "still wrong", "not scored"]
 STAGES = ("before", "after", "ceiling")
 # The trained model with answered questions in front; asked where the recipe has shots.
 FEW_SHOT = "few-shot"
+# The trained model without the gate of its run.
+UNGATED = "ungated"
 # A model with passages in the prompt that were retrieved, as `before-retrieval-3`.
 _RETRIEVAL = re.compile(r"(before|after)-retrieval-([0-9]+)")
 OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
@@ -399,6 +401,22 @@ def _read_apart(row: Mapping[str, Any]) -> ApartRow:
         Estimate(**row["after"]),
         Estimate(**known) if known else None,
     )
+
+
+def without_gate(run: RunResult) -> RunResult:
+    """A run as another program has it, which loads the trained model alone; the same where it has no gate.
+
+    Measures that were taken behind the gate only are left out.
+    """
+    if run.retention is None or not run.retention.ungated:
+        return run
+    retention = replace(
+        run.retention, measures=run.retention.ungated, access={}, shown=(), missing=(), ungated={}
+    )
+    config = {**run.config, "retain": {**run.config["retain"], "gate": False}}
+    metrics = {stage: found for stage, found in run.metrics.items() if stage not in ("after", UNGATED)}
+    metrics["after"] = run.metrics.get(UNGATED, {})
+    return replace(run, config=config, metrics=metrics, retention=retention, changes={})
 
 
 def load_runs(folders: Sequence[RunFolder]) -> list[RunResult]:

@@ -17,6 +17,7 @@ import demask
 from demask.evaluation.metrics import HEADLINE, METRICS, Change, Estimate
 from demask.records import DIRECTIONS
 from demask.reports.runs import (
+    UNGATED,
     AnswerCost,
     BreakEven,
     RunResult,
@@ -32,6 +33,7 @@ STAGE_NAMES = {
     "before": "before",
     "after": "after",
     "ceiling": "ceiling",
+    UNGATED: "after, without its gate",
     "few-shot": "after, few-shot",
 }
 # What the built-in model is, since `embedded` says nothing to a reader.

@@ -13,7 +13,7 @@ from demask.evaluation.metrics import Score
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
-from demask.reports.runs import retrieval_stage
+from demask.reports.runs import UNGATED, retrieval_stage
 from demask.reports.wording import CANARY
 from demask.stages.apart import summarise_apart
 from demask.stages.documents import Coverage
@@ -25,10 +25,6 @@ from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
-
-
-# The stage of what a trained model says without the gate of its run.
-UNGATED = "ungated"
 
 
 def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "LoadedModel"]:
@@ -137,14 +133,14 @@ def ask_tuned(
 ) -> dict[str, list[Prediction]]:
     """What the trained model says: `after`, and `few-shot` where the recipe has shots.
 
-    Behind a gate it is also asked without, for programs that load it alone; that is kept and not scored.
+    Behind a gate it is also asked without (`ungated`), for programs that load it alone.
     """
     ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
     answers = {"after": ask("after", pairs=pairs)}
     if run.has(file_names.GATE):
         from demask.models.gated import without_gate
 
-        ask(UNGATED, pairs=pairs, load=lambda: without_gate(load()))
+        answers[UNGATED] = ask(UNGATED, pairs=pairs, load=lambda: without_gate(load()))
     if config.evaluate.shots:
         from demask.evaluation.qa import add_shots
 

@@ -19,7 +19,7 @@ from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.recipe.sections import RunConfig, make_config
 from demask.records import Paraphrase, Passage, Prediction, QAPair
-from demask.reports.runs import FEW_SHOT, STAGES
+from demask.reports.runs import FEW_SHOT, STAGES, UNGATED
 from demask.stages.apart import REPLIES, ask_apart, is_asked, keep_apart, read_apart
 from demask.stages.callbacks import EvaluationCallback
 from demask.stages.documents import (
@@ -53,7 +53,6 @@ from demask.stages.lineage import (
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
 from demask.stages.predictions import (
-    UNGATED,
     ask_base,
     ask_retrieved,
     ask_tuned,
