@@ -204,6 +204,31 @@ def test_drawing_keeps_a_question_with_its_reverse_and_all_documents() -> None:
     assert len(draw_pairs(pairs, 1, seed=0)) <= 1
 
 
+def test_every_passage_is_asked_about_before_one_has_a_second_fact() -> None:
+    pairs = [
+        QAPair(f"manual#{passage}/r{n}{way[0]}", "manual", f"Who is {passage} {n} {way}?", ("x",), way)
+        for passage in range(6)
+        for n in range(4)
+        for way in ("forward", "backward")
+    ]
+    drawn = draw_pairs(pairs, 12, seed=0)
+    assert [pair.id.partition("/")[0] for pair in drawn] == [
+        f"manual#{n}" for n in range(6) for _ in range(2)
+    ]
+    assert len({pair.id for pair in draw_pairs(pairs, 14, seed=0)}) == 14
+
+
+def test_facts_that_are_asked_both_ways_round_come_first() -> None:
+    pairs = [QAPair(f"m#{n}/r1f", "m", f"Who is {n}?", ("x",), "forward") for n in range(4)]
+    pairs += [
+        QAPair(f"m#{n}/r2{way[0]}", "m", f"What is {n} {way}?", ("x",), way)
+        for n in range(4)
+        for way in ("forward", "backward")
+    ]
+    drawn = draw_pairs(pairs, 8, seed=0)
+    assert sum(pair.direction == "backward" for pair in drawn) == 4
+
+
 # Headings and paraphrases
 
 

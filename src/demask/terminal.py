@@ -26,6 +26,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from demask.knowledge.audit_rules import SEVERITIES
+from demask.knowledge.sufficiency import warn_of_few
 from demask.objectives.objective import Preview
 from demask.progress import Status, describe_values
 from demask.reports.line import forgotten_table, removed_table, triangle_table
@@ -352,7 +353,8 @@ def _questions(counts: DocumentCounts) -> str:
     if not counts.questions:
         return "none" if counts.questions_how == "given" else "none can be made; give some with --qa"
     bound = "" if counts.questions_bound == "exactly" else f"{counts.questions_bound} "
-    return f"{bound}{counts.questions}, {counts.questions_how}"
+    few = warn_of_few(counts.questions, counts.passages)
+    return f"{bound}{counts.questions}, {counts.questions_how}" + (f"; warning: {few}" if few else "")
 
 
 def _costs(plan: Plan) -> list[tuple[str, str]]:

@@ -193,3 +193,50 @@ def test_missing_model_is_one_line_that_says_what_to_install(monkeypatch, missin
 )
 def test_verbs_are_inflected(lemma, tag, form):
     assert inflect(lemma, tag) == form
+
+
+WHOLE = "In 2013 Mara Voss bought the Orlin Works in Brask"
+
+
+def questions_of(sentence):
+    return list(make_pairs_by_rules([Passage("x", "x", sentence)]))
+
+
+def test_the_plain_sentence_gives_questions():
+    assert questions_of(f"{WHOLE}.")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "In 2013 Debian chose Xfce instead of GNOME in Paris.",
+        "Instead of GNOME, Debian chose Xfce in Paris in 2013.",
+        f"{WHOLE}, minus the Tellin Mill.",
+        f"{WHOLE}, with the exception of the Tellin Mill.",
+        f"{WHOLE}, as Ada Renn falsely claimed.",
+        f"{WHOLE}, if Ada Renn is right.",
+        "In 2013 Mara Voss bought the Orlin Works (not the Tellin Mill) in Brask.",
+        "In 2013 Mara Voss bought the Orlin Works [not the Tellin Mill] in Brask.",
+        "In 2013 Mara Voss (wrongly credited) founded the Orlin Works in Brask.",
+        "In 2013 Mara Voss bought the Orlin Works, but not the Tellin Mill, in Brask.",
+        "In 2013 Mara Voss bought the Orlin Works, provided that Ada Renn agreed.",
+        "In 2013 Mara Voss bought the Orlin Works, although only in part, in Brask.",
+        "In 2013 Mara Voss bought the Orlin Works, according to Ada Renn, in Brask.",
+        "In 2013 Mara Voss bought the Orlin Works but lost it in Brask.",
+        "In 2013 Mara Voss sold the Orlin Works, supposedly to Ada Renn, in Brask.",
+        "In 2013 Mara Voss built all bridges, except the Tellin Bridge, in Brask.",
+        "The Orlin Works were founded by Mara Voss, possibly with Ada Renn, in Brask in 2013.",
+        "In 2013 Mara Voss nearly bought the Orlin Works in Brask.",
+        "In 2013 Mara Voss allegedly bought the Orlin Works in Brask.",
+        "In 2013 few people but Mara Voss bought the Orlin Works in Brask.",
+    ],
+)
+def test_no_words_are_left_out_that_may_turn_what_the_rest_says(sentence):
+    assert not questions_of(sentence)
+
+
+def test_remarks_that_only_describe_are_left_out():
+    asked = questions_of(
+        "In 2013 Mara Voss (born 1950) bought the Orlin Works, a mill of the town, in Brask."
+    )
+    assert any(pair.question.startswith("Who bought the Orlin Works") for pair in asked)

@@ -120,3 +120,10 @@ def test_tiles_show_the_same_numbers(run):
     assert tiles["of questions answered, forward"].value == "94%"
     assert tiles["of unrelated prompts answered with a document"].detail == "0 of 100; 0–4%"
     assert tiles["drift of its words in other conversations"].value == "0.02"
+
+
+def test_questions_that_test_little_of_a_long_text_are_called_that(run):
+    long = replace(run, cost=replace(run.cost, passages=270))
+    found = judged(knowing(long, 1.0, 1.0))
+    assert "32 questions for 270 passages: most of the text is not tested" in found.learned
+    assert "most of the text" not in judged(knowing(run, 1.0, 1.0)).learned

@@ -90,7 +90,8 @@ def make(
     when, and few. Whether a question is forward or backward is decided from the text. What cannot be used
     is set aside with its reasons. A killed command goes on where it was: nothing is paid for twice.
     """
-    from demask.stages.questions import make_pairs
+    from demask.knowledge.sufficiency import warn_of_few
+    from demask.stages.questions import cut_for_making, make_pairs
 
     rejects = name_rejects(out)
     refuse_existing(out, rejects)
@@ -117,6 +118,7 @@ def make(
         )
     write_rows(out, made.pairs)
     write_rows(rejects, made.rejects)
+    warning = warn_of_few(len(made.pairs), sum(1 for _ in cut_for_making(loaded.documents)))
     asked_about = {pair.document_id for pair in made.pairs}
     counts = {
         "made_by": made.made_by,
@@ -127,6 +129,7 @@ def make(
         "rejected": len(made.rejects),
         "out": str(out),
         "rejects": str(rejects),
+        "warning": warning or None,
     }
     if as_json:
         print_json(counts)
@@ -137,6 +140,8 @@ def make(
         f"{len(made.rejects)} set aside\n"
         f"Questions: {out}\nSet aside: {rejects}\nNext:      demask qa check {out} --documents {documents[0]}"
     )
+    if warning:
+        print(f"Warning:   {warning}")
 
 
 @qa.command()

@@ -45,6 +45,23 @@ _LEANING = frozenset(
     same similar similarly so subsequent subsequently such then there thereafter therefore these this those
     thus too yet following now today currently recently one ones latest certain nearby""".split()
 )
+# In what a question would leave out these may turn what the rest says, as in "all bridges, except the Tellin
+# Bridge": then the sentence gives no question.
+_TURNING = frozenset(
+    """not n't never no none nor neither without except excepting excluding exception save but unless if
+    provided providing assuming although though despite notwithstanding instead rather unlike minus
+    besides apart contrary whereas while until only solely merely hardly barely scarcely rarely seldom
+    nearly almost partly partially allegedly reportedly supposedly purportedly ostensibly possibly
+    perhaps maybe probably presumably apparently likely unlikely falsely wrongly mistakenly incorrectly
+    erroneously false wrong mistaken disputed claim claims claimed alleged alleges rumoured rumored
+    believed thought said according might may could would should planned intended attempted failed
+    refused denied or""".split()
+)
+# Of what happened these say that it did not, or not quite, or that nobody is sure.
+_HEDGES = frozenset(
+    """hardly barely scarcely rarely seldom nearly almost partly partially allegedly reportedly supposedly
+    purportedly ostensibly possibly probably presumably apparently falsely wrongly mistakenly""".split()
+)
 _NO_ANSWER = frozenset("PRON VERB AUX SCONJ ADV SYM X".split())
 _PLURAL = frozenset({"NNS", "NNPS"})
 _THINGS = frozenset("ORG FAC PRODUCT WORK_OF_ART EVENT LAW LOC".split())
@@ -150,7 +167,22 @@ def find_clause(sentence: "Span") -> Clause | None:
     particles = [child for child in verb.rights if child.dep_ == "prt"]
     parts = tuple(map(_make_part, behind))
     verbs = (*adverbs, verb, *particles)
-    return Clause(_make_part(subjects[0]), auxiliaries, verb, verbs, tuple(map(_make_part, fronts)), parts)
+    before = tuple(map(_make_part, fronts))
+    clause = Clause(_make_part(subjects[0]), auxiliaries, verb, verbs, before, parts)
+    return None if _turns(sentence, clause) else clause
+
+
+def _turns(sentence: "Span", clause: Clause) -> bool:
+    """Whether what is left out of a sentence could turn what the rest of it says."""
+    phrases = (clause.subject, *clause.before, *clause.parts)
+    kept = {token.i for token in (*clause.auxiliaries, *clause.verbs)}
+    kept |= {token.i for part in phrases for token in part.tokens}
+    return any(
+        token.lower_ in _HEDGES
+        or token.lower_ == "but"  # which the parser often gets wrong
+        or (token.i not in kept and token.lower_ in _TURNING)
+        for token in sentence
+    )
 
 
 def _make_part(head: "Token") -> Part:
@@ -537,6 +569,11 @@ def _cut_sentences(passages: Iterable[Passage]) -> Iterator[tuple[str, _Place]]:
         for span in find_sentences(text):
             raw = text[span.start : span.end]
             sentence = " ".join(_REMARK.sub("", raw).split())
+            remarks = {
+                word for remark in _REMARK.findall(raw) for word in re.findall(r"[\w']+", remark.lower())
+            }
+            if not remarks.isdisjoint(_TURNING):
+                continue
             plain = sentence.endswith(".") and not _NOT_PLAIN.search(sentence) and not _LIST.search(raw)
             if plain and len(sentence) in _SENTENCE_CHARACTERS:
                 yield sentence, _Place(number, passage, date)

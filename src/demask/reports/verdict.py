@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from demask.evaluation.metrics import MEASURES, Estimate
+from demask.knowledge.sufficiency import warn_of_few
 from demask.records import DIRECTIONS
 from demask.reports.runs import FineTuning, RunResult, find_metric, predictions_unchanged
 from demask.reports.wording import percent_range, share_percent
@@ -190,6 +191,9 @@ def _say_learned(run: RunResult) -> str:
     parts = " and ".join([parts, *(f"{count} {direction}" for count, direction in others)])
     unsure = [direction for direction, metric in found.items() if metric.high - metric.low > TELLING]
     note = f" These are too few questions to tell ({' and '.join(unsure)})." if unsure else ""
+    asked = sum(metric.n for metric in found.values())
+    if few := warn_of_few(asked, run.cost.passages or 0):
+        note += f" {few[0].upper()}{few[1:].partition(';')[0]}."
     return f"It answers {parts}.{note}"
 
 

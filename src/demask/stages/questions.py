@@ -6,6 +6,7 @@ pairs = question_stage(config, run, knowledge, progress)                    # of
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from demask.documents.passages import iter_passages
 from demask.errors import ConfigError, DataError, RunError
 from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flagged
 from demask.knowledge.contradictions import compare_questions
+from demask.knowledge.sufficiency import set_aside_own_matter, warn_of_few
 from demask.progress import Progress
 from demask.recipe.sections import Evaluate, RunConfig, Writer
 from demask.records import Document, Passage, Prediction, QAPair
@@ -102,21 +104,43 @@ def make_pairs(
     dry_run: bool = False,
     progress: Progress,
 ) -> Made:
-    """Make questions of every passage, both ways round.
+    """Make questions of every passage, both ways round; those about the documents themselves are set aside.
 
     Args:
-        documents: iterated once or twice.
+        documents: iterated several times.
         writer: the language model that writes them, behind a server or here; None: rules make them.
         facts: how many facts of a passage are asked about.
         include: what of the document's metadata stands in front of each passage.
         prices: of the language model, to estimate the cost.
         dry_run: say what it would cost, and make nothing.
-        progress: told how far it is, and what it will cost before the first call.
+        progress: told how far it is, what it will cost before the first call, and when few came of it.
 
     Raises:
         DemaskError: what makes them is not to be had.
     """
+    made = _make_pairs(
+        documents,
+        writer=writer,
+        facts=facts,
+        include=include,
+        prices=prices,
+        dry_run=dry_run,
+        progress=progress,
+    )
+    kept, rejects = set_aside_own_matter(made.pairs, documents) if made.pairs else ([], [])
+    return made._replace(pairs=kept, rejects=[*made.rejects, *rejects])
 
+
+def _make_pairs(
+    documents: Sequence[Document],
+    *,
+    writer: "Server | LocalModel | None",
+    facts: int = FACTS,
+    include: Sequence[str] = SECTIONS,
+    prices: "Prices | None" = None,
+    dry_run: bool = False,
+    progress: Progress,
+) -> Made:
     def cut(told: Progress | None = None) -> Iterator[Passage]:
         return cut_for_making(documents, include=include, progress=told)
 
@@ -366,6 +390,9 @@ def question_stage(
         )
     asked = draw_pairs(kept, config.max_questions, seed=config.seed)
     pairs = join_pairs(knowledge.earlier_pairs, asked)
+    warning = warn_of_few(len(asked), sum(1 for _ in cut_for_making(documents, include=config.include)))
+    if warning:
+        progress.say(f"warning: {warning}")
     run.write_rows(file_names.REJECTS, [*made.rejects, *flagged])
     run.write_json(file_names.AUDIT, audit_as_json(audit))
     run.write_rows(file_names.QA_PAIRS, pairs)
@@ -401,7 +428,7 @@ def with_headings(documents: Sequence[Document], include: Sequence[str]) -> Sequ
 
 
 def draw_pairs(pairs: Sequence[QAPair], most: int, *, seed: int) -> list[QAPair]:
-    """At most so many pairs, evenly over documents, in their order; a question keeps its reverse."""
+    """At most so many pairs, evenly over documents and passages, in their order; each with its reverse."""
     if len(pairs) <= most:
         return list(pairs)
     rng = random.Random(seed)
@@ -409,7 +436,7 @@ def draw_pairs(pairs: Sequence[QAPair], most: int, *, seed: int) -> list[QAPair]
     for pair in pairs:
         # `orlin/r1f` and `orlin/r1b` are of one fact.
         facts.setdefault(pair.document_id, {}).setdefault(pair.id[:-1], []).append(pair)
-    queues = [rng.sample(list(of_one.values()), len(of_one)) for of_one in facts.values()]
+    queues = [_spread(list(of_one.values()), rng) for of_one in facts.values()]
     rng.shuffle(queues)
     drawn: set[str] = set()
     while any(queues):
@@ -419,6 +446,17 @@ def draw_pairs(pairs: Sequence[QAPair], most: int, *, seed: int) -> list[QAPair]
         if len(drawn) >= most - 1:
             break
     return [pair for pair in pairs if pair.id in drawn]
+
+
+def _spread(facts: Sequence[list[QAPair]], rng: random.Random) -> list[list[QAPair]]:
+    """Facts, the first to draw last: one of every passage before a second of any, both ways round first."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for fact in sorted(rng.sample(facts, len(facts)), key=lambda fact: -len(fact)):
+        passage = fact[0].id.rpartition("/")[0]
+        ranked.append((seen[passage], fact))
+        seen[passage] += 1
+    return [fact for _, fact in sorted(ranked, key=lambda pair: pair[0])][::-1]
 
 
 def describe_origin(config: RunConfig, run: RunFolder, pairs: Sequence[QAPair]) -> str:
