@@ -166,3 +166,36 @@ def test_changed_facts_are_a_grid_for_each_model_that_is_read_again(
     assert "Asked apart: what must be gone" in report
     for kind in ("old value", "neighbour: same kind"):
         assert kind in report
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--set", "device=abacus"], "device"),
+        (["--arm", "alchemy"], "--arm: 'alchemy' is unknown"),
+        (["--facts", "9000"], "9000 facts from number 0 on"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_the_base_model_is_asked(
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    said: str,
+) -> None:
+    from demask.benchmarks.changed_facts import ask_candidates, find_known, load_candidates
+    from demask.comparison import changed_facts
+
+    def find(*_: Any, **__: Any) -> Any:
+        assert "--facts" in more, "it was asked"
+        candidates = load_candidates()
+        return find_known(candidates, {pair.id for pair in ask_candidates(candidates)})
+
+    monkeypatch.setattr(changed_facts, "find_known_facts", find)
+    words = ["demask", "reproduce", "changed-facts", "--model", str(tiny_model_folder), *more]
+    monkeypatch.setattr("sys.argv", [*words, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -8,7 +8,7 @@ benchmark = load_benchmark("my-facts/", facts=None)        # a folder of one's o
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from demask.benchmarks import biography, changed_facts, name_description, wiki
+from demask.benchmarks import biography, name_description, wiki
 from demask.benchmarks.benchmark import (
     Benchmark,
     count_without,
@@ -19,6 +19,7 @@ from demask.benchmarks.benchmark import (
     write_benchmark,
 )
 from demask.benchmarks.biography import load_biography
+from demask.benchmarks.changed_facts import NAME as CHANGED
 from demask.benchmarks.name_description import load_name_description
 from demask.benchmarks.wiki import load_wiki_events
 from demask.documents.text_files import did_you_mean
@@ -89,7 +90,7 @@ def load_benchmark(
     """
     if versions < 0:
         raise ConfigError(f"{name}: versions is {versions}, expected 0 or more paraphrases per text")
-    if str(name) == changed_facts.NAME and not Path(name).is_dir():
+    if str(name) == CHANGED and not Path(name).is_dir():
         raise ConfigError(
             f"{name}: is made of what a base model knows, by 'demask reproduce {name}'; expected "
             f"{', '.join(BENCHMARKS)} or a folder that it has written"
@@ -98,7 +99,7 @@ def load_benchmark(
         if not Path(name).is_dir():
             raise ConfigError(
                 f"{name}: no such folder and no published set, expected {', '.join(BENCHMARKS)} or a folder "
-                f"with documents.jsonl and qa_pairs.jsonl{did_you_mean(str(name), BENCHMARKS)}"
+                f"with documents.jsonl and qa_pairs.jsonl{did_you_mean(str(name), (*BENCHMARKS, CHANGED))}"
             )
         return load_own_folder(Path(name), facts=facts, offset=offset, versions=versions)
     chosen = choose_facts(str(name), facts, offset)

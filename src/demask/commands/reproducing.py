@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -78,6 +78,7 @@ def reproduce(
     from demask.comparison.grid import (
         CELLS,
         Order,
+        check_order,
         distinct_cells,
         find_grids,
         plan_cells,
@@ -102,7 +103,8 @@ def reproduce(
         preset=preset,
         settings=changes,
     )
-    sets = _choose_sets(benchmark, order, out, facts=facts, offset=offset)
+    device = check_order(order, arms=arms, ablations=ablations)
+    sets = _choose_sets(benchmark, order, out, device, facts=facts, offset=offset)
     grids = [
         grid
         for one in sets
@@ -140,7 +142,15 @@ class _Set(NamedTuple):
     data: Path
 
 
-def _choose_sets(benchmark: str, order: "Order", out: Path, *, facts: int | None, offset: int) -> list[_Set]:
+def _choose_sets(
+    benchmark: str,
+    order: "Order",
+    out: Path,
+    device: Literal["auto", "cpu", "cuda"],
+    *,
+    facts: int | None,
+    offset: int,
+) -> list[_Set]:
     """The benchmark for all models; or one for each, where it is made of what the model knows."""
     from demask.benchmarks.changed_facts import NAME
     from demask.benchmarks.sets import load_benchmark, write_benchmark
@@ -158,7 +168,7 @@ def _choose_sets(benchmark: str, order: "Order", out: Path, *, facts: int | None
         data = out / DATA / f"{NAME}-{Path(model).name}-{part}"
         with show_progress() as progress:
             made = prepare_changed_facts(
-                model, data, facts=facts, offset=offset, device=order.device, progress=progress
+                model, data, facts=facts, offset=offset, device=device, progress=progress
             )
         sets.append(_Set(replace(order, models=(model,)), made, data))
     return sets

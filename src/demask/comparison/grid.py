@@ -65,12 +65,6 @@ class Order:
     preset: str = "paper"
     settings: Mapping[str, Any] | None = None
 
-    @property
-    def device(self) -> Literal["auto", "cpu", "cuda"]:
-        """On which base models are asked: as `settings` have it."""
-        said = (self.settings or {}).get("device", "auto")
-        return said if said in ("cpu", "cuda") else "auto"
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -124,19 +118,54 @@ def plan_grids(
     Raises:
         ConfigError: a name is unknown, or arms and ablations are both given.
     """
-    if arms and ablations:
-        raise ConfigError("--arm and --ablation are both given, expected one of them")
-    names = list(ABLATIONS) if ablations and ALL in ablations else ablations
     planned = []
-    for ablation in dict.fromkeys(names) if names else (None,):
-        chosen = {
-            model: choose_ablation(ablation) if ablation else _arms_for(model, arms) for model in order.models
-        }
+    for ablation in _choose_comparisons(arms, ablations):
+        chosen = {model: _choose_arms(model, ablation, arms) for model in order.models}
         cells = make_cells(order, chosen, benchmark, data)
         folder = out / (f"{data.name}-{ablation}" if ablation else data.name)
         _write_grid(cells, folder, benchmark, ablation, order.budget)
         planned.append(PlannedGrid(folder, cells))
     return planned
+
+
+def check_order(
+    order: Order, *, arms: Sequence[str] | None, ablations: Sequence[str] | None
+) -> Literal["auto", "cpu", "cuda"]:
+    """See whether every arm makes a recipe, where what is taught takes a while to make.
+
+    Args:
+        order: what is compared.
+        arms: names; None: all that train this kind of model.
+        ablations: names, or `all`; None: the arms are compared.
+
+    Returns:
+        The device of the first recipe.
+
+    Raises:
+        ConfigError: a name, or a value of a recipe, is not what it should be.
+    """
+    configs = [
+        make_recipe(
+            arm,
+            merge_values({"model": model, "documents": ["-"], "preset": order.preset}, order.settings or {}),
+        )
+        for ablation in _choose_comparisons(arms, ablations)
+        for model in order.models
+        for arm in _choose_arms(model, ablation, arms)
+    ]
+    return configs[0].device
+
+
+def _choose_comparisons(arms: Sequence[str] | None, ablations: Sequence[str] | None) -> Sequence[str | None]:
+    """The ablations; None stands for the comparison of the arms."""
+    if arms and ablations:
+        raise ConfigError("--arm and --ablation are both given, expected one of them")
+    names = list(ABLATIONS) if ablations and ALL in ablations else ablations
+    return list(dict.fromkeys(names)) if names else [None]
+
+
+def _choose_arms(model: str, ablation: str | None, arms: Sequence[str] | None) -> tuple[Arm, ...]:
+    return choose_ablation(ablation) if ablation else _arms_for(model, arms)
 
 
 def find_grids(folders: Sequence[Path]) -> list[Path]:
