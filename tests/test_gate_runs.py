@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import demask
+from demask.cli import app
 from demask.errors import ConfigError, ModelError, RunError
 from demask.export.model_card import Publishing, write_card
 from demask.progress import Silent
@@ -74,6 +76,13 @@ def test_behind_a_gate_the_base_model_answers_what_is_about_something_else(
     assert [answer.before != answer.after for answer in plain] == [True, True]  # training went far
     assert behind[0] == plain[0]
     assert (behind[1].before, behind[1].after) == (plain[1].before, plain[1].before)
+    assert [answer.is_open for answer in (*plain, *behind)] == [True, True, True, False]
+    shown = CliRunner().invoke(app, ["ask", str(gated.run_folder), ABOUT, OTHER]).output
+    assert shown.count("said by the base model: the gate stayed shut") == 1
+    talked = CliRunner().invoke(
+        app, ["chat", str(gated.run_folder)], input=f"{OTHER}\n/new\n{ABOUT}\n/quit\n"
+    )
+    assert talked.output.count("said by the base model: not about the documents") == 1
     report = (gated.run_folder / "report.md").read_text()
     assert "A gate stands before the trained model" in report
     assert "A gate stands" not in (open_run.run_folder / "report.md").read_text()

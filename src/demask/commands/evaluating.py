@@ -194,6 +194,8 @@ def ask(
 
     for answer in answers:
         print(clean(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}"))
+        if not answer.is_open:
+            print("          (said by the base model: the gate stayed shut, this is not about the documents)")
 
 
 @app.command()

@@ -133,7 +133,7 @@ def _toggle_base(chatting: _Chat) -> None:
 
 def _reply(chatting: _Chat, line: str) -> None:
     from demask.generation.texts import Turn
-    from demask.tasks.talk import hear
+    from demask.tasks.talk import hear, is_open
 
     asked = [*chatting.turns, Turn("user", line)]
     beside = chatting.base if chatting.beside else None
@@ -142,7 +142,8 @@ def _reply(chatting: _Chat, line: str) -> None:
         hear(beside, asked, on_text=lambda text: say(text, end=""))
         say("\ntrained: ", end="")
     reply = hear(chatting.talk, asked, on_text=lambda text: say(text, end=""))
-    say("" if reply.stopped else " (cut short; --max-new-tokens)")
+    shut = "" if is_open(chatting.talk, asked) else " (said by the base model: not about the documents)"
+    say(shut if reply.stopped else f"{shut} (cut short; --max-new-tokens)")
     chatting.turns = [*asked, Turn("assistant", reply.text)]
 
 

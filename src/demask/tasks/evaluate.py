@@ -326,11 +326,19 @@ def evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
 
 @dataclass(frozen=True)
 class Answer:
-    """One question, asked of the base model and of the trained one."""
+    """One question, asked of the base model and of the trained one.
+
+    Attributes:
+        question: as it was asked.
+        before: what the base model says.
+        after: what the trained model says, or its base where the run's gate stays shut.
+        is_open: whether the trained model answered; always, where there is no gate.
+    """
 
     question: str
     before: str
     after: str
+    is_open: bool = True
 
 
 def ask(
@@ -343,15 +351,17 @@ def ask(
         ModelError: a model cannot be loaded.
     """
     from demask.generation.answers import generate_answers
+    from demask.models.gated import which_open
     from demask.objectives.prompts import encode_question
 
     run = open_run_folder(folder)
-    how, said = evaluation_settings(str(folder), settings or {}), []
+    how, said, opened = evaluation_settings(str(folder), settings or {}), [], []
     for name in (run.read_json(file_names.CONFIG)["model"], str(folder)):
         loaded = load_trained_model(name, "auto")
         prompts = [encode_question(loaded.tokenizer, question) for question in questions]
         said.append(generate_answers(loaded, prompts, how))
+        opened = which_open(loaded, prompts)
     return [
-        Answer(question, before.text, after.text)
-        for question, before, after in zip(questions, *said, strict=True)
+        Answer(question, before.text, after.text, is_open)
+        for question, before, after, is_open in zip(questions, *said, opened, strict=True)
     ]

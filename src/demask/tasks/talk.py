@@ -75,6 +75,15 @@ def open_base(talk: Talk) -> Talk:
     return Talk(base, load_trained_model(base, "auto"), talk.settings, None)
 
 
+def is_open(talk: Talk, turns: "Sequence[Turn]") -> bool:
+    """Whether the trained model replies, and not its base; always, where there is no gate."""
+    from demask.generation.texts import turn_encoder
+    from demask.models.gated import which_open
+
+    (opened,) = which_open(talk.loaded, [turn_encoder(talk.loaded)(turns)])
+    return opened
+
+
 def hear(talk: Talk, turns: "Sequence[Turn]", *, on_text: Callable[[str], None]) -> "Generated":
     """The model's reply to a conversation that ends with a user's turn.
 
