@@ -112,29 +112,6 @@ def metrics_table(runs: Sequence[RunResult]) -> Table:
     )
 
 
-def apart_table(runs: Sequence[RunResult]) -> Table:
-    """Questions that were asked apart, by kind and form; no rows where there were none."""
-    rows = tuple(
-        (
-            run.label,
-            row.kind or MISSING,
-            row.form,
-            *map(interval, (row.before, row.after, row.kept)),
-            count(row.after.n),
-        )
-        for run in runs
-        for row in run.apart
-    )
-    return Table(
-        "Asked apart",
-        ("arm", "kind", "asked", "before", "after", "of those right before", "n"),
-        rows,
-        "Share of further questions answered, which are no part of the accuracy. What must be gone (old "
-        "value) should fall to 0, what must stay (neighbour) is kept where the last share is 1, what follows "
-        "takes a step from what was learned, which small models seldom make.",
-    )
-
-
 def retrieval_table(runs: Sequence[RunResult]) -> Table:
     """Accuracy, recall and what an answer takes, with retrieval and without; no rows where there was none."""
     asked = [(run, run.retrieval) for run in runs if run.retrieval]
