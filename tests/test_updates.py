@@ -26,6 +26,7 @@ from demask.stages.recall import choose_old_passages
 from demask.storage import file_names
 from demask.storage.run_folder import open_run_folder
 from demask.tasks.convert import convert
+from demask.tasks.retain import retain
 from demask.tasks.undo import read_history, undo
 from demask.tasks.update import News, forget, update
 
@@ -601,3 +602,14 @@ def test_every_run_of_a_line_is_measured_against_the_first_base_model(kept: list
     for row in read_history(kept[-1]):
         assert {"leak", "drift"} <= set(row.retention)
     assert "drift" in (kept[-1] / "report.md").read_text().partition("## The line of updates")[2]
+
+
+def test_a_run_of_a_line_can_be_moved_back(forgotten: Path, line: list[Path], tmp_path: Path) -> None:
+    for place, run in (("update", line[2]), ("forgotten", forgotten)):
+        done = retain(run, budget=0.005, out=tmp_path / place, progress=Silent())
+        rows = done.summary["line"]
+        assert [row["number"] for row in rows] == [row.number for row in read_history(run)]
+        assert Path(rows[-1]["run"]) == tmp_path / place
+    nats = [load_run(open_run_folder(run)).forgotten["nats"] for run in (forgotten, tmp_path / "forgotten")]
+    assert nats[0]["before"] == nats[1]["before"]
+    assert nats[0]["after"] != nats[1]["after"]

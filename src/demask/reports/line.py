@@ -45,14 +45,14 @@ def triangle_table(rows: Sequence[LineRow]) -> Table:
         cells,
         "Rows: the model after the first run (0) and after each update. Columns: share of questions "
         "answered, forward / backward, about the documents that a run learned and that were neither replaced "
-        "nor forgotten.",
+        "nor forgotten; in parentheses how many questions the last run was asked.",
     )
 
 
 def _name_facts(number: int, rows: Sequence[LineRow]) -> str:
     """A column of the triangle, with how many questions the last run was asked."""
     asked = rows[-1].facts.get(str(number))
-    return f"facts of {number}, n = {_asked(asked)}" if asked else f"facts of {number}"
+    return f"facts of {number} ({_asked(asked)})" if asked else f"facts of {number}"
 
 
 def removed_table(rows: Sequence[LineRow]) -> Table:

@@ -530,9 +530,6 @@ def _loss(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-# What else training changed
-
-
 def format_measure(name: str, metric: Estimate | None) -> str:
     """A share as `0.94 [0.71, 0.99]`, nats per token as `+0.037 [+0.021, +0.052]`."""
     if metric is None:

@@ -183,6 +183,13 @@ def judge_forgetting(
     }
 
 
+def keep_likelihoods(run: RunFolder, new: RunFolder) -> None:
+    """Copy what was measured before training to a run that has another trained model."""
+    if run.has(file_names.FORGOTTEN):
+        found = run.read_json(file_names.FORGOTTEN)
+        new.write_json(file_names.FORGOTTEN, {name: found[name] for name in ("before", "parent")})
+
+
 def _accuracies(run: RunFolder, form: str, pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
     """By model, then direction."""
     from demask.evaluation.statistics import summarise

@@ -26,6 +26,7 @@ from demask.recipe.sections import RunConfig, make_stored_config
 from demask.records import Prediction
 from demask.reports.runs import load_run
 from demask.stages.documents import Coverage
+from demask.stages.forgetting import forgetting_stages, keep_likelihoods
 from demask.stages.gate import make_gate_stage
 from demask.stages.predictions import load_once
 from demask.stages.replay import ask_on_the_way, draw_selection, make_pool, measure_drift
@@ -153,7 +154,9 @@ def _make(config: RunConfig, run: RunFolder, place: Path, origin: dict[str, Any]
     points = _find_share(way, origin["budget"], progress) if way else []
     new = claim_run_folder(place, config.model_dump(mode="json"))
     new.write_json(file_names.RETAINED, origin)
-    asked = map(file_names.predictions_file, retrieval_stages(config.evaluate, "before"))
+    stages = [*retrieval_stages(config.evaluate, "before"), *forgetting_stages("before", "parent")]
+    asked = map(file_names.predictions_file, stages)
+    keep_likelihoods(run, new)
     for name in (*_COPIED, *asked, *([file_names.REPLAY] if config.retain.gate else [])):
         if run.has(name) and not new.has(name):
             shutil.copyfile(run.file(name), new.file(name))
@@ -185,7 +188,8 @@ def _store(config: RunConfig, run: RunFolder, new: RunFolder, way: "_Way", share
     """The model as it stands, and its adapter."""
     from demask.training.export import round_weights, save_model
 
-    if run.has(file_names.ADAPTER):
+    # That of an update leads from its parent, and not from the base model.
+    if run.has(file_names.ADAPTER) and not run.has(file_names.LINEAGE):
         _scale_adapter(run.file(file_names.ADAPTER), new.file(file_names.ADAPTER), share)
     round_weights(way.trained.model, way.trained.stored_dtype)
     save_model(replace(way.trained, name=config.model), new.file(file_names.MODEL))
