@@ -20,6 +20,7 @@ from demask.storage import file_names
 from demask.storage.run_folder import open_run_folder
 from demask.tasks.evaluate import ask
 from demask.tasks.retain import retain
+from demask.tasks.update import News, update
 
 ABOUT, OTHER = "What did Mara Voss found?", "Why do lazy dogs sleep?"
 
@@ -207,3 +208,18 @@ def test_the_trained_model_alone_stands_beside_what_the_gate_makes_of_it(
     assert "gate" not in card
     alone, after = read_rows(gated, "predictions-ungated.jsonl"), read_rows(plain, "predictions-after.jsonl")
     assert [row["text"] for row in alone] == [row["text"] for row in after]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_gate_of_an_update_opens_for_all_that_holds(
+    make_run: Callable[..., demask.Injected], tmp_path: Path
+) -> None:
+    first = make_run("first")
+    (tmp_path / "news.jsonl").write_text(
+        json.dumps({"id": "2", "text": "Mila Brandt runs the Florvik mill."})
+    )
+    news = News([str(tmp_path / "news.jsonl")], qa="no", replaces=["1"])
+    updated = update(first.run_folder, news, out=tmp_path / "second", progress=Silent())
+    asked = [ABOUT, "Who runs the Florvik mill?", "Who sells ink at Quill?"]
+    assert [answer.is_open for answer in ask(first.run_folder, asked)] == [True, False, True]
+    assert [answer.is_open for answer in ask(updated.run_folder, asked)] == [True, True, False]
