@@ -33,6 +33,7 @@ def commands() -> list[list[str]]:
             "diffusion.md",
             "export.md",
             "fine_tuning.md",
+            "install.md",
             "lab.md",
             "models.md",
             "reproduce.md",

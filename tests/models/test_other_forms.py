@@ -148,6 +148,25 @@ def test_scaled_positions_of_llama_3_are_found_again(
     refuse(tmp_path / "other.gguf", "positions are scaled (rope_freqs.weight) otherwise than in Llama 3")
 
 
+def test_evaluating_a_file_says_what_it_was_and_calls_it_by_its_name(
+    llama_file: Path, tmp_path: Path
+) -> None:
+    from demask.progress import Silent
+    from demask.tasks.evaluate import evaluate
+
+    remarks: list[str] = []
+
+    class Told(Silent):
+        def say(self, text: str) -> None:
+            remarks.append(text)
+
+    pair = {"document_id": "d", "question": "Who?", "answers": ["Mara Voss"], "direction": "backward"}
+    (tmp_path / "qa.jsonl").write_text(json.dumps(pair))
+    found = evaluate(str(llama_file), tmp_path / "qa.jsonl", settings={"max_new_tokens": 2}, progress=Told())
+    assert found.model == str(llama_file)
+    assert remarks == [describe_form(str(llama_file))]
+
+
 def test_a_file_is_converted_once_and_another_of_its_name_is_another_model(
     llama_file: Path, make_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

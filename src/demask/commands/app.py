@@ -105,7 +105,6 @@ app = App(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes around the help would take a third of its time
-    add_completion=False,
 )
 
 

@@ -212,6 +212,7 @@ def write_environment(run: RunFolder, config: TaskConfig, loaded: "LoadedModel")
     """Versions, hardware, seed and the template that questions and examples are written in."""
     import torch
 
+    from demask.models.load import describe_form
     from demask.models.precision import choose_bf16
 
     run.write_json(
@@ -225,5 +226,6 @@ def write_environment(run: RunFolder, config: TaskConfig, loaded: "LoadedModel")
             stored_precision=str(loaded.stored_dtype).removeprefix("torch."),
             chat_template_sha256=hashlib.sha256(str(loaded.tokenizer.chat_template).encode()).hexdigest(),
             model_folder_or_name=loaded.source,
+            model_form=describe_form(loaded.name),  # of a GGUF file or an adapter, what was made of it
         ),
     )

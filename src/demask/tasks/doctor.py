@@ -5,13 +5,102 @@ for name, value in diagnose().rows(): print(name, value)
 
 import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from demask.environment import cache_folder, count_cores, describe_environment, processor_name, total_memory
 from demask.models.embedded import NAME
 
 # Versions that the design promises to run on.
 _LOWEST = {"torch": (2, 11), "transformers": (5, 16)}
+
+
+# Extras of pyproject.toml, and what a user wants them for; those for working on demask itself are left out.
+EXTRAS = {
+    "documents": "PDF, HTML, office files, tables, data sets",
+    "pandoc": "TeX, Org, AsciiDoc",
+    "questions": "questions made by rules",
+    "server": "a language model's server that writes",
+    "serve": "demask serve",
+    "ui": "demask ui",
+    "gguf": "demask export --to gguf, ollama",
+    "lm-eval": "demask benchmark, measure: full",
+    "deepspeed": "launch.strategy: deepspeed",
+    "tensorboard": "track: tensorboard",
+    "trackio": "track: trackio",
+    "wandb": "track: wandb",
+    "mlflow": "track: mlflow",
+}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What can be done with an extra, and what is missing for it.
+
+    Attributes:
+        extra: its name in pyproject.toml.
+        what: it is for.
+        missing: packages that are not installed; empty when it works.
+        install: the command that installs them.
+    """
+
+    extra: str
+    what: str
+    missing: tuple[str, ...]
+    install: str
+
+    def say(self) -> str:
+        """For people."""
+        return f"lacks {', '.join(self.missing)}: {self.install}" if self.missing else "installed"
+
+
+def find_features() -> tuple[Feature, ...]:
+    """Every extra with what is missing for it, as the installed package names its requirements.
+
+    None where demask is not installed as a package, but only lies on the path.
+    """
+    try:
+        known = set(metadata.metadata("demask").get_all("Provides-Extra") or ())
+    except metadata.PackageNotFoundError:
+        return ()
+    # Of a checkout that has moved on since it was installed.
+    older = ("a newer installation of demask",)
+    return tuple(
+        Feature(
+            extra,
+            what,
+            tuple(find_missing("demask", extra)) if extra in known else older,
+            f"pip install 'demask[{extra}]'",
+        )
+        for extra, what in EXTRAS.items()
+    )
+
+
+def find_missing(package: str, extra: str) -> list[str]:
+    """Packages of an extra that are not installed, or are too old; extras of its own packages are followed.
+
+    Args:
+        package: that is installed.
+        extra: its name.
+    """
+    missing = []
+    for line in metadata.requires(package) or ():
+        wanted = Requirement(line)
+        always = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        if always or (wanted.marker and not wanted.marker.evaluate({"extra": extra})):
+            continue
+        try:
+            fits = wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
+        except metadata.PackageNotFoundError:
+            fits = False
+        if not fits:
+            missing.append(wanted.name + str(wanted.specifier))
+            continue
+        for inner in sorted(wanted.extras):
+            missing += find_missing(wanted.name, inner)
+    return missing
 
 
 @dataclass(frozen=True)
@@ -22,6 +111,7 @@ class Diagnosis:
         packages: version by name.
         matrix_rates: floating-point operations per second of large matmuls, by precision.
         precision: in which training will multiply.
+        features: what the extras of demask are for, and what each lacks.
         embedded_cached: whether the embedded model is at hand without a download.
         free_bytes: on the disk of the cache.
         problems: what needs doing, in whole sentences; empty when all is well.
@@ -30,6 +120,7 @@ class Diagnosis:
     demask: str
     python: str
     packages: dict[str, str | None]
+    features: tuple[Feature, ...]
     processor: str
     cores: int
     memory_bytes: int
@@ -56,6 +147,7 @@ class Diagnosis:
             ("training multiplies in", self.precision),
             ("model cache", f"{self.cache}, {self.free_bytes / 1e9:.0f} GB free"),
             ("embedded model", "at hand" if self.embedded_cached else "downloaded on first use (93 MB)"),
+            *((feature.what, feature.say()) for feature in self.features),
             ("problems", "\n".join(self.problems) or "none"),
         ]
 
@@ -81,6 +173,7 @@ def diagnose() -> Diagnosis:
         demask=str(environment["demask"]),
         python=str(environment["python"]),
         packages=packages,
+        features=find_features(),
         processor=processor_name(),
         cores=count_cores(),
         memory_bytes=total_memory(),

@@ -108,17 +108,17 @@ def evaluate(
         raise ConfigError("--qa is missing: expected a JSON Lines file of questions")
     run = open_run_folder(model) if qa is None else None
     how = evaluation_settings(model, settings or {})
-    if server is None or canary:
-        trained_model(model)  # what an unfinished run lacks is said before what its files lack
+    # What an unfinished run lacks is said before what its files lack.
+    name = trained_model(model) if server is None or canary else model
     pairs = load_qa_pairs(qa or Path(model) / file_names.QA_PAIRS, documents=None)
-    load = partial(load_trained_model, model, "auto")
+    load = load_once(name, device="auto", progress=progress)
     if server is None:
         from demask.evaluation.qa import ask_questions
 
         loaded = load()
         progress.begin("Asking", len(pairs), unit="questions")
         predictions = ask_questions(loaded, pairs, how, on_done=progress.advance)
-        model, served = loaded.source, None
+        model, served = _shown_name(loaded), None
     else:
         from demask.evaluation.served import ask_served
 
@@ -177,7 +177,7 @@ def evaluate_retrieval(
     scores = {name: score_predictions(said, pairs) for name, said in answers.items()}
     metrics = {name: summarise(judged, pairs) for name, judged in scores.items()}
     return Evaluation(
-        load().source,
+        _shown_name(load()),
         metrics[stage],
         tuple(answers[stage]),
         tuple(scores[stage]),
@@ -300,6 +300,13 @@ def write_report(run: RunFolder) -> ReportFiles:
     """Write the report of a run from its folder alone."""
     runs = load_runs([run])
     return write_reports(runs, run.path, title=f"What {model_name(runs[0])} learned")
+
+
+def _shown_name(loaded: "LoadedModel") -> str:
+    """Where a model was read from; of one in another form the file that the user knows, and not the cache."""
+    from demask.models.load import describe_form
+
+    return loaded.source if describe_form(loaded.name) is None else loaded.name
 
 
 def load_trained_model(model: str, device: str) -> "LoadedModel":

@@ -1,0 +1,224 @@
+"""What a user installs: extras and what lacks them, completion, the Dockerfile, wheel and sdist."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import demask
+from demask.tasks import doctor
+from demask.tasks.doctor import EXTRAS, find_features, find_missing
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_doctor_knows_every_extra_that_a_user_may_want() -> None:
+    assert set(EXTRAS) == set(PROJECT["optional-dependencies"]) - {"dev", "perf"}
+
+
+def test_every_extra_that_a_message_names_exists() -> None:
+    named = {
+        name
+        for path in [*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]
+        for names in re.findall(r"'(?:demask|\.)\[([a-z,-]+)\]'", path.read_text(encoding="utf-8"))
+        for name in names.split(",")
+    }
+    assert len(named) > 8
+    assert named <= set(PROJECT["optional-dependencies"])
+
+
+def test_the_page_about_installing_has_every_extra() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert set(EXTRAS) == set(re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.M))))
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Versions of packages, in place of what is installed here; demask has two extras and more."""
+    requires = {
+        "demask": [
+            "torch>=2",
+            "starlette>=0.46; extra == 'ui'",
+            "transformers[serving]; extra == 'serve'",
+            "cyllama>=0.2; extra == 'gguf'",
+            "xllamacpp; python_version < '3' and extra == 'gguf'",
+        ],
+        "transformers": ["fastapi; extra == 'serving'"],
+    }
+    versions = {"demask": "1", "transformers": "5", "starlette": "0.40"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "requires", lambda name: requires.get(name))
+    monkeypatch.setattr(metadata, "version", version)
+    return versions
+
+
+def test_what_is_missing_is_found_by_version_and_through_extras_of_others(installed: dict[str, str]) -> None:
+    assert find_missing("demask", "ui") == ["starlette>=0.46"]
+    assert find_missing("demask", "serve") == ["fastapi"]
+    assert find_missing("demask", "gguf") == ["cyllama>=0.2"]
+    installed |= {"starlette": "0.46.1", "fastapi": "0.1", "cyllama": "0.2.18"}
+    assert not any(find_missing("demask", extra) for extra in ("ui", "serve", "gguf"))
+
+
+def test_a_feature_says_the_command_that_installs_it(installed: dict[str, str], monkeypatch: Any) -> None:
+    class Known:
+        def get_all(self, name: str) -> list[str]:
+            return ["ui", "gguf"]
+
+    monkeypatch.setattr(metadata, "metadata", lambda name: Known())
+    found = {feature.extra: feature.say() for feature in find_features()}
+    assert found["gguf"] == "lacks cyllama>=0.2: pip install 'demask[gguf]'"
+    assert found["wandb"] == "lacks a newer installation of demask: pip install 'demask[wandb]'"
+
+
+def test_without_an_installation_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "metadata", fail)
+    assert find_features() == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "expected"),
+    [
+        ("demask inj", 1, "inject"),
+        ("demask data prev", 2, "preview"),
+        ("demask inject --pres", 2, "--preset"),
+    ],
+)
+def test_a_shell_completes_commands_and_options(words: str, place: int, expected: str) -> None:
+    program = "import sys; sys.argv[0] = 'demask'; from demask.cli import main; main()"
+    asked = {"_DEMASK_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [expected]
+
+
+def instructions() -> list[str]:
+    """Of the Dockerfile, without comments, continued lines joined."""
+    lines = [line for line in DOCKERFILE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return "\n".join(lines).replace("\\\n", " ").splitlines()
+
+
+def test_the_dockerfile_keeps_what_a_linter_asks_for() -> None:
+    lines = [line.split(maxsplit=1) for line in instructions()]
+    known = {"ARG", "FROM", "RUN", "ENV", "COPY", "USER", "VOLUME", "WORKDIR", "ENTRYPOINT", "CMD"}
+    assert {word for word, _ in lines} <= known
+    assert lines[0] == ["ARG", lines[0][1]]
+    assert lines[0][1].startswith("BASE=")
+    assert lines[1] == ["FROM", "${BASE}"]
+    assert ":" in lines[0][1]
+    assert not lines[0][1].endswith(":latest")
+    runs = [rest for word, rest in lines if word == "RUN"]
+    for rest in runs:
+        if "apt-get install" in rest:
+            assert "apt-get update" in rest
+            assert "rm -rf /var/lib/apt/lists" in rest
+            assert "-y --no-install-recommends" in rest
+        assert "sudo" not in rest
+        assert "curl" not in rest
+        assert subprocess.run(["sh", "-n", "-c", rest], check=False).returncode == 0, rest
+    assert [rest for word, rest in lines if word == "USER"] == ["demask"]
+    assert all(rest.startswith("[") for word, rest in lines if word in ("ENTRYPOINT", "CMD"))
+
+
+def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
+    copied = [name for line in instructions() if line.startswith("COPY") for name in line.split()[1:-1]]
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "src" in copied
+    for name in copied:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in kept
+    (extras,) = re.findall(r"ARG EXTRAS=(\S+)", DOCKERFILE)
+    assert set(extras.split(",")) <= set(EXTRAS)
+
+
+def test_the_version_stands_in_one_place_and_the_pythons_are_named() -> None:
+    assert PROJECT["dynamic"] == ["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", demask.__version__)
+    pythons = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line}
+    assert pythons == {"3.11", "3.12", "3.13", "3.14"}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with wheel and sdist, built in an environment that has nothing but the builder."""
+    place = tmp_path_factory.mktemp("built")
+    source = place / "source"
+    ignored = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", "runs", "dist")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    venv.create(place / "builder", with_pip=True)
+    python = str(place / "builder" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "-q", "hatchling"], check=True)
+    subprocess.run([python, "-m", "hatchling", "build", "-d", str(place / "dist")], cwd=source, check=True)
+    return place
+
+
+@pytest.mark.slow
+def test_the_wheel_has_all_that_is_read_and_the_sdist_all_that_is_tested(built: Path) -> None:
+    (wheel,), (sdist,) = (list((built / "dist").glob(f"*{ending}")) for ending in (".whl", ".tar.gz"))
+    assert demask.__version__ in wheel.name
+    assert demask.__version__ in sdist.name
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    there = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "demask").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert there <= inside
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    wanted = {"pyproject.toml", "Makefile", "Dockerfile", "constraints.txt", "README.md", "docs/install.md"}
+    assert wanted | {"tests/conftest.py", "recipes/embedded.yaml", "scripts/check_sizes.py"} <= names
+
+
+@pytest.mark.slow
+def test_the_wheel_is_installed_and_used_from_an_empty_folder(built: Path, tmp_path: Path) -> None:
+    """In an environment of its own, which sees the libraries of this one, since PyTorch alone is 200 MB."""
+    (wheel,) = (built / "dist").glob("*.whl")
+    venv.create(tmp_path / "bare", with_pip=True)
+    programs = tmp_path / "bare" / "bin"
+    subprocess.run([programs / "python", "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
+    libraries = next((tmp_path / "bare" / "lib").glob("python*")) / "site-packages"
+    (libraries / "zz-others.pth").write_text(str(Path(pytest.__file__).parents[1]))
+    (tmp_path / "empty").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [str(programs / words[0]), *words[1:]],
+            cwd=tmp_path / "empty",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    assert run("python", "-c", "import demask; print(demask.__file__)").startswith(str(libraries))
+    assert run("python", "-c", "import demask; print(demask.__version__)").strip() == demask.__version__
+    assert "inject" in run("demask", "--help")
+    assert '"demask"' in run("demask", "doctor", "--json")
