@@ -25,7 +25,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
 def test_doctor_knows_every_extra_that_a_user_may_want() -> None:
-    assert set(EXTRAS) == set(PROJECT["optional-dependencies"]) - {"dev", "perf"}
+    assert set(EXTRAS) == set(PROJECT["optional-dependencies"]) - {"browser", "dev", "perf"}
 
 
 def test_every_extra_that_a_message_names_exists() -> None:

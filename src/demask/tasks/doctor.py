@@ -22,6 +22,7 @@ EXTRAS = {
     "documents": "PDF, HTML, office files, tables, data sets",
     "pandoc": "TeX, Org, AsciiDoc",
     "questions": "questions made by rules",
+    "writer": "questions by a local model",
     "server": "a language model's server that writes",
     "serve": "demask serve",
     "ui": "demask ui",
