@@ -55,8 +55,15 @@ class Server:
 """
 
 
+@pytest.fixture
+def lora_run(made_lora_run, tmp_path):
+    """A finished run with an adapter, of which exports are noted."""
+    shutil.copytree(made_lora_run, tmp_path / "home" / made_lora_run.name)
+    return tmp_path / "home" / made_lora_run.name
+
+
 @pytest.fixture(scope="session")
-def lora_run(tiny_model_folder, tmp_path_factory):
+def made_lora_run(tiny_model_folder, tmp_path_factory):
     """A finished run with an adapter; not to be changed."""
     home = tmp_path_factory.mktemp("exported")
     (home / "facts").mkdir()

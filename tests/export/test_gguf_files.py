@@ -14,6 +14,7 @@ from demask.export.files import export_gguf, export_ollama
 from demask.export.llama_cpp import fetch_converter, read_quant, write_gguf
 from demask.export.llama_server import Chat, ask_gguf
 from demask.progress import Silent
+from demask.storage.locks import holding
 from demask.storage.run_folder import RunFolder
 
 RIGHT = {
@@ -115,6 +116,40 @@ def test_a_run_is_converted_and_its_questions_are_asked_again(converter, server,
     assert found["texts"] == {"asked": 4, "equal": 0}
     assert "0.50" in (tmp_path / "out" / "export.md").read_text()
     assert [row[0] for row in cost_tables(exported.cost)[0].rows] == ["forward", "backward"]
+
+
+def test_the_report_of_the_run_shows_what_each_file_cost(converter, server, lora_run, tmp_path):
+    before = (lora_run / "report.md").read_text()
+    assert "Exported files" not in before
+    server(RIGHT)
+    export(lora_run, tmp_path / "first", quant="q8_0")
+    server({})
+    export(lora_run, tmp_path / "second", quant="f16")
+    page = (lora_run / "report.html").read_text()
+    for file in ("my-run-q8_0.gguf", "my-run-f16.gguf"):
+        assert page.count(file) == 2, "a row for each direction"
+    lines = (lora_run / "report.md").read_text().splitlines()
+    (row,) = [line.split("|") for line in lines if "q8_0.gguf | forward" in line]
+    assert "0.00 [" in row[3]
+    assert "0.50 [" in row[4]  # one of two forward questions
+    export(lora_run, tmp_path / "third", quant="q8_0")  # asked again, it says other words
+    found = json.loads((lora_run / "exported.json").read_text())
+    assert found.keys() == {"my-run-q8_0.gguf", "my-run-f16.gguf"}
+    assert found["my-run-q8_0.gguf"]["after"]["forward"]["contains"]["value"] == 0.0
+
+
+def test_a_run_that_is_worked_in_is_left_alone_and_the_file_is_there(converter, server, lora_run, tmp_path):
+    said = []
+
+    class Told(Silent):
+        def say(self, text):
+            said.append(text)
+
+    with holding(lora_run):
+        exported = export(lora_run, tmp_path / "out", quant="q8_0", progress=Told())
+    assert exported.files[0].exists()
+    assert any("the report of the run does not have it" in text for text in said)
+    assert not (lora_run / "exported.json").exists()
 
 
 def test_weights_that_are_quantised_otherwise_are_named(converter, monkeypatch, tiny_model_folder, tmp_path):

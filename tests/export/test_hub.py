@@ -43,7 +43,7 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def pushed(lora_run, tmp_path_factory):
+def pushed(made_lora_run, tmp_path_factory):
     """The hub after both pushes, what the script said, and the weights that it loaded."""
     home = tmp_path_factory.mktemp("hub")
     with serving_hub() as hub:
@@ -57,7 +57,7 @@ def pushed(lora_run, tmp_path_factory):
             "NO_PROXY": "*",
         }
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(lora_run), str(home / "loaded.safetensors")],
+            [sys.executable, "-c", SCRIPT, str(made_lora_run), str(home / "loaded.safetensors")],
             env=environment,
             capture_output=True,
             text=True,
@@ -73,9 +73,9 @@ def card_of(hub, repo):
     return yaml.safe_load(front), text
 
 
-def test_what_is_loaded_from_the_hub_is_what_was_trained(pushed, lora_run):
+def test_what_is_loaded_from_the_hub_is_what_was_trained(pushed, made_lora_run):
     _, said, loaded = pushed
-    stored = load_file(lora_run / "model" / "model.safetensors")
+    stored = load_file(made_lora_run / "model" / "model.safetensors")
     assert set(loaded) == set(stored) - {"lm_head.weight"}
     assert all((loaded[name] == stored[name]).all() for name in loaded)
     assert said["prompt"] == "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n"
@@ -124,8 +124,8 @@ def test_the_page_was_validated_and_has_results_in_both_directions(pushed):
     assert "named no licence" in text
 
 
-def test_a_base_on_the_hub_is_named_with_its_relation(lora_run):
-    run = load_run(open_run_folder(lora_run))
+def test_a_base_on_the_hub_is_named_with_its_relation(made_lora_run):
+    run = load_run(open_run_folder(made_lora_run))
     for adapter, relation in ((False, "finetune"), (True, "adapter")):
         page = write_card(run, Publishing("me/x", adapter, rank=32), base="owner/base")
         settings = yaml.safe_load(page.split("---\n", 2)[1])
@@ -139,6 +139,6 @@ def test_base_models_are_told_from_folders():
 
 
 @pytest.mark.parametrize("repo", ["handbook", "me/hand book", "me//x", "/x", "me/"])
-def test_a_name_that_is_none_of_the_hub_is_refused(lora_run, repo):
+def test_a_name_that_is_none_of_the_hub_is_refused(made_lora_run, repo):
     with pytest.raises(ConfigError, match="expected OWNER/NAME"):
-        push(str(lora_run), repo, progress=Silent())
+        push(str(made_lora_run), repo, progress=Silent())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from demask.errors import ConfigError, ModelError
+from demask.errors import ConfigError, ModelError, RunError
 from demask.export.asking import ExportCost, ask_again, can_ask, cost_tables, describe_cost, read_run_config
 from demask.export.llama_cpp import Quant, check_installed, write_gguf, write_gguf_adapter
 from demask.export.llama_server import check_server
@@ -18,7 +18,9 @@ from demask.progress import Progress
 from demask.reports.tables import to_markdown
 from demask.storage import file_names
 from demask.storage.atomic import write_text
+from demask.storage.locks import holding
 from demask.storage.run_folder import RunFolder, is_run_folder, trained_model
+from demask.tasks.evaluate import write_report
 
 # What the file beside an exported model is called, for people and for programs.
 REPORT, REPORT_JSON = "export.md", "export.json"
@@ -82,7 +84,19 @@ def export_gguf(
     write_text(out / REPORT_JSON, json.dumps(describe_cost(cost), indent=2, ensure_ascii=False) + "\n")
     tables = [f"## {table.title}\n\n{to_markdown(table)}\n" for table in cost_tables(cost)]
     write_text(out / REPORT, "\n".join(tables))
+    _keep_cost(asked, cost, progress)
     return Exported((*files, out / REPORT, out / REPORT_JSON), lora, cost)
+
+
+def _keep_cost(run: RunFolder, cost: ExportCost, progress: Progress) -> None:
+    """Put what a file said into the run's report; of one file of a name the latest."""
+    try:
+        with holding(run.path):
+            known = run.read_json(file_names.EXPORTED) if run.has(file_names.EXPORTED) else {}
+            run.write_json(file_names.EXPORTED, {**known, cost.file: describe_cost(cost)})
+            write_report(run)
+    except RunError as error:  # the file is there, and its own report beside it
+        progress.say(f"the report of the run does not have it ({error})")
 
 
 def local_folder(model: str, name: str) -> Path:

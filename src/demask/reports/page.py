@@ -24,6 +24,7 @@ from demask.evaluation.metrics import MEASURES, METRICS
 from demask.records import DIRECTIONS, Document
 from demask.reports import figures, line, tables
 from demask.reports.apart import apart_table
+from demask.reports.exports import exports_kept_table, exports_table
 from demask.reports.runs import OUTCOMES, QuestionRow, RunResult, asked_directions, label_apart
 from demask.reports.tables import Table
 from demask.reports.verdict import Tile, Verdict, judge_run, make_tiles
@@ -266,6 +267,8 @@ def _tables(runs: Sequence[RunResult], questions: Questions) -> Mapping[str, Tab
         "metrics": tables.metrics_table(runs),
         "outcomes": tables.outcomes_table(runs),
         "apart": apart_table(runs),
+        "exports": exports_table(runs),
+        "exports_kept": exports_kept_table(runs),
         "retrieval": tables.retrieval_table(runs),
         "retention": tables.retention_table(runs),
         "access": tables.access_table(runs),

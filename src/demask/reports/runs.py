@@ -310,6 +310,7 @@ class RunResult:
         line: of runs that it goes on from, itself last; empty where it goes on from none.
         forgotten: what is left of what it forgets, as in `summary.json`; empty where it forgets nothing.
         apart: questions that were asked apart, by kind and form.
+        exports: what exported files said, by the name of the file.
     """
 
     folder: Path
@@ -337,6 +338,7 @@ class RunResult:
     line: tuple[LineRow, ...] = ()
     forgotten: Mapping[str, Any] = field(default_factory=dict)
     apart: tuple[ApartRow, ...] = ()
+    exports: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -384,6 +386,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             line=read_line_rows(summary),
             forgotten=summary.get("forgotten", {}),
             apart=tuple(map(_read_apart, summary.get("apart", ()))),
+            exports=folder.read_json(file_names.EXPORTED) if folder.has(file_names.EXPORTED) else {},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

@@ -374,6 +374,7 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
         stale = ("after", FEW_SHOT, UNGATED, *REMOVED_STAGES, *forgetting_stages("after"))
         run.remove(*map(file_names.predictions_file, stale))
         run.remove(file_names.RETENTION_AFTER, file_names.RETENTION_UNGATED, file_names.APART_AFTER)
+        run.remove(file_names.EXPORTED)
         run.remove(*map(file_names.predictions_file, retrieval_stages(config.evaluate, "after")))
 
 
