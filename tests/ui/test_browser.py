@@ -33,8 +33,8 @@ DOCUMENTS = {
     "page.html": "<nav>Home</nav><h1>Tools</h1><p>Peter Olsen bought the lathe of Brackwater in 2003.</p>"
     "<script>document.title='taken over'</script>",
 }
-# 100 parts of work a second on a slow machine; long enough to be stopped, short enough to be waited for.
-STEPS = 800
+# Long enough to be stopped in between, short enough to be waited for.
+STEPS = 400
 
 
 @pytest.fixture
@@ -194,25 +194,25 @@ def test_from_documents_to_a_model_that_is_asked(server, browser, tmp_path):
     visitor.open()
     tab = visitor.tab
     visitor.sees("learning now")
-    tab.click("text=manuals")
+    tab.click(".card >> text=manuals")
     visitor.sees("small changes made")
-    tab.click("text=Stop")
+    tab.click("#do-stop")
     visitor.sees("Stopped after step")
     stopped = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     assert stopped < STEPS
-    tab.click("text=Go on")
+    tab.click("#do-resume")
     visitor.sees("Finished.")
     rows = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert rows == list(range(1, STEPS + 1))
 
     # Ask: both models, two turns, another form, with the document.
-    tab.click("text=Ask")
+    tab.click("nav.tabs >> text=Ask")
     tab.fill("#question", "Who lit the lamp?")
     tab.press("#question", "Enter")
     visitor.sees("It should have come from")
     expect(tab.locator("#forms")).to_be_visible()
     tab.fill("#question", "And when?")
-    tab.click("form.asking >> text=Ask")
+    tab.click("form.asking button.primary")
     expect(tab.locator(".talk > li")).to_have_count(2)
     expect(tab.locator("#halt")).to_be_hidden()
     tab.click("text=with a system prompt")
