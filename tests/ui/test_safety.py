@@ -153,7 +153,7 @@ def test_a_file_that_became_a_link_or_a_pipe_is_not_opened(workspace, run):
 def test_what_runs_are_called_is_escaped(client, run, workspace):
     run.rename(run.with_name(f"a {SCRIPT.replace('/', '')}"))
     (run.with_name(f"a {SCRIPT.replace('/', '')}") / "config.json").write_text(
-        '{"model": "<script>alert(2)</script>", "objective": {"name": "<img>"}, "documents": []}'
+        '{"model": "<script>alert(2)<script>", "objective": {"name": "<img>"}, "documents": []}'
     )
     page = client.get("/").text
     assert "<script>alert" not in page
