@@ -31,6 +31,7 @@ APART = [
     row("old", "old value", "Who began Orlin?", "Ida Lund"),
     row("stays", "neighbour", "What color is snow?", "white"),
     row("next", "follows", "In which town was the founder of Orlin born?", "Quill"),
+    {**row("back", "follows", "Which town has a works?", "Orlin"), "direction": "backward"},
 ]
 
 
@@ -69,9 +70,10 @@ def test_they_are_asked_before_and_after_and_reported_by_kind_and_form(
     assert asked == {(one["qa_id"], one["form"]) for one in rows_of(tmp_path / "run" / "apart-before.jsonl")}
     assert {("stays", "bare"), ("next", "bare"), ("next", "step by step"), ("old", "system")} <= asked
     assert ("stays", "system") not in asked
-    summed = {(one["kind"], one["form"]): one for one in done.summary["apart"]}
-    assert summed["follows", "step by step"]["after"]["n"] == 1
-    assert summed["follows", "step by step"]["kept"] is None  # the base model did not know it
+    summed = {(one["kind"], one["direction"], one["form"]): one for one in done.summary["apart"]}
+    assert summed["follows", "forward", "step by step"]["after"]["n"] == 1
+    assert summed["follows", "forward", "step by step"]["kept"] is None  # the base model did not know it
+    assert summed["follows", "backward", "step by step"]["after"]["n"] == 1, "directions are never merged"
     assert set(done.summary["metrics"]["after"]) == {"backward"}, "they are no part of the accuracy"
     report = (tmp_path / "run" / "report.md").read_text()
     assert "### Asked apart" in report

@@ -98,3 +98,30 @@ def test_no_question_is_asked_twice_and_none_copies_a_sentence() -> None:
     sentences = [" ".join(words(s)) for row in DOCUMENTS.values() for s in row["text"].split(".") if s]
     for question in questions:
         assert not [s for s in sentences if s in question or question.split(" ", 1)[1] in s]
+
+
+APART = load("apart.jsonl")
+each_apart = pytest.mark.parametrize("pair", APART, ids=lambda pair: pair["id"])
+
+
+def holds(text: str, part: str) -> bool:
+    said, wanted = words(text), words(part)
+    return any(said[start : start + len(wanted)] == wanted for start in range(len(said)))
+
+
+def test_what_follows_is_asked_of_every_document_and_of_two_at_once() -> None:
+    assert {pair["document_id"] for pair in APART} == set(DOCUMENTS)
+    assert Counter(pair["kind"] for pair in APART) == {"follows": 16, "follows from two facts": 4}
+    assert len({pair["id"] for pair in APART}) == len(APART) == 20
+
+
+@each_apart
+def test_what_follows_is_not_given_away_by_its_question(pair: dict[str, Any]) -> None:
+    assert not any(holds(pair["question"], answer) for answer in pair["answers"])
+
+
+@each_apart
+def test_what_follows_forward_is_said_by_no_document(pair: dict[str, Any]) -> None:
+    """So that reciting a document is no answer; backward the answer is what the document is about."""
+    said = [any(holds(row["text"], answer) for answer in pair["answers"]) for row in DOCUMENTS.values()]
+    assert any(said) == (pair["direction"] == "backward")

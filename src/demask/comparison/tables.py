@@ -269,16 +269,16 @@ def apart_table(grids: Sequence[Grid]) -> Table:
     """Questions that were asked apart: means over seeds, by kind and form."""
     rows = []
     for arm in list_arms(grids):
-        found: dict[tuple[str, str], list[ApartRow]] = {}
+        found: dict[tuple[str, str, str], list[ApartRow]] = {}
         for cell in arm.done:
             for row in cell.run.apart if cell.run else ():
-                found.setdefault((row.kind, row.form), []).append(row)
-        for (kind, form), of_seeds in found.items():
+                found.setdefault((row.kind, row.direction, row.form), []).append(row)
+        for group, of_seeds in found.items():
             numbers = [[getattr(row, name) for row in of_seeds] for name in ("before", "after", "kept")]
-            rows.append((*_names(arm), kind, form, *map(_spread, numbers), count(of_seeds[0].after.n)))
+            rows.append((*_names(arm), *group, *map(_spread, numbers), count(of_seeds[0].after.n)))
     return Table(
         "Asked apart: what must be gone, what must stay, what follows",
-        (*ARM_HEADERS, "kind", "asked", "before", "after", "of those right before", "n"),
+        (*ARM_HEADERS, "kind", "direction", "asked", "before", "after", "of those right before", "n"),
         tuple(rows),
         "Share of questions answered, means over seeds, lowest and highest seed in brackets. Old values "
         "should fall to 0; neighbours stay where the last share is 1; what follows takes one step from what "

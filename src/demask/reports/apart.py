@@ -16,6 +16,7 @@ def apart_table(runs: Sequence[RunResult]) -> Table:
         (
             run.label,
             row.kind or MISSING,
+            row.direction,
             row.form,
             *map(interval, (row.before, row.after, row.kept)),
             count(row.after.n),
@@ -25,7 +26,7 @@ def apart_table(runs: Sequence[RunResult]) -> Table:
     )
     return Table(
         "Asked apart",
-        ("arm", "kind", "asked", "before", "after", "of those right before", "n"),
+        ("arm", "kind", "direction", "asked", "before", "after", "of those right before", "n"),
         rows,
         "Share of further questions answered, which are no part of the accuracy. What must be gone (old "
         "value) should fall to 0, what must stay (neighbour) is kept where the last share is 1, what follows "

@@ -272,10 +272,11 @@ class TaskChange:
 
 @dataclass(frozen=True)
 class ApartRow:
-    """Questions of one kind that were asked apart, in one form.
+    """Questions of one kind and direction that were asked apart, in one form.
 
     Attributes:
         kind: of the questions, as their file says.
+        direction: of the questions.
         form: in which they were asked.
         before: share that the base model answers.
         after: share that the trained model answers.
@@ -283,6 +284,7 @@ class ApartRow:
     """
 
     kind: str
+    direction: Direction
     form: str
     before: Estimate
     after: Estimate
@@ -399,6 +401,7 @@ def _read_apart(row: Mapping[str, Any]) -> ApartRow:
     known = row["kept"]
     return ApartRow(
         str(row["kind"]),
+        row["direction"],
         str(row["form"]),
         Estimate(**row["before"]),
         Estimate(**row["after"]),

@@ -5,8 +5,8 @@
     rows = summarise_apart(run)                                 # by kind and form, for summary.json
 
 Each question is asked bare. Those of kind `old value` are asked in every form of the retention suite as well,
-since a fact that is gone from one wording may be there in another; those of kind `follows` also with "Think
-step by step". They are no part of the accuracy of a run, and nothing is trained on them.
+since a fact that is gone from one wording may be there in another; those whose kind begins with `follows`
+also with "Think step by step". They are no part of the accuracy of a run, and nothing is trained on them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from demask.evaluation.metrics import score_predictions
 from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
-from demask.records import Prediction, QAPair
+from demask.records import Direction, Prediction, QAPair
 from demask.reports.runs import ApartRow
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -149,23 +149,20 @@ def make_forms_apart(pair: QAPair, main: Sequence[QAPair]) -> "Iterator[tuple[st
         facts = [fact for fact in suite.facts if answers.isdisjoint(map(str.casefold, fact.answers))]
         others = [other for other in main if answers.isdisjoint(map(str.casefold, other.answers))]
         yield from make_forms(suite, pair, others, facts).items()
-    if pair.kind == FOLLOWS:
+    if pair.kind.startswith(FOLLOWS):
         yield STEPS, (Turn("user", STEP_BY_STEP.format(question=pair.question)),)
 
 
 def summarise_apart(run: RunFolder) -> list[dict[str, Any]]:
-    """Of each kind and form the share that was answered before and after, as rows of `ApartRow`."""
+    """Of each kind, direction and form the share that was answered, as rows of `ApartRow`."""
     if not run.has(file_names.APART):
         return []
     pairs = {pair.id: pair for pair in run.read_records(file_names.APART, QAPair)}
     before, after = (_judge(run, file, pairs) for file in REPLIES.values())
-    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    groups: dict[tuple[str, Direction, str], list[tuple[str, str]]] = {}
     for id, form in before:
-        groups.setdefault((pairs[id].kind, form), []).append((id, form))
-    return [
-        asdict(_summarise(kind, form, places, before, after, pairs))
-        for (kind, form), places in groups.items()
-    ]
+        groups.setdefault((pairs[id].kind, pairs[id].direction, form), []).append((id, form))
+    return [asdict(_summarise(group, places, before, after, pairs)) for group, places in groups.items()]
 
 
 def _judge(run: RunFolder, file: str, pairs: Mapping[str, QAPair]) -> dict[tuple[str, str], bool]:
@@ -178,8 +175,7 @@ def _judge(run: RunFolder, file: str, pairs: Mapping[str, QAPair]) -> dict[tuple
 
 
 def _summarise(
-    kind: str,
-    form: str,
+    group: tuple[str, Direction, str],
     places: Sequence[tuple[str, str]],
     before: Mapping[tuple[str, str], bool],
     after: Mapping[tuple[str, str], bool],
@@ -190,8 +186,7 @@ def _summarise(
     documents = [pairs[id].document_id for id, _ in places]
     known = [(place, pairs[place[0]].document_id) for place in places if before[place]]
     return ApartRow(
-        kind=kind,
-        form=form,
+        *group,
         before=estimate_mean([float(before[place]) for place in places], documents),
         after=estimate_mean([float(after[place]) for place in places], documents),
         kept=estimate_mean([float(after[place]) for place, _ in known], [document for _, document in known])
