@@ -121,7 +121,7 @@ def test_the_newest_is_trained_and_what_is_left_out_is_named(write: Write, tmp_p
     coverage = json.loads((run / "coverage.json").read_text())
     kept, lost = coverage["contradictions"]
     assert kept.index('"40" in') < kept.index("2025-05-03, its date") < kept.index('"30" in')
-    assert lost == "with what older documents say otherwise, 2 questions about it are left out: q1, q4"
+    assert lost == "with what older documents say otherwise, questions about it are left out (2): q1, q4"
     (file,) = coverage["files"]
     assert [part["characters"] for part in file["left_out"]] == [len("ThemillofOrlinhas30workers.")]
     assert file["characters"] == file["kept"] + file["left_out"][0]["characters"]

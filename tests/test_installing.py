@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 import demask
-from demask.tasks import doctor
 from demask.tasks.doctor import EXTRAS, find_features, find_missing
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +91,7 @@ def test_without_an_installation_nothing_is_said(monkeypatch: pytest.MonkeyPatch
     def fail(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor.metadata, "metadata", fail)
+    monkeypatch.setattr(metadata, "metadata", fail)
     assert find_features() == ()
 
 

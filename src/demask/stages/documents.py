@@ -205,7 +205,7 @@ def _name_lost(
     if gone:
         more = len(gone) - MOST_NAMED
         named = ", ".join(gone[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-        yield f"with what older documents say otherwise, {len(gone)} {what} are left out: {named}"
+        yield f"with what older documents say otherwise, {what} are left out ({len(gone)}): {named}"
 
 
 def _account(report: FileReport, lost: Sequence[LeftOut]) -> FileReport:
