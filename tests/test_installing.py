@@ -11,7 +11,6 @@ import venv
 import zipfile
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -69,25 +68,34 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_what_is_missing_is_found_by_version_and_through_extras_of_others(installed: dict[str, str]) -> None:
-    assert find_missing("demask", "ui") == ["starlette>=0.46"]
-    assert find_missing("demask", "serve") == ["fastapi"]
-    assert find_missing("demask", "gguf") == ["cyllama>=0.2"]
+    lines = ["starlette>=0.46", "transformers[serving]", "cyllama>=0.2", "gone; python_version < '3'"]
+    assert find_missing(lines) == ["starlette>=0.46", "fastapi", "cyllama>=0.2"]
     installed |= {"starlette": "0.46.1", "fastapi": "0.1", "cyllama": "0.2.18"}
-    assert not any(find_missing("demask", extra) for extra in ("ui", "serve", "gguf"))
+    assert find_missing(lines) == []
 
 
-def test_a_feature_says_the_command_that_installs_it(installed: dict[str, str], monkeypatch: Any) -> None:
+def test_a_feature_says_the_command_that_installs_it(installed: dict[str, str]) -> None:
+    found = {feature.extra: feature.say() for feature in find_features()}  # of this checkout
+    assert found.keys() == EXTRAS.keys()
+    assert (
+        found["wandb"] == f"lacks {PROJECT['optional-dependencies']['wandb'][0]}: pip install 'demask[wandb]'"
+    )
+    installed["wandb"] = "99"
+    assert {feature.extra: feature.say() for feature in find_features()}["wandb"] == "installed"
+
+
+def test_without_a_checkout_the_installed_package_says_what_it_asks_for(
+    installed: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     class Known:
         def get_all(self, name: str) -> list[str]:
-            return ["ui", "gguf"]
+            return ["ui", "serve", "gguf"]
 
+    monkeypatch.setattr(demask, "__file__", str(tmp_path / "site-packages" / "demask" / "__init__.py"))
     monkeypatch.setattr(metadata, "metadata", lambda name: Known())
-    found = {feature.extra: feature.say() for feature in find_features()}
-    assert found["gguf"] == "lacks cyllama>=0.2: pip install 'demask[gguf]'"
-    assert found["wandb"] == "lacks a newer installation of demask: pip install 'demask[wandb]'"
+    found = {feature.extra: feature.missing for feature in find_features()}
+    assert found == {"ui": ("starlette>=0.46",), "serve": ("fastapi",), "gguf": ("cyllama>=0.2",)}
 
-
-def test_without_an_installation_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 

@@ -4,12 +4,15 @@ for name, value in diagnose().rows(): print(name, value)
 """
 
 import shutil
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+import demask
 from demask.environment import cache_folder, count_cores, describe_environment, processor_name, total_memory
 from demask.models.embedded import NAME
 
@@ -58,39 +61,51 @@ class Feature:
 
 
 def find_features() -> tuple[Feature, ...]:
-    """Every extra with what is missing for it, as the installed package names its requirements.
-
-    None where demask is not installed as a package, but only lies on the path.
-    """
-    try:
-        known = set(metadata.metadata("demask").get_all("Provides-Extra") or ())
-    except metadata.PackageNotFoundError:
-        return ()
-    # Of a checkout that has moved on since it was installed.
-    older = ("a newer installation of demask",)
+    """Every extra with what is missing for it."""
     return tuple(
-        Feature(
-            extra,
-            what,
-            tuple(find_missing("demask", extra)) if extra in known else older,
-            f"pip install 'demask[{extra}]'",
-        )
+        Feature(extra, what, tuple(find_missing(lines)), f"pip install 'demask[{extra}]'")
         for extra, what in EXTRAS.items()
+        if (lines := _requirements(extra)) is not None
     )
 
 
-def find_missing(package: str, extra: str) -> list[str]:
-    """Packages of an extra that are not installed, or are too old; extras of its own packages are followed.
+def _requirements(extra: str) -> list[str] | None:
+    """What an extra of demask asks for; None where that is not known.
+
+    A checkout may have moved on since it was installed, so its pyproject.toml says; else the installed package.
+    """
+    project = Path(demask.__file__).parents[2] / "pyproject.toml"
+    if project.is_file():
+        found = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
+        if found.get("name") == "demask":
+            lines: list[str] | None = found["optional-dependencies"].get(extra)
+            return lines
+    try:
+        known = extra in (metadata.metadata("demask").get_all("Provides-Extra") or ())
+    except metadata.PackageNotFoundError:
+        return None
+    return _lines_of("demask", extra) if known else None
+
+
+def _lines_of(package: str, extra: str) -> list[str]:
+    """What an extra of an installed package asks for, beside what the package asks for anyway."""
+    lines = []
+    for line in metadata.requires(package) or ():
+        marker = Requirement(line).marker
+        if marker is not None and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}):
+            lines.append(line.partition(";")[0])
+    return lines
+
+
+def find_missing(lines: Sequence[str]) -> list[str]:
+    """Requirements that are not installed, or are too old; extras of theirs are followed.
 
     Args:
-        package: that is installed.
-        extra: its name.
+        lines: requirements, as pip reads them.
     """
     missing = []
-    for line in metadata.requires(package) or ():
-        wanted = Requirement(line)
-        always = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
-        if always or (wanted.marker and not wanted.marker.evaluate({"extra": extra})):
+    for wanted in map(Requirement, lines):
+        if wanted.marker is not None and not wanted.marker.evaluate():
             continue
         try:
             fits = wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
@@ -100,7 +115,7 @@ def find_missing(package: str, extra: str) -> list[str]:
             missing.append(wanted.name + str(wanted.specifier))
             continue
         for inner in sorted(wanted.extras):
-            missing += find_missing(wanted.name, inner)
+            missing += find_missing(_lines_of(wanted.name, inner))
     return missing
 
 
