@@ -261,6 +261,8 @@ def test_what_is_forgotten_comes_back_to_the_base_model(forgotten: Path, line: l
     report = (forgotten / "report.md").read_text()
     assert "What is left of what was forgotten" in report
     assert "This is no erasure" in report
+    assert "facts of 1 (1)" in report
+    assert "facts of 2" not in report, "it has learned none"
 
 
 def test_the_forgotten_document_is_neither_trained_nor_asked_with_the_others(forgotten: Path) -> None:

@@ -124,6 +124,7 @@ def draw_replies(
     name: str,
     seed: int,
     rows: int,
+    tokens: int = REPLY_TOKENS,
     on_drawn: Callable[[int], None] = lambda count: None,
 ) -> list[Conversation]:
     """What a model says to prompts that fit into its context, with targets.
@@ -134,12 +135,13 @@ def draw_replies(
         name: begins the ids of the conversations.
         seed: of the draws.
         rows: replies that are drawn side by side.
-        on_drawn: told of tokens as they are drawn, `REPLY_TOKENS` for each prompt.
+        tokens: of a reply, at most.
+        on_drawn: told of tokens as they are drawn, `tokens` for each prompt.
     """
     found: dict[int, Conversation] = {}
 
     def reply(number: int, prompt: tuple[int, ...]) -> Script:
-        drawn = yield Wanted(prompt, REPLY_TOKENS, targets=True)
+        drawn = yield Wanted(prompt, tokens, targets=True)
         found[number] = _as_conversation(prompt, drawn)
 
     draw_scripts(

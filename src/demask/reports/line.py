@@ -27,10 +27,11 @@ def name_run(row: LineRow) -> str:
 def triangle_table(rows: Sequence[LineRow]) -> Table:
     """A row for each run, a column for the facts of each; then what each run has kept of the base model."""
     measured = [name for name in MEASURES if any(name in row.retention for row in rows)]
+    learned = [one for one in rows if one.learned]
     cells = tuple(
         (
             name_run(row),
-            *(_directions(row.facts.get(str(one.number))) for one in rows),
+            *(_directions(row.facts.get(str(one.number))) for one in learned),
             *(_measure(row, name) for name in measured),
         )
         for row in rows
@@ -39,7 +40,7 @@ def triangle_table(rows: Sequence[LineRow]) -> Table:
         "What each run knows of all",
         (
             "after",
-            *(_name_facts(one.number, rows) for one in rows),
+            *(_name_facts(one.number, rows) for one in learned),
             *(MEASURES[name].label for name in measured),
         ),
         cells,

@@ -202,9 +202,9 @@ def read_earlier(origin: Origin) -> Earlier:
     from demask.training.delta import digest_weights
 
     run = open_finished_run(origin.parent)
-    lineage, documents = read_lineage(run), _hash_documents(run)
+    lineage = read_lineage(run)
     number = 0 if lineage is None else lineage.number
-    known = dict(documents if lineage is None else lineage.documents)
+    known = _hash_documents(run) if lineage is None else dict(lineage.documents)
     leaving = {**dict.fromkeys(origin.replaces, False), **dict.fromkeys(origin.forgets, True)}
     _refuse_unknown(leaving, {id for id, one in known.items() if one.removed is None}, run)
     for id, forgotten in leaving.items():

@@ -16,6 +16,7 @@ from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Document, Passage
 from demask.stages.lineage import Lineage, Origin
+from demask.stages.passages import MAX_TOKENS
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 from demask.words import split_words
@@ -66,7 +67,7 @@ def recall_stage(
     """
     if lineage is None or lineage.origin.old_texts or not old or run.has(file_names.RECALLED):
         return
-    from demask.generation.self_chats import REPLY_TOKENS, draw_replies
+    from demask.generation.self_chats import draw_replies
     from demask.objectives.prompts import encode_question
 
     titles = {one.id: one.title for one in run.open_records(file_names.DOCUMENTS, Document)}
@@ -82,13 +83,16 @@ def recall_stage(
             "--without-old-texts"
         )
     loaded = load()
-    progress.begin("Asking the model about the old documents", REPLY_TOKENS * len(asked), unit="tokens")
+    prompts = [encode_question(loaded.tokenizer, question) for _, question in asked]
+    tokens = max(1, min(MAX_TOKENS, loaded.context - max(map(len, prompts))))
+    progress.begin("Asking the model about the old documents", tokens * len(asked), unit="tokens")
     talks = draw_replies(
         loaded,
-        [encode_question(loaded.tokenizer, question) for _, question in asked],
+        prompts,
         name="recalled",
         seed=_SEED,
         rows=_ROWS,
+        tokens=tokens,
         on_drawn=progress.advance,
     )
     said = [
