@@ -72,7 +72,7 @@ def find_features() -> tuple[Feature, ...]:
 def _requirements(extra: str) -> list[str] | None:
     """What an extra of demask asks for; None where that is not known.
 
-    A checkout may have moved on since it was installed, so its pyproject.toml says; else the installed package.
+    A checkout may have moved on since it was installed, so there its pyproject.toml says.
     """
     project = Path(demask.__file__).parents[2] / "pyproject.toml"
     if project.is_file():
