@@ -209,7 +209,7 @@ def test_from_documents_to_a_model_that_is_asked(server, browser, tmp_path):
     tab.click("nav.tabs >> text=Ask")
     tab.fill("#question", "Who lit the lamp?")
     tab.press("#question", "Enter")
-    visitor.sees("It should have come from")
+    visitor.sees("The text that it should have come from")
     expect(tab.locator("#forms")).to_be_visible()
     tab.fill("#question", "And when?")
     tab.click("form.asking button.primary")

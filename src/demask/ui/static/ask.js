@@ -57,7 +57,7 @@
     halt.hidden = false;
 
     function take(said) {
-      if (said.passage) { fold(shown.item, "It should have come from: " + (said.passage.section || said.passage.id), said.passage.text); }
+      if (said.passage) { fold(shown.item, "The text that it should have come from (" + (said.passage.section || said.passage.id) + ")", said.passage.text); }
       if (said.turns) {
         fold(shown.item, "What was asked", said.turns.map(function (turn) { return turn.role + ": " + turn.content; }).join("\n\n"));
       }
