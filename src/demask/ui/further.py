@@ -121,7 +121,7 @@ class Further:
             or not set(wanted) <= set(places)
         ):
             raise ConfigError(f"choose {_FEWEST} to {_MOST} finished runs to compare")
-        name = " and ".join(sorted(place.rsplit("/", 1)[-1] for place in wanted))[:80].strip()
+        name = " and ".join(place.rsplit("/", 1)[-1] for place in wanted)[:80].strip()
         out = f"{COMPARISONS}/{check_name(name, 'name')}.html"
         words = ["compare", *wanted, "--out", out, "--overwrite", "--measure", "none", "--json"]
         await run_in_threadpool(lambda: self.jobs.add("compare", words, about=name))
