@@ -389,8 +389,9 @@ def _learned(counts: DocumentCounts | SampleCounts) -> list[tuple[str, str]]:
         held = f", {counts.held_out:,} held out" if counts.held_out else ""
         return [("samples", f"{counts.samples:,}{held}{left}" if counts.samples else "read while training")]
     tokens = f"{counts.document_tokens} tokens"
+    pages = f" of {counts.pages:,} pages" if counts.pages else ""
     return [
-        ("documents", f"{counts.documents} in {counts.passages} passages, {tokens}"),
+        ("documents", f"{counts.documents}{pages} in {counts.passages} passages, {tokens}"),
         ("coverage", f"{counts.coverage:.0%} of the text stands in passages"),
         ("questions", _questions(counts)),
         ("paraphrases", _count_or_made(counts.paraphrases, "not counted here")),

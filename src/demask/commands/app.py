@@ -57,6 +57,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, as train.steps=200."),
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HEADING", help="Only sections with such headings, as 'Chapter 3'."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Measure = Annotated[
     str | None,
@@ -197,6 +201,11 @@ def read_measure(name: str | None) -> "Measured | None":
     if name is None:
         return None
     raise ConfigError(f"--measure: {name!r}, expected {', '.join(sizes[:-1])} or {sizes[-1]}")
+
+
+def add_only(overrides: list[str] | None, only: list[str] | None) -> list[str] | None:
+    """The options of --set with those of --only, which a recipe knows as a key."""
+    return [*(overrides or []), f"only={json.dumps(only)}"] if only else overrides
 
 
 def read_config(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demask.commands.app import Json, print_json, show_progress
+from demask.commands.app import Json, Only, print_json, show_progress
 from demask.commands.knowledge import (
     Duplicates,
     KeepGoing,
@@ -35,6 +35,7 @@ def read(
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
     duplicates: Duplicates = "keep-first",
+    only: Only = None,
     as_json: Json = False,
 ) -> None:
     """What is read of documents, as JSON Lines, and what is left out of them.
@@ -49,6 +50,7 @@ def read(
         text_column=text_column,
         keep_going=keep_going,
         duplicates=read_duplicates(duplicates),
+        only=only or (),
     )
     counts = {"documents": 0, "sections": 0}
     with show_progress() as progress:

@@ -17,10 +17,12 @@ from demask.commands.app import (
     Json,
     Model,
     Objective,
+    Only,
     Preset,
     Recipe,
     Require,
     Set,
+    add_only,
     app,
     going_on,
     guard,
@@ -77,6 +79,7 @@ def inject(
     objective: Objective = None,
     preset: Preset = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
+    only: Only = None,
     overrides: Set = None,
     require: Require = None,
     as_json: Json = False,
@@ -91,7 +94,7 @@ def inject(
     from demask.recipe.sections import NO_QUESTIONS
     from demask.tasks import inject as task
 
-    config, launch = read_config(recipe, model, documents, qa, objective, overrides, preset)
+    config, launch = read_config(recipe, model, documents, qa, objective, add_only(overrides, only), preset)
     if out is None:
         raise ConfigError("--out is missing: expected a folder for the run, as --out runs/first")
     thresholds = required.read_thresholds(require)
@@ -159,6 +162,7 @@ def plan(
     qa: QA = None,
     objective: Objective = None,
     preset: Preset = None,
+    only: Only = None,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -167,7 +171,7 @@ def plan(
     Tokens, steps, exposures per passage, questions, padding, time and memory. A few steps are made
     to see, and thrown away.
     """
-    made = read_task_config(recipe, model, documents, qa, objective, overrides, preset)
+    made = read_task_config(recipe, model, documents, qa, objective, add_only(overrides, only), preset)
     _print_plan(*made, as_json=as_json)
 
 
@@ -196,6 +200,7 @@ def preview(
     qa: QA = None,
     objective: Objective = None,
     preset: Preset = None,
+    only: Only = None,
     overrides: Set = None,
     count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
     as_json: Json = False,
@@ -203,7 +208,7 @@ def preview(
     """Exactly what is trained: prompt, masked tokens, loss."""
     from demask.tasks.planning import preview_examples
 
-    config, _ = read_task_config(recipe, model, documents, qa, objective, overrides, preset)
+    config, _ = read_task_config(recipe, model, documents, qa, objective, add_only(overrides, only), preset)
     with show_progress() as progress:
         examples = preview_examples(config, count=count, progress=progress)
     if as_json:

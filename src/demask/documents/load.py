@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from demask.documents.chosen import choose_sections, list_parts
 from demask.documents.copies import COPY, Copy, SeenTexts
 from demask.documents.markdown import find_markdown_sections
 from demask.documents.parsed import SAMPLE_CHARACTERS, FileReport, LeftOut, count_characters, one_line
@@ -42,6 +43,8 @@ from demask.text_encoding import Encoding
 
 # What is done with a file that says what files of other formats have said.
 Duplicates: TypeAlias = Literal["keep-first", "keep-all"]
+
+_MOST_TITLES = 8  # that a message names
 
 # A document, and what became of its file up to there.
 _Read: TypeAlias = tuple[Document | None, FileReport]
@@ -90,6 +93,7 @@ class DocumentReader:
             go on with the next.
         duplicates: `keep-first` leaves out a file whose text earlier files of other formats hold nearly all
             of, and names it in its report; `keep-all` reads it.
+        only: texts of headings; of each document only the sections below them are read. Empty: all.
 
     Attributes:
         reports: one for each file that was read so far, also of those in archives; a live list.
@@ -109,7 +113,10 @@ class DocumentReader:
         text_column: str = "text",
         keep_going: bool = False,
         duplicates: Duplicates = "keep-first",
+        only: Sequence[str] = (),
     ) -> None:
+        self._only = only
+        self._titles: list[str] = []  # of chapters that were met and not chosen
         self._sources, self._skipped = find_sources(paths)
         self.skipped = self._skipped
         self._text_column = text_column
@@ -122,12 +129,19 @@ class DocumentReader:
     def __iter__(self) -> Iterator[Document]:
         """Read all files anew."""
         self.reports.clear()
+        self._titles.clear()
         self.skipped = self._skipped
         seen, texts = SeenIds(), SeenTexts()
         with ParserProcess() as parser:
             for source in self._sources:
                 yield from self._read_source(source, parser, seen, texts)
         if not any(report.documents for report in self.reports):
+            if self._titles:
+                wanted, there = " or ".join(map(repr, self._only)), self._titles[:_MOST_TITLES]
+                raise DataError(
+                    f"no heading holds {wanted}, expected one of these documents, as "
+                    f"{', '.join(map(shown, there))}; 'demask data read' writes all"
+                )
             problem = self.reports[0].problem
             raise DataError(f"no document could be read from {len(self.reports)} files; the first: {problem}")
 
@@ -173,6 +187,14 @@ class DocumentReader:
     def _read_one(self, part: Part, parser: ParserProcess, texts: SeenTexts) -> _Read:
         """A file that is one document, or none since it is a copy."""
         document, report = _read_whole(part, parser)
+        if self._only:
+            chosen = choose_sections(document, self._only)
+            if chosen is None:
+                self._titles += [found.title for found in list_parts(document)] or [
+                    document.title or part.shown
+                ]
+                return None, _note_unchosen(report, "", document)
+            document, report = chosen, _note_unchosen(report, chosen.text, document)
         if self._compares:
             copy = texts.find_copy(document.text, part.form)
             if copy is not None:
@@ -185,11 +207,19 @@ class DocumentReader:
         encoding = _find_table_encoding(part.source)
         guessed = encoding.title if encoding is not None and encoding.guessed else ""
         report = FileReport(part.shown, part.source.kind, 0, 0, 0, guessed=guessed)
-        for document in map(part.rename, _read_rows(part.source, self._text_column, encoding)):
+        rows = 0
+        for row in map(part.rename, _read_rows(part.source, self._text_column, encoding)):
+            rows += 1
+            document = choose_sections(row, self._only) if self._only else row
+            if document is None:
+                self._titles += [row.title] if row.title else []
+                continue
             report = _add_row(report, document)
             yield document, report
-        if not report.documents:
+        if not rows:
             raise DataError(f"{part.shown}: holds no documents; write some or leave the file out")
+        if not report.documents:
+            yield None, report
 
     def _refuse_known_id(self, document: Document, seen: SeenIds) -> None:
         if not seen.add(document.id):
@@ -260,6 +290,15 @@ def _read_whole(part: Part, parser: ParserProcess) -> tuple[Document, FileReport
     characters = parsed.kept + sum(part.characters for part in parsed.left_out)
     report = FileReport(part.shown, source.kind, 1, characters, parsed.kept, parsed.left_out)
     return document, replace(report, guessed=parsed.guessed)
+
+
+def _note_unchosen(report: FileReport, chosen: str, document: Document) -> FileReport:
+    """The report of a file of which a part is read, or none."""
+    share = count_characters(chosen) / max(1, count_characters(document.text))
+    kept = round(share * report.kept)
+    rest = LeftOut("sections that are not asked for", report.kept - kept, expected=report.kept - kept)
+    left_out = (*report.left_out, rest) if rest.characters else report.left_out
+    return replace(report, documents=1 if chosen else 0, kept=kept, left_out=left_out)
 
 
 def _note_copy(report: FileReport, document: Document, copy: Copy) -> FileReport:

@@ -338,6 +338,11 @@ class RunConfig(Section):
         "keep-first",
         description="which are read of files that say the same in several formats, as HTML beside PDF",
     )
+    only: tuple[str, ...] = Field(
+        (),
+        description="headings, or parts of them in whole words, as 'Chapter 3': of each document only the "
+        "sections below them are learned; none: all",
+    )
     include: tuple[Literal["section", "title", "date"], ...] = Field(
         ("section",),
         description="what is trained in front of every passage, where it is known; section: the headings "
@@ -408,6 +413,14 @@ class RunConfig(Section):
     @classmethod
     def _one_word_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _one_heading_is_a_list(cls, value: Any) -> Any:
+        wanted = (value,) if isinstance(value, str) else value or ()
+        if isinstance(wanted, list | tuple) and all(isinstance(one, str) and one.strip() for one in wanted):
+            return tuple(wanted)
+        raise ValueError(f"expected texts of headings, as 'Chapter 3', got {value!r}")
 
     @field_validator("paraphrases", mode="before")
     @classmethod

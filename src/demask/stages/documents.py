@@ -86,6 +86,7 @@ def read_knowledge(config: RunConfig, folder: RunFolder) -> Knowledge:
         text_column=config.text_column,
         keep_going=config.keep_going,
         duplicates=config.duplicates,
+        only=config.only,
     )
     folder.write_rows(file_names.DOCUMENTS, reader)
     documents = folder.open_records(file_names.DOCUMENTS, Document)

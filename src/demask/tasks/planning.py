@@ -33,6 +33,7 @@ from demask.stages.retained import read_retained
 from demask.stages.samples import PreparedSamples, open_sample_stream, prepare
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
+from demask.tasks.document_parts import count_pages, describe_parts
 from demask.tasks.expected_questions import expect_questions
 from demask.tasks.replay_costs import ReplayCost, stand_in_stream
 from demask.tasks.step_costs import RunCost, measure_cost
@@ -52,6 +53,7 @@ class DocumentCounts:
     """What a run learns from documents, in numbers.
 
     Attributes:
+        pages: of the PDFs among them; 0 without any.
         questions: given, or made when the run starts; None: not known.
         questions_bound: what that number is: `exactly`, `about` or `at most`.
         questions_how: where they come from; or why their number is not known.
@@ -63,6 +65,7 @@ class DocumentCounts:
     """
 
     documents: int
+    pages: int
     passages: int
     questions: int | None
     questions_bound: str
@@ -157,6 +160,7 @@ class DocumentSetting:
         questions = expect_questions(config, knowledge, progress)
         return DocumentCounts(
             documents=len(knowledge.documents),
+            pages=sum(count_pages(document) for document in knowledge.documents),
             passages=coverage.passages,
             questions=questions.count,
             questions_bound=questions.bound,
@@ -207,7 +211,8 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
         mixed = stand_in_stream(config, stream, setting.context, choose_device(config.device))
         cost = measure_cost(config, mixed, launch=launch, progress=told)
         counted = _count(config, setting, mixed, cost, launch, told)
-    seconds = cost.seconds_of(counted.real)
+        seconds = cost.seconds_of(counted.real)
+        savings = _find_savings(config, setting, about, seconds, cost.device)
     return Plan(
         model=config.model,
         objective=config.objective.name,
@@ -230,14 +235,31 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
         memory_bytes=cost.memory_bytes + _memory_beyond(cost, counted),
         replay=cost.replay,
         problem=cost.problem,
-        savings=find_savings(
-            config.train,
-            seconds,
-            device=cost.device,
-            what="samples" if isinstance(about, SampleCounts) else "documents",
-            exposures=about.epochs if isinstance(about, SampleCounts) else about.exposures,
-        ),
+        savings=savings,
     )
+
+
+def _find_savings(
+    config: TaskConfig,
+    setting: DocumentSetting | SampleSetting,
+    about: DocumentCounts | SampleCounts,
+    seconds: float | None,
+    device: str,
+) -> tuple[str, ...]:
+    """What helps where training is long, with the chapters that could be learned alone."""
+    of_samples = isinstance(about, SampleCounts)
+    found = find_savings(
+        config.train,
+        seconds,
+        device=device,
+        what="samples" if of_samples else "documents",
+        exposures=about.epochs if isinstance(about, SampleCounts) else about.exposures,
+    )
+    if not found or seconds is None or isinstance(setting, SampleSetting):
+        return found
+    by_length = config.train.steps is None if isinstance(config, RunConfig) else False
+    parts = describe_parts(setting.knowledge.documents, seconds if by_length else None)
+    return (*found, *parts, "no training: passages that are looked up for each question (docs/retrieval.md)")
 
 
 class _Tokens(NamedTuple):
