@@ -123,6 +123,13 @@ def test_the_largest_chapters_are_named_with_their_time(manual: Document) -> Non
     assert "about" not in describe_parts([manual], None)[0]
 
 
+def test_a_licence_is_no_chapter_to_learn_alone(write: Write) -> None:
+    text = MANUAL.replace("Chapter 30 Hoses", "GNU Free Documentation License")
+    parts = describe_parts(load_documents([write("manual.md", text)]).documents, None)
+    assert len(parts) == 2
+    assert not any("License" in line for line in parts)
+
+
 def test_data_read_writes_the_chapter_alone(write: Write, tmp_path: Path) -> None:
     out = tmp_path / "read.jsonl"
     manual = str(write("manual.md", MANUAL))

@@ -3,6 +3,7 @@
 describe_parts(documents, seconds)     # 'only "Arrays": 12% of the text, about 21 min; --only "Arrays"'
 """
 
+import re
 from collections.abc import Iterable
 
 from demask.documents.chosen import list_parts
@@ -10,6 +11,10 @@ from demask.documents.parsed import count_characters
 from demask.records import Document
 
 _MOST_NAMED = 5
+# Nobody would learn these alone.
+_NOT_TAUGHT = re.compile(
+    r"\b(?:licen[cs]e|copyright|index|contents|bibliography|changelog|acknowledge?ments)\b", re.IGNORECASE
+)
 
 
 def count_pages(document: Document) -> int:
@@ -29,7 +34,11 @@ def describe_parts(documents: Iterable[Document], seconds: float | None) -> tupl
     whole = 0
     for document in documents:
         whole += count_characters(document.text)
-        parts += [(part.characters, part.title) for part in list_parts(document)]
+        parts += [
+            (part.characters, part.title)
+            for part in list_parts(document)
+            if not _NOT_TAUGHT.search(part.title)
+        ]
     lines = []
     for characters, title in sorted(parts, key=lambda part: -part[0])[:_MOST_NAMED]:
         share = characters / whole
