@@ -800,7 +800,7 @@ def test_nothing_has_begun_where_help_is_asked_for_or_an_option_is_wrong(
         (
             ["qa", "make", "facts", "--out", "q", "--server", "http://127.0.0.1:9"],
             "demask.stages.questions.make_pairs",
-            "the same command goes on; what the server has answered is kept",
+            "the same command goes on; what was answered is kept",
         ),
         (
             ["inject", "--model", "m", "--documents", "facts", "--out", "new"],

@@ -14,7 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demask.documents.passages import iter_passages
-from demask.errors import ConfigError, DataError, RunError
+from demask.errors import ConfigError, DataError, ModelError, RunError
 from demask.knowledge.audit import Audit, audit_as_json, audit_pairs, split_flagged
 from demask.knowledge.contradictions import compare_questions
 from demask.knowledge.sufficiency import set_aside_own_matter, warn_of_few
@@ -265,8 +265,11 @@ def may_write(config: RunConfig) -> bool:
     from demask.models.diffusion import diffusion_form
     from demask.models.load import count_parameters, load_architecture
 
-    large = count_parameters(config.model) >= LEAST_PARAMETERS
-    return large and diffusion_form(load_architecture(config.model)) is None
+    try:
+        large = count_parameters(config.model) >= LEAST_PARAMETERS
+        return large and diffusion_form(load_architecture(config.model)) is None
+    except ModelError:  # which is said when the model is loaded, after what is wrong with the run folder
+        return False
 
 
 def find_server(writer: Writer) -> "Server | None":

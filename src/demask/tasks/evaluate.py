@@ -362,6 +362,7 @@ def ask(
     from demask.objectives.prompts import encode_question
 
     run = open_run_folder(folder)
+    trained_model(str(folder))  # what an unfinished run lacks is said before its base model is asked
     how, said, opened = evaluation_settings(str(folder), settings or {}), [], []
     for name in (run.read_json(file_names.CONFIG)["model"], str(folder)):
         loaded = load_trained_model(name, "auto")
