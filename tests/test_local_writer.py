@@ -277,3 +277,20 @@ def test_the_schema_of_facts_is_what_replies_are_read_as() -> None:
     assert is_fitting([fact], schema)
     assert not is_fitting([fact] * 3, schema)
     assert find_spec("llguidance")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--writer", "self"), "--writer: 'self' is the model of a run, and there is none here"),
+        (("--writer", "rules", "--server", "http://127.0.0.1:9/v1"), "--writer and --server are two writers"),
+    ],
+)
+def test_a_command_refuses_writers_that_make_no_sense(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], problem: str
+) -> None:
+    from tests.documents.test_data_read import run
+
+    (tmp_path / "a.txt").write_text("The Orlin bridge was built by Mara Voss.")
+    assert run("qa", "make", str(tmp_path / "a.txt"), "--out", str(tmp_path / "q.jsonl"), *options) == 2
+    assert problem in capsys.readouterr().err
