@@ -10,6 +10,7 @@ ends become line feeds; nothing else changes. Of a document that is neither, `re
 Lines are read as a stream, so memory does not grow with their number.
 """
 
+import codecs
 import difflib
 import json
 import os
@@ -161,7 +162,21 @@ def find_file_encoding(path: Path) -> Encoding:
         DataError: it cannot be read.
     """
     with open_file(path) as file:
-        return _find_or_guess(file.read(LOOKED_AT))
+        data = file.read(_BLOCK)
+        encoding = find_encoding(data)
+        if encoding.mark_bytes:
+            return encoding
+        decoder, read = codecs.getincrementaldecoder("utf-8")(), 0
+        while data and read < LOOKED_AT:
+            try:
+                decoder.decode(data)
+            except UnicodeDecodeError:
+                return _find_or_guess(data)
+            if b"\0" in data:
+                return _find_or_guess(data)
+            read += len(data)
+            data = file.read(_BLOCK)
+    return encoding
 
 
 def _find_or_guess(data: bytes) -> Encoding:
