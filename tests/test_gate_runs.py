@@ -18,7 +18,7 @@ from demask.recipe.sections import make_config
 from demask.reports.runs import load_run
 from demask.storage import file_names
 from demask.storage.run_folder import open_run_folder
-from demask.tasks.evaluate import ask
+from demask.tasks.evaluate import ask, evaluate_retrieval
 from demask.tasks.retain import retain
 from demask.tasks.update import News, update
 
@@ -223,3 +223,17 @@ def test_the_gate_of_an_update_opens_for_all_that_holds(
     asked = [ABOUT, "Who runs the Florvik mill?", "Who sells ink at Quill?"]
     assert [answer.is_open for answer in ask(first.run_folder, asked)] == [True, False, True]
     assert [answer.is_open for answer in ask(updated.run_folder, asked)] == [True, True, False]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_retrieval_beside_a_gate_asks_through_it(
+    make_run: Callable[..., demask.Injected], tmp_path: Path
+) -> None:
+    run = make_run("run").run_folder
+    pair = {"id": "o", "document_id": "1", "question": OTHER, "answers": ["x"], "direction": "forward"}
+    (tmp_path / "other.jsonl").write_text(json.dumps(pair))
+    settings = {"retrieval": 1, "max_new_tokens": 12}
+    found = evaluate_retrieval(str(run), tmp_path / "other.jsonl", settings=settings, progress=Silent())
+    (answer,) = ask(run, [OTHER])
+    assert not answer.is_open
+    assert found.predictions[0].text == answer.before

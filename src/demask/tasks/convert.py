@@ -40,6 +40,7 @@ def convert(
         ModelError: the model cannot be loaded, or cannot become what is asked for.
     """
     from demask.models.convert import convert_to_diffusion
+    from demask.models.gated import without_gate
     from demask.models.load import describe_form
     from demask.training.export import save_model
 
@@ -51,7 +52,7 @@ def convert(
     progress.begin(f"Converting {model}", 1)
     if (remark := describe_form(model)) is not None:
         progress.say(remark)
-    loaded = load_trained_model(model, "cpu")
+    loaded = without_gate(load_trained_model(model, "cpu"))
     if to == "diffusion":
         loaded = convert_to_diffusion(loaded, alignment=alignment, mask_token=mask_token)
     save_model(loaded, Path(out), layout=layouts.get(to))

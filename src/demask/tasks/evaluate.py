@@ -7,7 +7,7 @@ ask("runs/first", ["Who founded Orlin?"])[0].after
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -160,7 +160,13 @@ def evaluate_retrieval(
     if not documents and not of_run:
         raise ConfigError("--documents is missing: expected files or folders to retrieve passages from")
     check_retrieval(how)
-    load = load_once(trained_model(model), device="auto", progress=progress)
+    trained_model(model)  # what an unfinished run lacks is said at once
+
+    @cache
+    def load() -> "LoadedModel":
+        progress.begin(f"Loading {model}", 1)
+        return load_trained_model(model, "auto")
+
     stage = "after" if of_run else "before"
     with TemporaryDirectory(prefix="demask-") as temporary:
         folder = RunFolder(Path(temporary))
