@@ -47,15 +47,20 @@ def set_aside_own_matter(pairs: Iterable[QAPair], documents: Iterable[Document])
 
     Args:
         pairs: that were made, never those that a person gave.
-        documents: all that they are about.
+        documents: all that they are about; read once.
     """
-    texts = {document.id: document.text for document in documents}
-    legal = {id: _licence_share(text) for id, text in texts.items()}
+    made = list(pairs)
+    asked: dict[str, list[QAPair]] = {}
+    for pair in made:
+        asked.setdefault(pair.document_id, []).append(pair)
+    reasons: dict[str, str] = {}
+    for document in documents:  # one at a time, as they may not fit into memory together
+        of_one = asked.get(document.id, [])
+        legal = bool(of_one) and _licence_share(document.text) > _SUBJECT
+        reasons |= {pair.id: _why(pair, document.text, licences=legal) for pair in of_one}
     sifted = Sifted([], [])
-    for pair in pairs:
-        text = texts.get(pair.document_id, "")
-        reason = _why(pair, text, licences=legal.get(pair.document_id, 0.0) > _SUBJECT)
-        if reason:
+    for pair in made:
+        if reason := reasons.get(pair.id, ""):
             sifted.rejects.append({**asdict(pair), "reasons": [reason]})
         else:
             sifted.kept.append(pair)
@@ -66,7 +71,7 @@ def _why(pair: QAPair, text: str, *, licences: bool) -> str:
     if _PLACE.search(pair.question):
         return "it asks about the document itself, such as its pages or sections"
     words = " ".join([pair.question, *pair.answers])
-    if licences or not text:
+    if licences:
         return ""
     found = _LICENCE.search(words) or _LICENCE.search(_sentence_of(pair, text))
     return "it asks about the document's licence or copyright" if found else ""
