@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from demask.errors import ConfigError
 from demask.recipe.sections import make_config
 from demask.ui import asking as module
 from demask.ui.asking import FORMS, Asking
+from demask.ui.worker import Answering
 
 QUESTION = "Who lit the lamp?"
 
@@ -147,3 +150,10 @@ def test_a_run_without_a_model_is_not_asked(client, workspace):
     answer = client.post("/api/runs/runs/first/ask", json={"turns": [{"role": "user", "content": "a"}]})
     assert answer.status_code == 400
     assert "no trained model yet" in answer.json()["error"]
+
+
+def test_a_text_that_is_not_there_is_not_silently_left_out_of_the_prompt():
+    talk: Any = SimpleNamespace(run=None)
+    asked = Answering(talk, send=lambda value: None)
+    with pytest.raises(ConfigError, match="no text of this run shares a word"):
+        asked.answer(request(document=True))

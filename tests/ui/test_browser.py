@@ -215,7 +215,7 @@ def test_from_documents_to_a_model_that_is_asked(server, browser, tmp_path):
     tab.press("#question", "Enter")
     visitor.sees("The text that it should have come from")
     expect(tab.locator("#forms")).to_be_visible()
-    tab.fill("#question", "And when?")
+    tab.fill("#question", "When did the lamp go out?")
     tab.click("form.asking button.primary")
     expect(tab.locator(".talk > li")).to_have_count(2)
     expect(tab.locator("#halt")).to_be_hidden()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from demask.errors import DemaskError
+from demask.errors import ConfigError, DemaskError
 from demask.evaluation.retrieval import PassageIndex
 from demask.openmp import share_cores
 from demask.records import Passage, QAPair
@@ -90,6 +90,10 @@ class Answering:
 
         turns = [Turn(turn["role"], turn["content"]) for turn in request["turns"]]
         passage = self._find_passage(turns[-1].content)
+        if passage is None and request.get("document"):
+            raise ConfigError(
+                "no text of this run shares a word with the question; ask it in words of the text"
+            )
         if passage is not None:
             shown = {"id": passage.id, "section": passage.section, "text": passage.text}
             self.say({"passage": shown})
