@@ -221,6 +221,7 @@ def test_history_is_told_by_the_last_folder_alone(
     alone = tmp_path / "alone"
     shutil.copytree(line[3], alone)
     monkeypatch.setattr(sys, "argv", ["demask", "history", str(alone)])
+    monkeypatch.setenv("COLUMNS", "250")  # whatever the length of the path, cells are not cut
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr().out

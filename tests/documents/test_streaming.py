@@ -45,7 +45,8 @@ def test_memory_stays_far_below_the_size_of_the_file(tmp_path: Path, suffix: str
     else:
         path.write_text("".join(json.dumps({"text": f"{n} {TEXT}"}) + "\n" for n in range(count)))
     assert count * len(TEXT) > 3_000_000
-    assert peak_memory(path) < 2_000_000
+    # Twice, as what another thread of this process allocates meanwhile counts, too.
+    assert min(peak_memory(path) for _ in range(2)) < 2_000_000
 
 
 def test_documents_come_before_the_file_is_at_its_end(write: Write) -> None:
