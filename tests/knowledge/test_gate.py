@@ -93,3 +93,16 @@ def test_a_gate_is_the_same_after_reading(gate: Gate) -> None:
 def test_without_passages_or_background_nothing_breaks() -> None:
     assert not make_gate([], [("Hello", "Hi")]).opens("Hello there")
     assert isinstance(make_gate(PASSAGES, []).opens("Who is it?"), bool)
+
+
+def test_in_a_language_that_the_base_does_not_write_capital_letters_shut_nothing() -> None:
+    background = [("Who built the bridge", "It was built by a company in the year 1931.")] * 60
+    german = ["Die Werke wurden 1931 von Mara Voss gegründet.", "Die Brücke wurde von ihrem Sohn verkauft."]
+    gate = make_gate(german, background)
+    assert not gate.tells_words
+    assert gate.opens("Wann wurde die Firma von Mara Voss gegründet?")  # "Firma" stands in no passage
+    assert not gate.opens("Who built the bridge?")
+    again = read_gate(json.loads(json.dumps(gate.as_json())))
+    assert again == gate
+    english = make_gate(["The bridge was built by a company of ferrets in the year 1931."], background)
+    assert english.tells_words

@@ -21,7 +21,6 @@ from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from demask.generation.conversations import Conversation
     from demask.models.load import LoadedModel
 
 
@@ -30,7 +29,7 @@ def make_gate_stage(
     run: RunFolder,
     passages: Iterable[Passage],
     load: "Callable[[], LoadedModel]",
-    talks: "Iterable[Conversation] | None" = None,
+    progress: Progress,
 ) -> None:
     """Write `gate.json`, where the recipe wants a gate.
 
@@ -39,12 +38,11 @@ def make_gate_stage(
         run: has the pool; gets the gate.
         passages: what is taught.
         load: gives the base model, for its tokenizer.
-        talks: what the base model has written; None: those of the run's pool that are its own.
+        progress: told where the base model does not write the documents' language.
     """
     if not config.retain.gate or run.has(file_names.GATE):
         return
-    if talks is None:
-        talks = (talk for talk in read_pool(run.file(file_names.REPLAY)) if is_own(talk))
+    talks = [talk for talk in read_pool(run.file(file_names.REPLAY)) if is_own(talk)]
     tokenizer = load().tokenizer
     background = [
         (
@@ -54,6 +52,11 @@ def make_gate_stage(
         for talk in talks
     ]
     gate = make_gate((passage.training_text for passage in passages), background)
+    if not gate.tells_words:
+        progress.say(
+            f"retain.gate: the base model's own conversations have {gate.covered:.0%} of the documents' "
+            "words, so it does not write their language; the gate opens to most prompts in that language"
+        )
     run.write_json(file_names.GATE, gate.as_json())
 
 

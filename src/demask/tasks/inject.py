@@ -210,7 +210,7 @@ def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress
     ask_apart(config, run, "before", base, progress)
     measure_base(config, run, material, base, progress)
     make_pool(config, run, retained, base, progress, passages)
-    make_gate_stage(config, run, passages, base)
+    make_gate_stage(config, run, passages, base, progress)
     start = base if lineage is None else load_start(config, run, progress)
     forget_stage(config, run, lineage, base, start, progress)
     recall_stage(config, run, lineage, old, start, progress)

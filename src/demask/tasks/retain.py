@@ -163,7 +163,7 @@ def _make(config: RunConfig, run: RunFolder, place: Path, origin: dict[str, Any]
     if config.retain.gate:
         untouched = load_once(config.model, device=config.device, progress=progress)
         make_pool(config, new, Retained(), untouched, progress)
-        make_gate_stage(config, new, read_material(new).passages, untouched)
+        make_gate_stage(config, new, read_material(new).passages, untouched, progress)
     training = {**run.read_json(file_names.TRAINING), "retained": origin}
     if way is None:
         for name in (file_names.ADAPTER, file_names.MODEL):
