@@ -109,6 +109,10 @@ def user(text: Any) -> dict[str, Any]:
         # A question that leans on an earlier turn is about what that one was about.
         ({"messages": [user("What are the Orlin works?"), user("And who is it?")]}, "trained"),
         ({"messages": [{"role": "system", "content": "Be brief."}, user("Who is it?")]}, "base"),
+        (
+            {"messages": [{"role": "system", "content": "You are of the Orlin works."}, user("Who is it?")]},
+            "base",
+        ),
         ({"prompt": "Mara Voss founded the"}, "trained"),
         ({"prompt": ["Who is", "the dog"]}, "base"),
         ({"input": "What did Voss of Orlin found?"}, "trained"),

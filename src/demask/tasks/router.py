@@ -23,6 +23,8 @@ HOST = "127.0.0.1"
 LARGEST = 64 * 2**20
 # For one reply, which may be long.
 SECONDS = 600
+# Of turns that stand before every conversation: "You work for Orlin" makes no question one about Orlin.
+_STANDING = ("system", "developer")
 # Of one connection and not of what it carries (RFC 9110, section 7.6.1), or said anew.
 _NOT_PASSED = frozenset(
     (
@@ -54,7 +56,7 @@ class Routes:
 
 
 def _texts(body: dict[str, Any]) -> Iterator[str]:
-    """What a request says: of chat completions, responses and completions."""
+    """What a request says, but for its system prompt: of chat completions, responses and completions."""
     for key in ("messages", "input", "prompt"):
         yield from _flatten(body.get(key))
 
@@ -65,7 +67,7 @@ def _flatten(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from _flatten(part)
-    elif isinstance(value, dict):
+    elif isinstance(value, dict) and value.get("role") not in _STANDING:
         yield from _flatten(value.get("content"))
         yield from _flatten(value.get("text"))
 
