@@ -111,7 +111,7 @@ class Injected:
 
     @property
     def model(self) -> "PreTrainedModel":
-        """The trained model, loaded on first use."""
+        """The trained model without its gate, loaded on first use."""
         return self._loaded.model
 
     @property
