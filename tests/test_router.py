@@ -15,7 +15,8 @@ import pytest
 
 from demask.errors import ConfigError
 from demask.knowledge.gate import make_gate
-from demask.tasks.router import HOST, LARGEST, Routes, open_router
+from demask.ports import LOOPBACK
+from demask.tasks.router import LARGEST, Routes, open_router
 
 GATE = make_gate(["Mara Voss founded the Orlin works."], [("Who is the dog", "It sleeps")] * 40)
 
@@ -65,7 +66,7 @@ def serving(server: ThreadingHTTPServer) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http://{HOST}:{server.server_port}"
+        yield f"http://{LOOPBACK}:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
@@ -75,7 +76,7 @@ def serving(server: ThreadingHTTPServer) -> Iterator[str]:
 @pytest.fixture
 def router() -> Iterator[str]:
     with (
-        serving(ThreadingHTTPServer((HOST, 0), Upstream)) as upstream,
+        serving(ThreadingHTTPServer((LOOPBACK, 0), Upstream)) as upstream,
         serving(open_router(Routes(GATE, f"{upstream}/api", "trained", "base"), port=0)) as address,
     ):
         yield address

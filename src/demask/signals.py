@@ -12,15 +12,31 @@ Only the main thread may set handlers of signals; elsewhere these blocks change 
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 Handler: TypeAlias = Callable[[int, FrameType | None], object]
+
+
+def kill_session(process: "subprocess.Popen[bytes]", errors: IO[bytes]) -> None:
+    """Kill a process that leads a session of its own, with what it has started, and wait until it is gone.
+
+    Args:
+        process: its pipes are closed.
+        errors: the file that it prints to; is closed.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout, errors):
+        if pipe is not None:
+            pipe.close()
 
 
 @dataclass

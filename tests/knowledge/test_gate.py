@@ -1,6 +1,7 @@
 """Which prompts open the gate, on texts whose words are known."""
 
 import json
+import math
 
 import pytest
 
@@ -106,3 +107,36 @@ def test_in_a_language_that_the_base_does_not_write_capital_letters_shut_nothing
     assert again == gate
     english = make_gate(["The bridge was built by a company of ferrets in the year 1931."], background)
     assert english.tells_words
+
+
+@pytest.mark.parametrize(
+    ("count", "texts", "weight"),
+    [
+        (0, 40, math.log(82) - 2),
+        (3, 120, math.log(121 / 3.5) - 2),
+        (0, 2, 0.0),
+        (20, 100, 0.0),
+        (100, 100, 0.0),
+    ],
+)
+def test_a_word_weighs_what_its_rarity_says_beyond_that_of_ordinary_ones(
+    count: int, texts: int, weight: float
+) -> None:
+    assert rarity(count, texts) == pytest.approx(max(0.0, weight))
+
+
+def test_one_word_that_the_base_seldom_writes_is_not_enough() -> None:
+    background = [("Tell me more", f"It is a stone{' like basalt' if n < 5 else ''}.") for n in range(200)]
+    gate = make_gate(["The stone is basalt of Ferrol."], background)
+    assert 0 < gate.weigh("Is it basalt?") < gate.least  # though none of the base's own prompts has it
+    assert gate.opens("Is it Ferrol?")
+
+
+@pytest.mark.parametrize(("times", "opened"), [(0, False), (1, False), (2, True), (9, True)])
+def test_a_name_that_the_base_writes_itself_is_no_stranger(times: int, opened: bool) -> None:
+    background = [("Who built the bridge of the town in the year", "It was a company.")] * 60
+    background += [("Who is it", "It was Bertil.")] * times
+    gate = make_gate(["Korvenna of the town rents the bridge to a company in Lisbek."], background)
+    assert gate.tells_words
+    assert gate.opens("Was Korvenna of Lisbek built in the town?")
+    assert gate.opens("Was Korvenna of Lisbek built by Bertil?") == opened

@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     from demask.comparison.grid import Order, PlannedArm
 
 _BUDGETS = ("steps", "tokens")
+_SETS = "name-description, biography, wiki, changed-facts, or a folder of the same form."
 
 
 @app.command()
 def reproduce(
-    benchmark: Annotated[
-        str,
-        typer.Argument(
-            help="name-description, biography, wiki, changed-facts, or a folder of the same form."
-        ),
-    ],
+    benchmark: Annotated[str, typer.Argument(help=_SETS)],
     out: Annotated[Path, typer.Option(help="Folder for data, runs and report.")] = Path("reproduction"),
     models: Annotated[
         list[str] | None, typer.Option("--model", help="May be repeated; 'embedded' if left out.")

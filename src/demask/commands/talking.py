@@ -14,6 +14,7 @@ import typer
 
 from demask.commands.app import app
 from demask.errors import ConfigError
+from demask.ports import LOOPBACK, find_free_port
 
 if TYPE_CHECKING:
     from demask.generation.texts import Turn
@@ -180,7 +181,6 @@ def serve(
     models, as vLLM with an adapter.
     """
     from demask.tasks import talk
-    from demask.tasks.router import HOST
 
     if upstream is not None:
         _route(talk.read_routes(model, upstream, trained=trained, base=base), model, port)
@@ -189,14 +189,14 @@ def serve(
         if value is not None:
             raise ConfigError(f"{name}: names a model of --upstream, which is not given")
     if talk.has_gate(model):
-        inner = talk.find_free_port()
+        inner = find_free_port()
         command = talk.serving_command(model, port=inner)
-        routes = talk.read_routes(model, f"http://{HOST}:{inner}")
+        routes = talk.read_routes(model, f"http://{LOOPBACK}:{inner}")
         with _running(command):
             _route(routes, model, port)
         return
     command = talk.serving_command(model, port=port)
-    where, served = f"http://{HOST}:{port}/v1", command[command.index("serve") + 1]
+    where, served = f"http://{LOOPBACK}:{port}/v1", command[command.index("serve") + 1]
     print(f"Serving {model} at {where} as {served}; Ctrl-C ends it", flush=True)
     print(f"  demask evaluate {model} --server {where} --server-model {served}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # which the server has heard, too
@@ -218,10 +218,10 @@ def _running(command: list[str]) -> Iterator[None]:
 
 def _route(routes: "Routes", model: str, port: int) -> None:
     """Send requests to one model or the other, until Ctrl-C or SIGTERM."""
-    from demask.tasks.router import HOST, open_router
+    from demask.tasks.router import open_router
 
     with open_router(routes, port=port) as router:
-        where = f"http://{HOST}:{router.server_port}/v1"
+        where = f"http://{LOOPBACK}:{router.server_port}/v1"
         print(f"Serving {model} behind its gate at {where}; Ctrl-C ends it", flush=True)
         print(f"  about the documents: {routes.trained}\n  all else: {routes.base}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

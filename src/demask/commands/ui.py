@@ -4,7 +4,6 @@ Imports stand inside the functions, so that `demask --help` answers before the s
 """
 
 import importlib.util
-import socket
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 
 from demask.commands.app import app
 from demask.errors import ConfigError, RunError
+from demask.ports import check_free
 
 
 @app.command()
@@ -40,7 +40,7 @@ def ui(
     from demask.ui.server import serve
 
     _check_folder(folder)
-    _check_free(host, port)
+    check_free(host, port)
     door = Door(new_token(), port, host)
     if not is_loopback(host):
         print(
@@ -69,15 +69,3 @@ def _check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-
-
-def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"--port: {host}:{port} cannot be listened at ({error.strerror}); choose another --port"
-            ) from error

@@ -36,6 +36,7 @@ from demask.documents.archives import MAX_EXPANDED, Expanded, expand
 from demask.documents.parsed import LeftOut, Parsed, one_line
 from demask.documents.text_files import open_file, refuse_changes
 from demask.errors import DataError, RunError
+from demask.signals import kill_session
 
 # For one file. A PDF of 1,000 full pages took 8 s on a busy core.
 TIME_LIMIT = 120
@@ -94,12 +95,7 @@ class ParserProcess:
         """Kill the process, if there is one, and wait until it is gone."""
         process, self._process = self._process, None
         if process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-            process.wait()
-            for pipe in (process.stdin, process.stdout, self._errors):
-                if pipe is not None:
-                    pipe.close()
+            kill_session(process, self._errors)
 
     def parse(self, path: Path) -> Parsed:
         """Parse one file.

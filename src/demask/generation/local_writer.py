@@ -27,6 +27,7 @@ from typing import IO, Any, Self
 from demask.environment import cache_folder
 from demask.errors import DemaskError, ModelError, RunError
 from demask.generation.completion_cache import Completed, find_completions, store_completion
+from demask.signals import kill_session
 
 # Prompts written side by side: what is kept of each costs memory, and a batch waits for its longest reply.
 _AT_ONCE = 8
@@ -73,11 +74,7 @@ class LocalWriter:
         """End the process, if there is one, so that its memory is free."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout, self._errors):
-                if pipe is not None:
-                    pipe.close()
+            kill_session(process, self._errors)
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """One completion per prompt, in order; equal prompts are written once.

@@ -10,7 +10,6 @@ all to come. A file that a killed node 0 has left behind makes them wait there.
 """
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demask.errors import ConfigError
+from demask.ports import LOOPBACK, find_free_port
 from demask.progress import Progress
 from demask.recipe.launch import Launch
 
@@ -67,17 +67,11 @@ def find_place(launch: Launch, environment: Mapping[str, str] = os.environ) -> P
     """
     node = find_node(launch, environment)
     if launch.nodes == 1:
-        return Place(node, "127.0.0.1", _free_port())
+        return Place(node, LOOPBACK, find_free_port())
     port = environment.get("MASTER_PORT", str(_PORT))
     if not port.isdecimal():
         raise ConfigError(f"MASTER_PORT is {port!r}, expected a number")
     return Place(node, environment.get("MASTER_ADDR") or _first_host(environment), int(port))
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def _first_host(environment: Mapping[str, str]) -> str:

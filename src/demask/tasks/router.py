@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from demask.errors import ConfigError
 from demask.knowledge.gate import Gate
+from demask.ports import LOOPBACK, describe_taken
 
-HOST = "127.0.0.1"
 # Of a request's body; a context of 128,000 tokens is a hundredth.
 LARGEST = 64 * 2**20
 # For one reply, which may be long.
@@ -87,11 +87,9 @@ def open_router(routes: Routes, *, port: int) -> ThreadingHTTPServer:
         raise ConfigError(f"--upstream: {routes.upstream!r}, expected an address as http://127.0.0.1:8001")
     handler = type("Handler", (_Handler,), {"routes": routes})
     try:
-        server = ThreadingHTTPServer((HOST, port), handler)
+        server = ThreadingHTTPServer((LOOPBACK, port), handler)
     except OSError as error:
-        raise ConfigError(
-            f"--port: {HOST}:{port} cannot be listened at ({error.strerror}); choose another --port"
-        ) from error
+        raise describe_taken(LOOPBACK, port, error) from error
     server.daemon_threads = True
     return server
 

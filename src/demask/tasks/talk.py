@@ -6,7 +6,6 @@ subprocess.run(serving_command("runs/first", port=8000))      # until it is stop
 """
 
 import importlib.util
-import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import ConfigError, ModelError, RunError
+from demask.ports import LOOPBACK, check_free
 from demask.recipe.sections import Evaluate
 from demask.records import Document
 from demask.stages.gate import read_gate_file
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, is_run_folder, trained_model
 from demask.tasks.evaluate import evaluation_settings, load_trained_model
-from demask.tasks.router import HOST, Routes
+from demask.tasks.router import Routes
 
 if TYPE_CHECKING:
     from demask.generation.texts import Generated, Turn
@@ -153,11 +153,11 @@ def serving_command(name: str, *, port: int) -> list[str]:
             f"{name}: a masked-diffusion model, which transformers cannot serve; expected an autoregressive "
             "one; use 'demask chat' or 'demask ask'"
         )
-    _check_free(port)
+    check_free(LOOPBACK, port)
     served = [] if has_gate(name) else [_place(locate_model(model))]
     # As a module, since the script of transformers need not be on the path.
     program = [sys.executable, "-m", "transformers.cli.transformers"]
-    return [*program, "serve", *served, "--host", HOST, "--port", str(port)]
+    return [*program, "serve", *served, "--host", LOOPBACK, "--port", str(port)]
 
 
 def _place(found: str) -> str:
@@ -190,21 +190,3 @@ def read_routes(name: str, upstream: str, *, trained: str | None = None, base: s
         trained or _place(trained_model(name)),
         base or _place(locate_model(model)),
     )
-
-
-def find_free_port() -> int:
-    """One that nobody listens at now."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise ConfigError(
-                f"--port: {HOST}:{port} cannot be listened at ({error.strerror}); choose another --port"
-            ) from error
