@@ -194,7 +194,7 @@ def test_memory_stands_for_the_largest_step_of_the_run_not_only_for_those_timed(
 
 
 def knowledge_of(documents: list[Any]) -> Any:
-    return SimpleNamespace(pairs=None, documents=documents)
+    return SimpleNamespace(pairs=None, new=documents)
 
 
 def test_the_plan_counts_the_questions_that_the_run_then_asks(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -128,6 +128,26 @@ def test_the_plan_counts_what_is_replayed_and_what_comes_before_it(
     assert "in the cache" in as_text(render_plan(kept))
 
 
+def test_the_plan_counts_the_pool_that_only_a_gate_needs(
+    settings: dict[str, Any], tmp_path: Path, cache: Path
+) -> None:
+    gated = {**settings, "retain": {"gate": True, "pool": 16}}
+    bare = make_plan(make_config({**settings, "retain": {}}))
+    plan = make_plan(make_config(gated))
+    assert plan.replay is not None
+    assert (plan.replay.conversations, plan.replay.pool, plan.replay.memory_bytes) == (0, 16, 0)
+    assert not plan.replay.pool_is_kept
+    assert plan.replay.pool_seconds > 0
+    assert plan.tokens == bare.tokens
+    said = as_text(render_plan(plan))
+    assert "a pool of 16, drawn first, about" in said
+    assert "in each step" not in said
+    demask.inject(**gated, out=tmp_path / "run")
+    kept = make_plan(make_config(gated))
+    assert kept.replay is not None
+    assert kept.replay.pool_is_kept
+
+
 def as_text(table: Any) -> str:
     from rich.console import Console
 

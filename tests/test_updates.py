@@ -26,9 +26,10 @@ from demask.stages.recall import choose_old_passages
 from demask.storage import file_names
 from demask.storage.run_folder import open_run_folder
 from demask.tasks.convert import convert
+from demask.tasks.planning import DocumentCounts
 from demask.tasks.retain import retain
 from demask.tasks.undo import read_history, undo
-from demask.tasks.update import News, forget, update
+from demask.tasks.update import News, forget, plan_update, update
 
 FIRST = {"orlin": "The Orlin works were founded by Mara Voss.", "quill": "Idris Hall sells ink at Quill."}
 TRAIN = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "precision": "fp32", "keep_delta": True}
@@ -72,6 +73,37 @@ def first(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         out=place / "run",
     )
     return place / "run"
+
+
+def test_the_plan_of_an_update_counts_the_old_passages_that_it_replays(first: Path, tmp_path: Path) -> None:
+    write_facts(tmp_path / "new", {"north": "Lena Ott runs the north mill.", "east": "Ede Lund is new."})
+    plan = plan_update(first, news(tmp_path / "new"), progress=Silent())
+    about = plan.about
+    assert isinstance(about, DocumentCounts)
+    assert (about.documents, about.passages, about.questions) == (2, 2, 2)
+    assert (about.earlier_passages, about.earlier_together, about.earlier_questions) == (2, 2, 2)
+    update(first, news(tmp_path / "new"), out=tmp_path / "run", progress=Silent())
+    trained = json.loads((tmp_path / "run" / file_names.TRAINING).read_text())
+    assert plan.tokens == pytest.approx(trained["tokens"], rel=0.02)  # masks of other lengths
+    assert (plan.steps, plan.batch_size) == (trained["steps"], trained["batch_size"])
+
+
+def test_update_plan_prints_what_is_replayed_and_leaves_no_folder(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+    write_facts(tmp_path / "new", {"north": "Lena Ott runs the north mill."})
+    words = ["update", str(first), "--documents", "new/facts.jsonl", "--qa", "no", "--plan"]
+    monkeypatch.setattr(sys, "argv", ["demask", *words, "--without-old-texts"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "2 passages of before, 1 in each step" in said
+    assert "none; 2 of before are asked, too" in said
+    assert "what the model says of the old documents is asked when" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 @pytest.fixture(scope="module")

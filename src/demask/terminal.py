@@ -350,11 +350,14 @@ def _count_or_made(count: int | None, remark: str = "") -> str:
 def _questions(counts: DocumentCounts) -> str:
     if counts.questions is None:
         return f"not known: {counts.questions_how}"
+    before = f"; {counts.earlier_questions} of before are asked, too" if counts.earlier_questions else ""
     if not counts.questions:
-        return "none" if counts.questions_how == "given" else "none can be made; give some with --qa"
+        none = "none" if counts.questions_how == "given" else "none can be made; give some with --qa"
+        return none + before
     bound = "" if counts.questions_bound == "exactly" else f"{counts.questions_bound} "
     few = warn_of_few(counts.questions, counts.passages)
-    return f"{bound}{counts.questions}, {counts.questions_how}" + (f"; warning: {few}" if few else "")
+    warning = f"; warning: {few}" if few else ""
+    return f"{bound}{counts.questions}, {counts.questions_how}{before}{warning}"
 
 
 def _costs(plan: Plan) -> list[tuple[str, str]]:
@@ -374,13 +377,24 @@ def _costs(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _replay(cost: "ReplayCost") -> list[tuple[str, str]]:
-    """What replayed conversations take besides the steps."""
+    """What replayed conversations, or those that a gate is made of, take besides the steps."""
     drawn = "in the cache" if cost.pool_is_kept else f"drawn first, about {duration(cost.pool_seconds)}"
-    rows = [("replay", f"{cost.conversations} in each step; a pool of {cost.pool:,}, {drawn}")]
+    pool = f"a pool of {cost.pool:,}, {drawn}"
+    if not cost.conversations:
+        return [("gate", pool)]
+    rows = [("replay", f"{cost.conversations} in each step; {pool}")]
     if cost.drift_seconds:
         each = f"about {duration(cost.drift_seconds)} each time that it is measured"
         rows.append(("drift", f"{each}: up to 3 times on the way, 1 to 10 times after training"))
     return rows
+
+
+def _earlier(counts: DocumentCounts) -> list[tuple[str, str]]:
+    """What an update replays of the runs before."""
+    if not counts.earlier_passages:
+        return []
+    together = f"{counts.earlier_together} in each step beside the new ones"
+    return [("replayed", f"{counts.earlier_passages} passages of before, {together}")]
 
 
 def _learned(counts: DocumentCounts | SampleCounts) -> list[tuple[str, str]]:
@@ -393,6 +407,7 @@ def _learned(counts: DocumentCounts | SampleCounts) -> list[tuple[str, str]]:
     return [
         ("documents", f"{counts.documents}{pages} in {counts.passages} passages, {tokens}"),
         ("coverage", f"{counts.coverage:.0%} of the text stands in passages"),
+        *_earlier(counts),
         ("questions", _questions(counts)),
         ("paraphrases", _count_or_made(counts.paraphrases, "not counted here")),
     ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from demask.recipe.fine_tuning import SftConfig, TaskConfig
     from demask.recipe.launch import Launch
     from demask.recipe.sections import Measured, RunConfig
+    from demask.tasks.planning import Plan
 
 BEGIN_ANEW = "the same command begins anew"
 Recipe = Annotated[
@@ -186,6 +187,20 @@ def open_terminal() -> Any:
 def print_json(value: object) -> None:
     """One object, for programs."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_plan(plan: "Plan", *, as_json: bool) -> None:
+    """What a run would take, and what of its documents is not trained."""
+    if as_json:
+        print_json(plan.as_json())
+        return
+    from demask.tasks.planning import DocumentCounts
+    from demask.terminal import render_plan
+
+    open_terminal().print(render_plan(plan))
+    remarks = plan.about.remarks if isinstance(plan.about, DocumentCounts) else ()
+    for remark in remarks[1:]:  # the first says what the table has said
+        print(remark)
 
 
 def read_measure(name: str | None) -> "Measured | None":

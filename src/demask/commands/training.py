@@ -29,6 +29,7 @@ from demask.commands.app import (
     open_terminal,
     print_guarded_json,
     print_json,
+    print_plan,
     read_config,
     read_sft_config,
     read_task_config,
@@ -177,19 +178,11 @@ def plan(
 
 def _print_plan(config: "TaskConfig", launch: "Launch", *, as_json: bool) -> None:
     """A few steps of the run are made to see."""
-    from demask.tasks.planning import DocumentCounts, make_plan
+    from demask.tasks.planning import make_plan
 
     with show_progress() as progress:
         made = make_plan(config, launch=launch, progress=progress)
-    if as_json:
-        print_json(made.as_json())
-        return
-    from demask.terminal import render_plan
-
-    open_terminal().print(render_plan(made))
-    remarks = made.about.remarks if isinstance(made.about, DocumentCounts) else ()
-    for remark in remarks[1:]:  # the first says what the table has said
-        print(remark)
+    print_plan(made, as_json=as_json)
 
 
 @data.command()

@@ -19,6 +19,7 @@ from demask.commands.app import (
     guard,
     print_guarded_json,
     print_json,
+    print_plan,
     show_progress,
 )
 from demask.errors import ConfigError
@@ -48,6 +49,7 @@ def update(
     ] = False,
     out: Out = None,
     overrides: Set = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and stop.")] = False,
     require: Require = None,
     as_json: Json = False,
 ) -> None:
@@ -61,9 +63,14 @@ def update(
 
     if not documents:
         raise ConfigError("--documents is missing: expected files or folders with what is new")
+    news = task.News(documents, qa, replaces or (), old_texts=not without_old_texts)
+    if plan:
+        with show_progress() as progress:
+            made = task.plan_update(run, news, overrides=overrides or (), progress=progress)
+        print_plan(made, as_json=as_json)
+        return
     place = _require_out(out, "runs/update")
     thresholds = read_thresholds(require)
-    news = task.News(documents, qa, replaces or (), old_texts=not without_old_texts)
     with going_on(place), show_progress() as progress:
         result = task.update(run, news, out=place, overrides=overrides or (), progress=progress)
     _print_result(result, as_json=as_json, require=require)

@@ -374,8 +374,7 @@ def keep_lineage(run: RunFolder, earlier: Earlier, learned: Iterable[Document]) 
     Raises:
         ConfigError: the folder holds a run with another origin, or without one.
     """
-    new = {document.id: Learned(earlier.lineage.number, _digest(document)) for document in learned}
-    lineage = replace(earlier.lineage, documents={**earlier.lineage.documents, **new})
+    lineage = add_new(earlier.lineage, learned)
     there = read_lineage(run)
     if there is None and run.has(file_names.DOCUMENTS):
         raise ConfigError(f"{run.path}: holds a run that goes on from no other; choose another --out")
@@ -392,6 +391,12 @@ def keep_lineage(run: RunFolder, earlier: Earlier, learned: Iterable[Document]) 
     if there is None:
         run.write_rows(file_names.REMOVED, earlier.removed)
         run.write_json(file_names.LINEAGE, asdict(lineage))
+
+
+def add_new(lineage: Lineage, learned: Iterable[Document]) -> Lineage:
+    """A lineage with the documents that its run learns."""
+    new = {document.id: Learned(lineage.number, _digest(document)) for document in learned}
+    return replace(lineage, documents={**lineage.documents, **new})
 
 
 def _names(ids: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ _LOOKED_AT = 300
 
 @dataclass(frozen=True)
 class ExpectedQuestions:
-    """What will be asked.
+    """What will be asked about what is new.
 
     Attributes:
         count: None: not known.
@@ -47,18 +47,19 @@ class ExpectedQuestions:
 
 
 def expect_questions(config: RunConfig, knowledge: Knowledge, progress: Progress) -> ExpectedQuestions:
-    """Count the questions, and make those that cost nothing."""
+    """Count the questions, those of earlier runs aside, and make those that cost nothing."""
     if knowledge.pairs is not None:
-        return ExpectedQuestions(len(knowledge.pairs), "exactly", "given")
+        given = len(knowledge.pairs) - len(knowledge.earlier_pairs)
+        return ExpectedQuestions(given, "exactly", "given")
     writer = find_writer(config)
     if writer is not None:
-        passages = sum(1 for _ in cut_for_making(knowledge.documents, include=config.include))
+        passages = sum(1 for _ in cut_for_making(knowledge.new, include=config.include))
         most = min(config.max_questions, 2 * FACTS * passages)
         how = "made by a language model when the run starts"
         if isinstance(writer, LocalModel):
             how += f", {writer.name}, if it passes the entrance test; else fewer, by {RULES}"
         return ExpectedQuestions(most, "at most", how)
-    documents = knowledge.documents
+    documents = knowledge.new
     step = -(-len(documents) // _LOOKED_AT)
     looked: Sequence[Document] = documents if step == 1 else list(islice(documents, 0, None, step))
     try:

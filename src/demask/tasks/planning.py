@@ -1,6 +1,6 @@
 """What a run will train and cost, before it starts: the plan and the preview, of either kind of recipe.
 
-    plan = make_plan(config)
+    plan = make_plan(config)                          # origin=...: of an update
     for example in preview_examples(config, count=2): ...
 
 The plan makes a few steps with the real model; the preview needs its tokenizer alone.
@@ -28,6 +28,7 @@ from demask.stages.documents import (
     read_knowledge,
     settle_knowledge,
 )
+from demask.stages.lineage import Origin, add_new, add_old_passages, read_earlier, read_new, split_passages
 from demask.stages.passages import add_paraphrases, split_documents
 from demask.stages.retained import read_retained
 from demask.stages.samples import PreparedSamples, open_sample_stream, prepare
@@ -42,10 +43,14 @@ from demask.training.plan import find_savings
 if TYPE_CHECKING:
     from demask.objectives.objective import Context
     from demask.stages.training import Stream
-    from demask.training.stream import ExposureStream
+    from demask.training.stream import ExposureStream, MixedStream
 
 # Examples that are made to count their tokens; of a longer run as many micro-batches, evenly over all.
 _COUNTED = 100_000
+_NOT_ASKED = (
+    "what the model says of the old documents is asked when the update starts; its time is not counted, and "
+    "their texts stand for it in the steps"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,9 @@ class DocumentCounts:
         coverage: share of the text that stands in passages.
         exposures: how often each passage is seen.
         remarks: what of the documents is not trained, and what is nearly alike.
+        earlier_passages: of an update, those of the runs before, which are replayed.
+        earlier_together: so many of them in each step.
+        earlier_questions: asked besides.
     """
 
     documents: int
@@ -75,6 +83,9 @@ class DocumentCounts:
     coverage: float
     exposures: float
     remarks: tuple[str, ...]
+    earlier_passages: int = 0
+    earlier_together: int = 0
+    earlier_questions: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,18 +160,23 @@ class DocumentSetting:
 
     config: RunConfig
     context: "Context"
-    stream: "ExposureStream[Any]"
+    stream: "ExposureStream[Any] | MixedStream"
     knowledge: Knowledge
     coverage: Coverage
-    tokens: int  # of all passages
+    tokens: int  # of all passages that are new
+    earlier_passages: int = 0
+    remarks: tuple[str, ...] = ()
 
     def count(self, progress: Progress) -> DocumentCounts:
         """For the plan; questions that cost nothing are made to count them."""
+        from demask.training.stream import learned_part
+
         config, knowledge, coverage = self.config, self.knowledge, self.coverage
         questions = expect_questions(config, knowledge, progress)
+        learned = learned_part(self.stream)
         return DocumentCounts(
-            documents=len(knowledge.documents),
-            pages=sum(count_pages(document) for document in knowledge.documents),
+            documents=len(knowledge.new),
+            pages=sum(count_pages(document) for document in knowledge.new),
             passages=coverage.passages,
             questions=questions.count,
             questions_bound=questions.bound,
@@ -168,8 +184,11 @@ class DocumentSetting:
             paraphrases=None if knowledge.paraphrases is None else len(knowledge.paraphrases),
             document_tokens=self.tokens,
             coverage=coverage.share,
-            exposures=self.stream.exposures,
-            remarks=tuple(coverage_remarks(config, knowledge, coverage)),
+            exposures=learned.exposures,
+            remarks=(*coverage_remarks(config, knowledge, coverage), *self.remarks),
+            earlier_passages=self.earlier_passages,
+            earlier_together=self.stream.batch_size - learned.batch_size,
+            earlier_questions=len(knowledge.earlier_pairs),
         )
 
 
@@ -190,22 +209,30 @@ class SampleSetting:
         return SampleCounts(len(trained), len(self.samples.held_out), trained.file.left_out.count, epochs)
 
 
-def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress | None = None) -> Plan:
+def make_plan(
+    config: TaskConfig,
+    *,
+    launch: Launch = ALONE,
+    origin: Origin | None = None,
+    progress: Progress | None = None,
+) -> Plan:
     """Count tokens, and time a few steps with the real model, if that fits.
 
     Args:
         config: of the run.
         launch: on how many processes.
+        origin: of an update, the run that it goes on from.
         progress: told how far it is.
 
     Raises:
         DemaskError: what would stop the run stops the plan, too.
     """
     from demask.models.load import choose_device
+    from demask.training.stream import learned_part
 
     told = progress or Silent()
     read_retained(config, told)
-    with open_setting(config, told) as setting:
+    with open_setting(config, told, origin) as setting:
         stream = setting.stream
         about = setting.count(told)
         mixed = stand_in_stream(config, stream, setting.context, choose_device(config.device))
@@ -219,7 +246,7 @@ def make_plan(config: TaskConfig, *, launch: Launch = ALONE, progress: Progress 
         method=config.train.method,
         about=about,
         steps=stream.steps,
-        batch_size=stream.batch_size,
+        batch_size=learned_part(stream).batch_size,
         accumulation=cost.accumulation,
         learning_rate=cost.learning_rate,
         tokens=counted.real,
@@ -258,7 +285,7 @@ def _find_savings(
     if not found or seconds is None or isinstance(setting, SampleSetting):
         return found
     by_length = config.train.steps is None if isinstance(config, RunConfig) else False
-    parts = describe_parts(setting.knowledge.documents, seconds if by_length else None)
+    parts = describe_parts(setting.knowledge.new, seconds if by_length else None)
     return (*found, *parts, "no training: passages that are looked up for each question (docs/retrieval.md)")
 
 
@@ -335,37 +362,56 @@ def preview_examples(config: TaskConfig, *, count: int, progress: Progress | Non
 
 
 @contextmanager
-def open_setting(config: TaskConfig, progress: Progress) -> Iterator[DocumentSetting | SampleSetting]:
-    """All that the run will read, as long as the block lasts."""
+def open_setting(
+    config: TaskConfig, progress: Progress, origin: Origin | None = None
+) -> Iterator[DocumentSetting | SampleSetting]:
+    """All that the run will read, as long as the block lasts; of an update with the run it goes on from."""
     if isinstance(config, SftConfig):
         yield _read_samples(config, progress)
         return
     with TemporaryDirectory(prefix="demask-") as folder:
-        yield read_setting(config, RunFolder(Path(folder)), progress)
+        yield read_setting(config, RunFolder(Path(folder)), progress, origin)
 
 
-def read_setting(config: RunConfig, folder: RunFolder, progress: Progress) -> DocumentSetting:
-    """All that a run will read of its documents; kept in a folder, so that it need not fit into memory."""
+def read_setting(
+    config: RunConfig, folder: RunFolder, progress: Progress, origin: Origin | None = None
+) -> DocumentSetting:
+    """All that a run will read of its documents; kept in a folder, so that it need not fit into memory.
+
+    Args:
+        config: of the run.
+        folder: where documents and passages are kept.
+        progress: told how far it is.
+        origin: of an update.
+    """
     from demask.data.sequences import PassageSamples
     from demask.models.context import load_context
     from demask.training.stream import make_stream
 
     progress.begin("Reading documents", 1)
-    knowledge = settle_knowledge(config, read_knowledge(config, folder), folder, progress)
+    if origin is None:
+        lineage = None
+        knowledge = settle_knowledge(config, read_knowledge(config, folder), folder, progress)
+    else:
+        earlier = read_earlier(origin)
+        knowledge = read_new(config, earlier, folder, progress)
+        lineage = add_new(earlier.lineage, knowledge.new)
     progress.begin("Splitting documents", len(knowledge.documents), unit="documents")
     context = load_context(config.model, config.objective)
     cut = split_documents(config, knowledge.documents, context, progress)
     folder.write_rows(file_names.PASSAGES, advancing(cut, progress))
-    passages = folder.open_records(file_names.PASSAGES, Passage)
-    trained = add_paraphrases(config, passages, knowledge.paraphrases or (), context)
+    fresh, old = split_passages(lineage, folder.open_records(file_names.PASSAGES, Passage))
+    trained = add_paraphrases(config, fresh, knowledge.paraphrases or (), context)
     samples = PassageSamples(trained, context.tokenizer)
     return DocumentSetting(
         config,
         context,
-        make_stream(config, context, samples),
+        add_old_passages(config, make_stream(config, context, samples), old, context),
         knowledge,
-        measure_coverage(knowledge, passages),
+        measure_coverage(knowledge, fresh),
         int(samples.answer_lengths.sum()),
+        earlier_passages=len(old),
+        remarks=() if origin is None or origin.old_texts else (_NOT_ASKED,),
     )
 
 

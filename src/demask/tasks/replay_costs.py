@@ -43,15 +43,15 @@ _SCORED = 16
 
 @dataclass(frozen=True)
 class ReplayCost:
-    """What replay costs beside the steps of training.
+    """What replay costs beside the steps of training, or the pool that a gate is made of.
 
     Attributes:
-        conversations: replayed in each step.
+        conversations: replayed in each step; 0: only the gate needs the pool.
         pool: different ones.
         pool_is_kept: it stands in the user's cache, and is not drawn.
         pool_seconds: to draw it; 0 where it is kept.
         drift_seconds: of one measurement for `retain.budget`; 0 without.
-        memory_bytes: of the kept probabilities.
+        memory_bytes: of the kept probabilities while training; 0 where none is replayed.
     """
 
     conversations: int
@@ -69,13 +69,11 @@ def stand_in_stream(
 
     Args:
         config: of the run.
-        learned: documents or samples.
+        learned: documents or samples, of more than one part in an update.
         context: of the model.
         device: where steps are made.
     """
-    from demask.training.stream import MixedStream
-
-    if not config.retain.conversations or isinstance(learned, MixedStream):
+    if not config.retain.conversations:
         return learned
     return mix_replay(config, stand_ins(config, context), learned, context, device)
 
@@ -127,7 +125,7 @@ def _fill(words: Sequence[int], length: int) -> tuple[int, ...]:
 def measure_replay(
     config: TaskConfig, loaded: "LoadedModel", context: "Context", progress: Progress
 ) -> ReplayCost | None:
-    """Time how fast a model draws and scores conversations; None of a run that replays none.
+    """Time how fast a model draws and scores conversations; None of a run that needs none.
 
     Args:
         config: of the run.
@@ -135,9 +133,9 @@ def measure_replay(
         context: of the model.
         progress: told how far it is.
     """
-    if not config.retain.conversations:
-        return None
     retain = config.retain
+    if not (retain.conversations or retain.gate):
+        return None
     talks = stand_ins(config, context)
     kept = is_kept(config, loaded, read_retained(config, Silent()))
     probed = retain.budget is not None
@@ -153,7 +151,7 @@ def measure_replay(
         pool_is_kept=kept,
         pool_seconds=pool_seconds,
         drift_seconds=_count(split_pool(config, talks)[1]) * scoring if probed else 0.0,
-        memory_bytes=_target_bytes(talks),
+        memory_bytes=_target_bytes(talks) if retain.conversations else 0,
     )
 
 

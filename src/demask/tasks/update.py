@@ -10,7 +10,7 @@ It has the parent's recipe. The base model stays that of the first run.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from demask.errors import ConfigError
 from demask.progress import Progress
@@ -21,6 +21,9 @@ from demask.stages.lineage import Origin
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, open_finished_run
 from demask.tasks.inject import Injected, run_recipe
+
+if TYPE_CHECKING:
+    from demask.tasks.planning import Plan
 
 # What an update cannot have otherwise than its parent.
 _FIXED = ("model", "documents", "qa")
@@ -64,11 +67,36 @@ def update(
         DemaskError: something is wrong with the parent, the documents or the recipe; one line says what.
     """
     run = open_finished_run(folder)
+    config, launch, origin = _read_update(run, news, overrides)
+    check_place(run, out)
+    return run_recipe(config, out, progress=progress, launch=launch, origin=origin)
+
+
+def plan_update(
+    folder: str | Path, news: News, *, overrides: Sequence[str] = (), progress: Progress
+) -> "Plan":
+    """What an update would train and cost, before it starts.
+
+    Args:
+        folder: of the finished run, which is only read.
+        news: what would be learned.
+        overrides: keys of the recipe that differ from the parent's.
+        progress: told how far the work is.
+
+    Raises:
+        DemaskError: what would stop the update stops this, too.
+    """
+    from demask.tasks.planning import make_plan
+
+    config, launch, origin = _read_update(open_finished_run(folder), news, overrides)
+    return make_plan(config, launch=launch, origin=origin, progress=progress)
+
+
+def _read_update(run: RunFolder, news: News, overrides: Sequence[str]) -> tuple[RunConfig, Launch, Origin]:
     values = {"documents": list(news.documents), "qa": news.qa}
     config, launch = read_child_config(run, values, overrides)
-    parent = check_place(run, out)
-    origin = Origin(parent, tuple(news.replaces), old_texts=news.old_texts)
-    return run_recipe(config, out, progress=progress, launch=launch, origin=origin)
+    origin = Origin(str(run.path.resolve()), tuple(news.replaces), old_texts=news.old_texts)
+    return config, launch, origin
 
 
 def forget(
