@@ -149,3 +149,58 @@ def test_a_fragment_shows_or_hides_the_entity_as_the_recipe_says(tiny_loaded, en
         begin = next(place for place, label in enumerate(example.labels) if label != NONE)
         prompt = context.tokenizer.decode(list(example.token_ids[:begin]))
         assert ("Voss" in prompt) == (entity == "never")
+
+
+def test_only_what_is_hidden_is_written_stretch_by_stretch():
+    example = make_demasking_example(IDS, MASKED, id="d1", form=FORM, between=(50,))
+    assert example.token_ids == (1, 2, 7, 7, 102, 7, 20, 21, 3, 4, 30, 100, 101, 50, 103, 5)
+    assert example.labels == (*(NONE,) * PROMPT, 100, 101, 50, 103, 5)
+    assert example.masked == (*(False,) * PROMPT, True, True, False, True, False)
+
+
+@each_masking
+def test_stretches_in_the_order_of_the_text_give_back_what_is_hidden(masked):
+    example = make_demasking_example(IDS, masked, id="d1", form=FORM, between=(50,))
+    written = [token for token in example.token_ids[PROMPT:] if token not in (50, 5)]
+    hidden = [token for token, hide in zip(IDS, masked, strict=True) if hide]
+    assert written == (hidden or list(IDS))
+    assert len(example.token_ids) <= len(make(masked).token_ids)
+
+
+def test_as_many_examples_write_stretches_as_the_recipe_says(tiny_loaded):
+    context = make_context(tiny_loaded, Demasking())
+    text = "Mara Voss founded the Orlin works in 1931, and in 1958 her son sold them to Idris Hall of Quill."
+    sample = Sample("d1", (), encode(tiny_loaded.tokenizer, text), text)
+    for fragments in (0.0, 1.0):
+        for share, least, most in ((0.5, 0.3, 0.7), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
+            maker = Demasking(mask_ratio=(0.5, 0.5), fragments=fragments, spans=share).example_maker
+            make_example = maker(context, seed=3)
+            lengths = [
+                sum(label != NONE for label in make_example(sample, epoch, 0).labels) for epoch in range(60)
+            ]
+            short = sum(length < len(sample.answer) for length in lengths) / 60
+            assert least <= short <= most, (fragments, share)
+
+
+def test_of_two_copies_one_hides_what_the_other_shows(tiny_loaded):
+    context = make_context(tiny_loaded, Demasking())
+    text = "Mara Voss founded the Orlin works in 1931."
+    sample = Sample("d1", (), encode(tiny_loaded.tokenizer, text), text)
+    objective = Demasking(copies=2, complementary=True, fragments=0.5)
+    make_example = objective.example_maker(context, seed=3)
+    kinds = set()
+    for epoch in range(40):
+        pair = [make_example(sample, epoch, variant) for variant in (0, 1)]
+        masks = [context.mask_id in example.token_ids for example in pair]
+        hidden = [example.masked[-len(sample.answer) - 1 : -1] for example in pair]
+        # A mask may hide all, and then its complement shows all and has no mask token.
+        copies = any(masks)
+        kinds.add(copies)
+        if copies:
+            assert all(first != second for first, second in zip(*hidden, strict=True))
+    assert kinds == {True, False}
+
+
+def test_complements_come_in_pairs():
+    with pytest.raises(ValueError, match="complementary with copies 1, expected an even number"):
+        Demasking(complementary=True)

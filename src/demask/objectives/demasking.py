@@ -21,7 +21,7 @@ from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from demask.objectives.fragments import FragmentPrompts, draw_fragment, telling_words
 from demask.objectives.masking import (
@@ -49,6 +49,9 @@ FAST_UNIT: Literal["word"] = "word"
 FAST_RATIO = (0.4, 0.95)
 FAST_INSTRUCTION = "\nRestore."
 FAST_OPENING = ""
+# Where only what is hidden is written, and what stands between two stretches of it.
+SPANS_INSTRUCTION = "\nFill the gaps."
+SPANS_SEPARATOR = "\n"
 # The paper's, and ours beside it: short and long, as questions and as orders, with and without "text".
 INSTRUCTIONS = (
     INSTRUCTION,
@@ -105,6 +108,17 @@ class Demasking(Objective):
     copies: int = Field(
         1, gt=0, description="masked copies of a passage in the same step; each counts as an exposure"
     )
+    complementary: bool = Field(
+        False,
+        description="of two masked copies one hides what the other shows; needs an even number",
+    )
+    spans: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the examples that write only what the prompt hides, each stretch of it on a "
+        "line of its own; the others write the whole document",
+    )
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -119,6 +133,14 @@ class Demasking(Objective):
         if isinstance(value, list | tuple) and value and all(isinstance(text, str) for text in value):
             return tuple(value)
         raise ValueError(f"expected a text, a list of texts or '{VARIED}', got {value!r}")
+
+    @model_validator(mode="after")
+    def _complements_come_in_pairs(self) -> "Demasking":
+        if self.complementary and self.copies % 2:
+            raise ValueError(
+                f"complementary with copies {self.copies}, expected an even number of copies; set copies to 2"
+            )
+        return self
 
     @property
     def needs(self) -> Needs:
@@ -139,7 +161,8 @@ class Demasking(Objective):
         """The passage, its copy, and the longest wording around them, with two tokens to spare."""
         chat = context.chat
         around = len(chat.user) + len(chat.assistant) + len(chat.end) + len(chat.bos) + 2
-        asked = max(len(context.encode(wording + self.opening)) for wording in self.wordings)
+        wordings = (*self.wordings, SPANS_INSTRUCTION) if self.spans else self.wordings
+        asked = max(len(context.encode(wording + self.opening)) for wording in wordings)
         if self.fragments:
             fragment = FragmentPrompts(context.encode).longest + len(context.encode(self.opening))
             asked = max(asked, fragment)
@@ -154,6 +177,8 @@ class Demasking(Objective):
         ordinary = ordinary_tokens(tokenizer) if self.mask_token == RANDOM_TOKEN else ()
         one_for_all = None if ordinary else context.needed_mask_id
         fragment_prompts = FragmentPrompts(context.encode)
+        fill_the_gaps = context.encode(SPANS_INSTRUCTION)
+        line = context.encode(SPANS_SEPARATOR)
 
         @lru_cache(maxsize=KEPT)
         def look_at(text: str, entity: str) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
@@ -170,28 +195,43 @@ class Demasking(Objective):
             fate = self.entity == "always"
             return tuple(fate if its else hide for its, hide in zip(mentions, masked, strict=True))
 
+        def writes_spans(rng: random.Random) -> bool:
+            return bool(self.spans) and rng.random() < self.spans
+
         def fragment(sample: Sample, rng: random.Random, *, id: str) -> Example:
             words = word_groups(tokenizer, sample.text)
             masked = decide_mentions(sample, draw_fragment(words, telling_words(sample.text), rng))
             asked = fragment_prompts.write(sample.answer, masked, rng)
             prompt = (*chat.user, *asked, *chat.assistant, *opening)
-            return _make_example(prompt, sample.answer, masked, chat.end, id=id, loss_on=self.loss_on)
+            between = line if writes_spans(rng) else None
+            return _make_example(
+                prompt, sample.answer, masked, chat.end, id=id, loss_on=self.loss_on, between=between
+            )
 
         def make(sample: Sample, epoch: int, variant: int) -> Example:
             groups, _ = look_at(sample.text, sample.entity)
-            rng = keyed_rng(seed, sample.id, epoch, variant)
+            complement = self.complementary and variant % 2 == 1
+            id = f"{sample.id}@{epoch}.{variant}"
+            rng = keyed_rng(seed, sample.id, epoch, variant - complement)
             if self.fragments and rng.random() < self.fragments:
-                return fragment(sample, rng, id=f"{sample.id}@{epoch}.{variant}")
+                own = keyed_rng(seed, sample.id, epoch, variant, "fragment") if complement else rng
+                return fragment(sample, own, id=id)
             masked = draw_masking(groups, draw_ratio(rng, *self.mask_ratio), rng)
+            if complement:
+                masked = tuple(not hide for hide in masked)
             masked = decide_mentions(sample, masked)
             instruction = rng.choice(instructions)
             shown = tuple(rng.choices(ordinary, k=len(groups))) if one_for_all is None else one_for_all
+            between = None
+            if writes_spans(rng):
+                instruction, between = fill_the_gaps, line
             return make_demasking_example(
                 sample.answer,
                 masked,
-                id=f"{sample.id}@{epoch}.{variant}",
+                id=id,
                 form=DemaskingForm(chat, shown, instruction, opening),
                 loss_on=self.loss_on,
+                between=between,
             )
 
         return make
@@ -251,6 +291,7 @@ def make_demasking_example(
     form: DemaskingForm,
     loss_on: Literal["all", "masked"] = "all",
     learn_end: bool = True,
+    between: tuple[int, ...] | None = None,
 ) -> Example:
     """Put a masked copy of the passage into the prompt and the original into the completion.
 
@@ -262,6 +303,8 @@ def make_demasking_example(
         loss_on: `all` scores every passage token and the end of turn (the paper); `masked`
             scores the masked tokens and the end of turn.
         learn_end: score the end of turn, too, without which a model does not learn to stop.
+        between: the completion is what is hidden alone, with these tokens between two stretches of it; none:
+            the passage. Where nothing is hidden it is the passage, too.
 
     Raises:
         ValueError: `masked`, or what stands for masked tokens, does not cover the passage.
@@ -272,7 +315,9 @@ def make_demasking_example(
     shown = tuple(mask if hide else token for token, mask, hide in zip(ids, mask_ids, masked, strict=True))
     prompt = (*form.chat.user, *shown, *form.instruction, *form.chat.assistant, *form.opening)
     end = form.chat.end
-    return _make_example(prompt, ids, masked, end, id=id, loss_on=loss_on, learn_end=learn_end)
+    return _make_example(
+        prompt, ids, masked, end, id=id, loss_on=loss_on, learn_end=learn_end, between=between
+    )
 
 
 def _make_example(
@@ -284,8 +329,12 @@ def _make_example(
     id: str,
     loss_on: Literal["all", "masked"],
     learn_end: bool = True,
+    between: tuple[int, ...] | None = None,
 ) -> Example:
-    """A prompt, and the passage as its completion."""
+    """A prompt, and the passage as its completion, or what is hidden of it."""
+    if between is not None and any(masked):
+        ids, masked = _keep_spans(ids, masked, between)
+        loss_on = "all"
     scored = tuple(
         token if hide or loss_on == "all" else IGNORE_INDEX for token, hide in zip(ids, masked, strict=True)
     )
@@ -295,6 +344,20 @@ def _make_example(
         labels=(*(IGNORE_INDEX,) * len(prompt), *scored, *(end if learn_end else (IGNORE_INDEX,) * len(end))),
         masked=(*(False,) * len(prompt), *masked, *(False,) * len(end)),
     )
+
+
+def _keep_spans(
+    ids: Sequence[int], masked: Sequence[bool], between: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """What is hidden, in order, and which of it is of the passage; `between` stands between two stretches."""
+    kept: list[tuple[int, bool]] = []
+    for place, (token, hide) in enumerate(zip(ids, masked, strict=True)):
+        if not hide:
+            continue
+        if kept and not masked[place - 1]:
+            kept += [(one, False) for one in between]
+        kept.append((token, True))
+    return tuple(token for token, _ in kept), tuple(hide for _, hide in kept)
 
 
 def make_probes(
