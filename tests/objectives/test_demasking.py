@@ -155,7 +155,7 @@ def test_only_what_is_hidden_is_written_stretch_by_stretch():
     example = make_demasking_example(IDS, MASKED, id="d1", form=FORM, between=(50,))
     assert example.token_ids == (1, 2, 7, 7, 102, 7, 20, 21, 3, 4, 30, 100, 101, 50, 103, 5)
     assert example.labels == (*(NONE,) * PROMPT, 100, 101, 50, 103, 5)
-    assert example.masked == (*(False,) * PROMPT, True, True, False, True, False)
+    assert example.masked == (*(False,) * PROMPT, True, True, True, True, False)
 
 
 @each_masking

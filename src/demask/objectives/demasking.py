@@ -179,37 +179,26 @@ class Demasking(Objective):
         fragment_prompts = FragmentPrompts(context.encode)
         fill_the_gaps = context.encode(SPANS_INSTRUCTION)
         line = context.encode(SPANS_SEPARATOR)
+        mentions_masked = self._make_entity_masks(tokenizer)
 
         @lru_cache(maxsize=KEPT)
-        def look_at(text: str, entity: str) -> tuple[tuple[int, ...], tuple[bool, ...] | None]:
-            """What is masked together, and what mentions the entity; None: that is masked like all others."""
-            as_others = self.entity == "as-others"
-            mentions = None if as_others else find_mentions(tokenizer, text, entity)
-            return self._group_tokens(tokenizer, text), mentions
-
-        def decide_mentions(sample: Sample, masked: tuple[bool, ...]) -> tuple[bool, ...]:
-            """What mentions the entity is masked as the recipe says, whatever was drawn."""
-            _, mentions = look_at(sample.text, sample.entity)
-            if mentions is None:
-                return masked
-            fate = self.entity == "always"
-            return tuple(fate if its else hide for its, hide in zip(mentions, masked, strict=True))
+        def group_tokens(text: str) -> tuple[int, ...]:
+            return self._group_tokens(tokenizer, text)
 
         def writes_spans(rng: random.Random) -> bool:
             return bool(self.spans) and rng.random() < self.spans
 
         def fragment(sample: Sample, rng: random.Random, *, id: str) -> Example:
             words = word_groups(tokenizer, sample.text)
-            masked = decide_mentions(sample, draw_fragment(words, telling_words(sample.text), rng))
+            masked = mentions_masked(sample, draw_fragment(words, telling_words(sample.text), rng))
             asked = fragment_prompts.write(sample.answer, masked, rng)
             prompt = (*chat.user, *asked, *chat.assistant, *opening)
             between = line if writes_spans(rng) else None
-            return _make_example(
-                prompt, sample.answer, masked, chat.end, id=id, loss_on=self.loss_on, between=between
-            )
+            written, hidden = _choose_written(sample.answer, masked, between)
+            return _make_example(prompt, written, hidden, chat.end, id=id, loss_on=self.loss_on)
 
         def make(sample: Sample, epoch: int, variant: int) -> Example:
-            groups, _ = look_at(sample.text, sample.entity)
+            groups = group_tokens(sample.text)
             complement = self.complementary and variant % 2 == 1
             id = f"{sample.id}@{epoch}.{variant}"
             rng = keyed_rng(seed, sample.id, epoch, variant - complement)
@@ -219,7 +208,7 @@ class Demasking(Objective):
             masked = draw_masking(groups, draw_ratio(rng, *self.mask_ratio), rng)
             if complement:
                 masked = tuple(not hide for hide in masked)
-            masked = decide_mentions(sample, masked)
+            masked = mentions_masked(sample, masked)
             instruction = rng.choice(instructions)
             shown = tuple(rng.choices(ordinary, k=len(groups))) if one_for_all is None else one_for_all
             between = None
@@ -248,6 +237,24 @@ class Demasking(Objective):
             context.encode(self.opening),
         )
         return make_probes(sample.answer, words, id=sample.id, form=form)
+
+    def _make_entity_masks(
+        self, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Callable[[Sample, tuple[bool, ...]], tuple[bool, ...]]:
+        """What masks the mentions of a sample's entity as the recipe says, whatever was drawn."""
+        if self.entity == "as-others":
+            return lambda sample, masked: masked
+        fate = self.entity == "always"
+
+        @lru_cache(maxsize=KEPT)
+        def mentions(text: str, entity: str) -> tuple[bool, ...]:
+            return find_mentions(tokenizer, text, entity)
+
+        def mask(sample: Sample, masked: tuple[bool, ...]) -> tuple[bool, ...]:
+            its = mentions(sample.text, sample.entity)
+            return tuple(fate if one else hide for one, hide in zip(its, masked, strict=True))
+
+        return mask
 
     def _group_tokens(self, tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
         match self.unit:
@@ -315,9 +322,8 @@ def make_demasking_example(
     shown = tuple(mask if hide else token for token, mask, hide in zip(ids, mask_ids, masked, strict=True))
     prompt = (*form.chat.user, *shown, *form.instruction, *form.chat.assistant, *form.opening)
     end = form.chat.end
-    return _make_example(
-        prompt, ids, masked, end, id=id, loss_on=loss_on, learn_end=learn_end, between=between
-    )
+    written, hidden = _choose_written(ids, masked, between)
+    return _make_example(prompt, written, hidden, end, id=id, loss_on=loss_on, learn_end=learn_end)
 
 
 def _make_example(
@@ -329,12 +335,8 @@ def _make_example(
     id: str,
     loss_on: Literal["all", "masked"],
     learn_end: bool = True,
-    between: tuple[int, ...] | None = None,
 ) -> Example:
-    """A prompt, and the passage as its completion, or what is hidden of it."""
-    if between is not None and any(masked):
-        ids, masked = _keep_spans(ids, masked, between)
-        loss_on = "all"
+    """A prompt, and the passage as its completion."""
     scored = tuple(
         token if hide or loss_on == "all" else IGNORE_INDEX for token, hide in zip(ids, masked, strict=True)
     )
@@ -346,18 +348,17 @@ def _make_example(
     )
 
 
-def _keep_spans(
-    ids: Sequence[int], masked: Sequence[bool], between: tuple[int, ...]
+def _choose_written(
+    ids: Sequence[int], masked: Sequence[bool], between: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """What is hidden, in order, and which of it is of the passage; `between` stands between two stretches."""
-    kept: list[tuple[int, bool]] = []
+    """What is written, and which of it the prompt hides: the passage, or its hidden stretches alone."""
+    if between is None or not any(masked):
+        return tuple(ids), tuple(masked)
+    written: list[int] = []
     for place, (token, hide) in enumerate(zip(ids, masked, strict=True)):
-        if not hide:
-            continue
-        if kept and not masked[place - 1]:
-            kept += [(one, False) for one in between]
-        kept.append((token, True))
-    return tuple(token for token, _ in kept), tuple(hide for _, hide in kept)
+        if hide:
+            written += [*(between if written and not masked[place - 1] else ()), token]
+    return tuple(written), (True,) * len(written)
 
 
 def make_probes(

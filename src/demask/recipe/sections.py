@@ -510,6 +510,8 @@ _FAST_OBJECTIVE: dict[str, Any] = {
     "opening": FAST_OPENING,
     "fragments": 0.0,
     "copies": 1,
+    "complementary": False,
+    "spans": 0.0,
 }
 # `paper`: masked fine-tuning of Pan et al. 2025. `fast`: facts as quickly as they go in (docs/benchmarks.md).
 # `keep`: small steps for long, with what the model is replayed beside them (docs/retention.md).
@@ -525,6 +527,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "opening": OPENING,
             "fragments": 0.0,
             "copies": 1,
+            "complementary": False,
+            "spans": 0.0,
         },
         "train": {"method": "full", "epochs": 60.0, "batch_size": 10, "decay": 0.0},
     },
