@@ -92,6 +92,13 @@ def test_a_range_of_layers_counts_from_zero_and_has_both_ends(kind, layers):
         assert weights.requires_grad == name.startswith((f"{layers}.1.", f"{layers}.2.")), name
 
 
+def test_the_feed_forward_networks_of_some_layers_are_those_and_no_others():
+    model = make_outline("Llama")
+    freeze_others(model, "mlp 1-2")
+    for name, weights in model.named_parameters():
+        assert weights.requires_grad == name.startswith(("model.layers.1.mlp.", "model.layers.2.mlp.")), name
+
+
 def test_more_layers_than_the_model_has_are_refused():
     with pytest.raises(ModelError, match=r"'layers 2-3', expected layers from 0 to 2"):
         freeze_others(make_outline("Llama"), "layers 2-3")
@@ -134,7 +141,7 @@ def test_frozen_weights_have_no_gradient_and_nothing_in_the_optimizer(make_model
     assert moments == 2 * count_trained(model, wanted)
 
 
-@pytest.mark.parametrize("wanted", ["mlp-and-values", "layers 1-1"])
+@pytest.mark.parametrize("wanted", ["mlp-and-values", "layers 1-1", "mlp 1-1"])
 def test_memory_efficient_layers_give_the_trained_weights_the_same_gradients(make_model, wanted):
     model = make_model(num_hidden_layers=2).train()
     ids = [tuple(5 + (7 * row + 3 * place) % 50 for place in range(12)) for row in range(3)]
@@ -158,7 +165,7 @@ def test_memory_efficient_layers_give_the_trained_weights_the_same_gradients(mak
     assert all(torch.equal(whole[name], gradient) for name, gradient in part.items())
 
 
-@pytest.mark.parametrize("wrong", ["mpl", "layers 4", "layers 5-3", "layers -1-3", "8-24"])
+@pytest.mark.parametrize("wrong", ["mpl", "layers 4", "layers 5-3", "layers -1-3", "8-24", "mlp 4", "mlp 5-3"])
 def test_an_unknown_choice_is_named_with_those_that_there_are(wrong):
     with pytest.raises(ConfigError, match=r"train.weights: expected all, no-embedding, mlp.* 'layers 8-24'"):
         make_config({"model": "m", "documents": "d", "train": {"weights": wrong}})

@@ -74,6 +74,9 @@ def find_trained(model: "PreTrainedModel", wanted: str) -> list[nn.Parameter]:
         found = list(model.parameters())
     elif (layers := read_layer_range(wanted)) is not None:
         found = _of_layers(model, *layers, wanted)
+        if wanted.startswith("mlp"):
+            of_mlps = {id(weights) for weights in _of_mlps(model, wanted)}
+            found = [weights for weights in found if id(weights) in of_mlps]
     elif wanted == "no-embedding":
         found = _outside_embeddings(model, wanted)
     else:

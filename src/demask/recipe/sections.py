@@ -60,14 +60,14 @@ REPLAY_RATE_SHARE = 0.14
 REPLAY_RATE_SHARE_MLP = 0.4
 
 
-# Which weights are trained; or a range of layers.
+# Which weights are trained; or a range of layers, or the feed-forward networks of one.
 ALL_WEIGHTS = "all"
 WEIGHTS = (ALL_WEIGHTS, "no-embedding", "mlp", "mlp-and-values")
-_LAYERS = re.compile(r"layers (\d+)-(\d+)")
+_LAYERS = re.compile(r"(?:layers|mlp) (\d+)-(\d+)")
 
 
 def read_layer_range(weights: str) -> tuple[int, int] | None:
-    """The first and the last layer of `layers 8-24`, counted from 0; None of any other choice."""
+    """The first and the last layer of `layers 8-24` or `mlp 8-24`, from 0; None of any other choice."""
     found = _LAYERS.fullmatch(weights)
     return (int(found[1]), int(found[2])) if found else None
 
@@ -107,7 +107,8 @@ class Train(Section):
     weights: str = Field(
         ALL_WEIGHTS,
         description="which are trained, the others stay: all; no-embedding (and no output layer that is tied "
-        "to it); mlp; mlp-and-values; a range of layers from 0, both included, as 'layers 8-24'; full only",
+        "to it); mlp; mlp-and-values; a range of layers from 0, both included, as 'layers 8-24', or of the "
+        "feed-forward networks in it, as 'mlp 8-24'; full only",
     )
     learning_rate: float | None = Field(
         None, gt=0, description="none: by model size and batch, 10 times for lora"
@@ -157,7 +158,7 @@ class Train(Section):
         layers = read_layer_range(value)
         if value in WEIGHTS or (layers is not None and layers[0] <= layers[1]):
             return value
-        raise ValueError(f"expected {', '.join(WEIGHTS)} or a range as 'layers 8-24', got {value!r}")
+        raise ValueError(f"expected {', '.join(WEIGHTS)} or a range as 'layers 8-24' or 'mlp 8-24', got {value!r}")
 
     @model_validator(mode="after")
     def _an_adapter_stands_on_all_layers(self) -> "Train":
