@@ -158,7 +158,8 @@ class Train(Section):
         layers = read_layer_range(value)
         if value in WEIGHTS or (layers is not None and layers[0] <= layers[1]):
             return value
-        raise ValueError(f"expected {', '.join(WEIGHTS)} or a range as 'layers 8-24' or 'mlp 8-24', got {value!r}")
+        known = f"{', '.join(WEIGHTS)} or a range as 'layers 8-24' or 'mlp 8-24'"
+        raise ValueError(f"expected {known}, got {value!r}")
 
     @model_validator(mode="after")
     def _an_adapter_stands_on_all_layers(self) -> "Train":
