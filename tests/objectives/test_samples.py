@@ -10,7 +10,7 @@ from demask.objectives.cpt import Cpt, MaskedCpt
 from demask.objectives.masking import keyed_rng
 from demask.objectives.objective import Context, Objective
 from demask.objectives.prompts import ChatFormat
-from demask.objectives.sft import MaskedSft, Sft, draw_answer_mask
+from demask.objectives.sft import MaskedSft, Sft, draw_answer_mask, step_finder
 from demask.records import IGNORE_INDEX, Example, Sample
 
 NONE = IGNORE_INDEX
@@ -25,6 +25,13 @@ class Letters:
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": [50 if letter == "\n" else 200 + ord(letter) for letter in text]}
+
+
+class Words:
+    """Decodes 1 to 5 as a number, a full stop, a digit, the end of a sentence and a line break."""
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join({1: "7", 2: ".", 3: "3", 4: " so.", 5: "\n"}[id] for id in ids)
 
 
 CONTEXT = Context(Letters(), CHAT, None, MASK)  # type: ignore[arg-type]
@@ -85,6 +92,46 @@ def test_a_mixture_masks_its_share_and_learns_the_rest_plainly(share: float) -> 
     assert masked / 2000 == pytest.approx(share, abs=0.04)
 
 
+def test_a_share_for_each_epoch_holds_on_with_its_last() -> None:
+    make, plain, whole = maker(MaskedSft(share=(1.0, 0.0))), maker(Sft()), maker(MaskedSft())
+    assert make(QUESTION, 0, 0) == whole(QUESTION, 0, 0)
+    assert [make(QUESTION, epoch, 0) for epoch in (1, 5)] == [plain(QUESTION, epoch, 0) for epoch in (1, 5)]
+
+
+@pytest.mark.parametrize(("share", "steady"), [(1.0, True), (0.0, True), (0.5, False), ((1.0, 0.0), False)])
+def test_only_examples_of_one_kind_are_of_one_length(share: Any, steady: bool) -> None:
+    assert MaskedSft(share=share).steady == steady
+
+
+@pytest.mark.parametrize("share", [1.5, [0.5, -1], [], "half"])
+def test_a_share_that_is_none_is_refused(share: Any) -> None:
+    with pytest.raises(ValueError, match="share"):
+        MaskedSft(share=share)
+
+
+def test_a_noisy_prompt_hides_words_behind_the_mask_token_and_nothing_else() -> None:
+    make, plain = maker(Sft(prompt_noise=0.5)), maker(Sft())(QUESTION, 0, 0)
+    prompts = {make(QUESTION, epoch, 0).token_ids[2:4] for epoch in range(40)}
+    assert prompts == {(100, 101), (MASK, 101), (100, MASK), (MASK, MASK)}
+    for epoch in range(40):
+        noisy = make(QUESTION, epoch, 0)
+        assert (noisy.token_ids[:2], noisy.token_ids[4:]) == (plain.token_ids[:2], plain.token_ids[4:])
+        assert noisy.labels == plain.labels
+
+
+def test_a_step_is_masked_as_a_whole() -> None:
+    find = step_finder(Words())  # type: ignore[arg-type]
+    # "7.3 so.", "7 so.", a line "77\n" and "7": the full stop in 7.3 ends nothing.
+    steps = find([1, 2, 3, 4, 1, 4, 1, 1, 5, 1])
+    assert steps == (0, 0, 0, 0, 1, 1, 2, 2, 2, 3)
+    for seed in range(30):
+        mask = draw_answer_mask(steps, (0.05, 0.95), keyed_rng(seed))
+        assert any(mask)
+        assert all(
+            len({mask[place] for place in range(10) if steps[place] == step}) == 1 for step in range(4)
+        )
+
+
 def test_masks_do_not_depend_on_the_share() -> None:
     whole, mixed = maker(MaskedSft()), maker(MaskedSft(share=0.5))
     plain = maker(Sft())
@@ -94,13 +141,13 @@ def test_masks_do_not_depend_on_the_share() -> None:
 
 def test_an_answer_of_one_token_is_always_masked() -> None:
     for seed in range(50):
-        assert draw_answer_mask(1, (0.05, 0.05), keyed_rng(seed)) == (True,)
+        assert draw_answer_mask(range(1), (0.05, 0.05), keyed_rng(seed)) == (True,)
 
 
 def test_at_least_one_token_is_masked_and_each_alike_often() -> None:
     counts = [0] * 4
     for seed in range(4000):
-        mask = draw_answer_mask(4, (0.01, 0.01), keyed_rng(seed))
+        mask = draw_answer_mask(range(4), (0.01, 0.01), keyed_rng(seed))
         assert any(mask)
         counts = [count + hidden for count, hidden in zip(counts, mask, strict=True)]
     assert min(counts) > 900

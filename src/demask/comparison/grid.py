@@ -14,10 +14,9 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from demask.benchmarks.benchmark import PARAPHRASE_FILES, Benchmark
@@ -26,9 +25,17 @@ from demask.documents.paths import find_sources
 from demask.errors import ConfigError, DemaskError
 from demask.progress import Progress, Silent
 from demask.recipe.file import merge_values
+from demask.recipe.fine_tuning import SftConfig, TaskConfig
 from demask.recipe.launch import ALONE
 from demask.recipe.sections import NO_QUESTIONS, RunConfig, make_config
-from demask.storage.file_names import APART, DOCUMENTS, QA_PAIRS, REPORT_HTML, SUMMARY
+from demask.storage.file_names import (
+    APART,
+    DOCUMENTS,
+    QA_PAIRS,
+    REPORT_HTML,
+    SUMMARY,
+    predictions_file,
+)
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 
 Budget = Literal["steps", "tokens"]
 # Tokens per second of training with a recipe; None where no step could be timed.
-Rate = Callable[[RunConfig], float | None]
+Rate = Callable[[TaskConfig], float | None]
 
 CELLS = "cells"
 DATA = "data"
@@ -67,25 +74,43 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Asks:
+    """Questions for the trained model of a run of fine-tuning, whose recipe has none.
+
+    Attributes:
+        file: JSON Lines of QA pairs.
+        max_new_tokens: of an answer.
+        batch_size: questions decoded together.
+    """
+
+    file: str
+    max_new_tokens: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run that is to be made.
 
     Attributes:
         folder: of the run, relative to the folder of all cells.
         problem: why it cannot be run; empty when it can.
+        asks: what the trained model is asked besides; None: what the recipe says.
     """
 
     model: str
     arm: str
     seed: int
-    config: RunConfig
+    config: TaskConfig
     folder: str
     problem: str = ""
+    asks: Asks | None = None
 
     def is_done(self, folder: Path) -> bool:
         """Whether the run has left all that tables ask for."""
         run = RunFolder(folder / self.folder)
-        return run.has(SUMMARY) and run.has(REPORT_HTML)
+        asked = self.asks is None or run.has(predictions_file("after"))
+        return asked and run.has(SUMMARY) and run.has(REPORT_HTML)
 
 
 @dataclass(frozen=True)
@@ -223,7 +248,7 @@ def make_cells(
             if arm.paraphrases and not (data / PARAPHRASE_FILES[arm.paraphrases]).exists():
                 problem = f"{benchmark.name} has no paraphrases ({PARAPHRASE_FILES[arm.paraphrases]})"
             elif order.budget == "tokens" and first is not None:
-                config = _with_train(config, steps=_as_many_tokens(config, first))
+                config = _with_train(config, steps=as_many_tokens(config, first))
             first = first or config
             cells += [
                 Cell(model, arm.name, seed, made, _folder_name(made, held, identify), problem)
@@ -233,7 +258,7 @@ def make_cells(
     return tuple(cells)
 
 
-def tokens_per_step(config: RunConfig) -> float:
+def tokens_per_step(config: TaskConfig) -> float:
     """Mean over one pass through all texts; prompts and what is replayed included."""
     from demask.training.stream import learned_part
 
@@ -246,7 +271,7 @@ def tokens_per_step(config: RunConfig) -> float:
     return per_step
 
 
-def time_steps(config: RunConfig, progress: Progress) -> float | None:
+def time_steps(config: TaskConfig, progress: Progress) -> float | None:
     """Tokens per second of a few real steps, which are thrown away; None where the model does not fit."""
     from demask.tasks.step_costs import measure_cost
 
@@ -304,7 +329,7 @@ def time_models(progress: Progress) -> Rate:
     """
     known: dict[tuple[str, str, str], float | None] = {}
 
-    def rate(config: RunConfig) -> float | None:
+    def rate(config: TaskConfig) -> float | None:
         key = (config.model, config.train.method, config.train.precision)
         if key not in known:
             known[key] = time_steps(config, progress)
@@ -411,7 +436,7 @@ def _default_rate(config: RunConfig) -> float:
     )
 
 
-def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
+def as_many_tokens(config: TaskConfig, first: TaskConfig) -> int:
     """Steps in which an arm trains on as many tokens as the first arm does; its own where it cannot train."""
     steps = config.train.steps or 1
     try:
@@ -422,15 +447,37 @@ def _as_many_tokens(config: RunConfig, first: RunConfig) -> int:
 
 
 @contextmanager
-def _reading(config: RunConfig) -> "Iterator[Stream]":
+def _reading(config: TaskConfig) -> "Iterator[Stream]":
     """Every exposure of a run, as long as the block lasts; stand-ins where it replays."""
     from demask.models.load import choose_device
-    from demask.tasks.planning import read_setting
+    from demask.tasks.planning import open_setting
     from demask.tasks.replay_costs import stand_in_stream
 
-    with TemporaryDirectory(prefix="demask-") as folder:
-        setting = read_setting(config, RunFolder(Path(folder)), Silent())
+    with open_setting(config, Silent()) as setting:
         yield stand_in_stream(config, setting.stream, setting.context, choose_device(config.device))
+
+
+def make_sample_cell(arm: str, config: SftConfig, asks: Asks, identify: Callable[[str], str]) -> Cell:
+    """A cell of fine-tuning; its folder is named by recipe, data, model and questions.
+
+    Args:
+        arm: as tables and the terminal call it.
+        config: its recipe, with the seed.
+        asks: what the trained model is asked.
+        identify: gives what a file, or the folder of a model, holds.
+    """
+    recipe = config.model_dump(mode="json")
+    recipe["model"] = identify(config.model)
+    recipe["data"] = [identify(path) for path in recipe["data"]]
+    asked = {**asdict(asks), "file": identify(asks.file)}
+    return Cell(
+        config.model, arm, config.seed, config, _name_run(config, {**recipe, "asks": asked}), asks=asks
+    )
+
+
+def identify_path(path: str) -> str:
+    """What a model or a file holds, by which runs are told apart."""
+    return _identify_model(path) if Path(path).is_dir() else _identify_files(path)
 
 
 def _folder_name(config: RunConfig, model: str, identify: Callable[[str], str]) -> str:
@@ -451,6 +498,10 @@ def _folder_name(config: RunConfig, model: str, identify: Callable[[str], str]) 
         recipe["evaluate"]["apart"] = identify(recipe["evaluate"]["apart"])
     if recipe["retain"]["data"] is not None:
         recipe["retain"]["data"] = identify(recipe["retain"]["data"])
+    return _name_run(config, recipe)
+
+
+def _name_run(config: TaskConfig, recipe: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(config.model).name).strip("-.") or "model"
     return f"{name}-{config.objective.name}-seed-{config.seed}-{digest}"

@@ -20,12 +20,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from demask.comparison.grid import Cell, distinct_cells
+from demask.comparison.grid import Asks, Cell, distinct_cells
 from demask.environment import count_cores
 from demask.errors import DemaskError
 from demask.openmp import share_cores
 from demask.progress import Forwarding, Progress, forward
-from demask.recipe.sections import RunConfig, make_config
+from demask.recipe.fine_tuning import SftConfig, make_task_config
+from demask.recipe.sections import Evaluate, RunConfig, make_config
 from demask.signals import end_with_parent
 from demask.storage import file_names
 from demask.storage.atomic import write_text
@@ -77,6 +78,7 @@ class _Job(NamedTuple):
         log: gets what is printed.
         gpu: its number, None where there is none.
         keep_models: whether trained weights stay.
+        asks: what the trained model is asked besides.
     """
 
     config: Mapping[str, Any]
@@ -84,6 +86,7 @@ class _Job(NamedTuple):
     log: Path
     gpu: int | None
     keep_models: bool
+    asks: Asks | None = None
 
 
 @dataclass
@@ -145,7 +148,7 @@ def run_cells(
     for cell in unique:
         if cell.problem:
             workers.fail(cell, cell.problem)
-    asked = {(c.model, c.config.qa): c for c in left if c.config.qa}
+    asked = {(c.model, c.config.qa): c for c in left if isinstance(c.config, RunConfig) and c.config.qa}
     if len(left) > 1:
         workers.run(list(asked.values()), base_only=True)
     workers.run(left, base_only=False)
@@ -194,6 +197,7 @@ class _Workers:
             log=self._file(cell, "base.log" if base_only else "log"),
             gpu=slot,
             keep_models=self._keep,
+            asks=cell.asks,
         )
         here, there = self._context.Pipe()
         process = self._context.Process(target=_do, args=(job, there), daemon=True)
@@ -265,15 +269,34 @@ def name_gpu(number: int, visible: str | None) -> str:
 
 
 def _work(job: _Job, progress: Progress) -> None:
+    from demask.tasks.fine_tune import run_sft
     from demask.tasks.inject import run_recipe
 
-    config = make_config(job.config, source="cell")
-    if job.folder is None:
+    config = make_task_config(job.config, source="cell")
+    if isinstance(config, SftConfig):
+        assert job.folder is not None, "only questions of documents are asked beforehand"
+        run_sft(config, job.folder, progress=progress)
+        ask_cell(RunFolder(job.folder), job.asks, config.device, progress)
+    elif job.folder is None:
         _evaluate_base(config, progress)
         return
-    run_recipe(config, job.folder, progress=progress)
+    else:
+        run_recipe(config, job.folder, progress=progress)
     for name in () if job.keep_models else _HEAVY:
         shutil.rmtree(job.folder / name, ignore_errors=True)
+
+
+def ask_cell(run: RunFolder, asks: Asks | None, device: str, progress: Progress) -> None:
+    """Ask the trained model of a run of fine-tuning; leaves its predictions in the run folder."""
+    from demask.knowledge.files import load_qa_pairs
+    from demask.stages.predictions import ask_stage, load_once
+
+    if asks is None:
+        return
+    settings = Evaluate(max_new_tokens=asks.max_new_tokens, batch_size=asks.batch_size)
+    load = load_once(str(run.file(file_names.MODEL)), device=device, progress=progress)
+    pairs = load_qa_pairs(asks.file, documents=None)
+    ask_stage(run, "after", load=load, pairs=pairs, settings=settings, progress=progress)
 
 
 def _evaluate_base(config: RunConfig, progress: Progress) -> None:

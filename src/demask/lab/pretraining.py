@@ -11,7 +11,7 @@ of the world.
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -123,10 +123,36 @@ def pretrain(
     """
     if folder.exists():
         return folder
-    keep_freed_memory()
     tokenizer = make_tokenizer(world)
-    model = _make_network(kind, settings, tokenizer, seed)
     stream = _make_stream(kind, world, settings, tokenizer, seed)
+    return train_from_scratch(
+        kind, settings, folder, tokenizer=tokenizer, stream=stream, seed=seed, progress=progress
+    )
+
+
+def train_from_scratch(
+    kind: Kind,
+    settings: Pretraining,
+    folder: Path,
+    *,
+    tokenizer: "PreTrainedTokenizerFast",
+    stream: ExposureStream[Passage],
+    seed: int,
+    progress: Progress,
+) -> Path:
+    """Train a new transformer on what a stream has, and make its folder.
+
+    Args:
+        kind: how it predicts.
+        settings: how large and how long.
+        folder: of the model; checkpoints stand beside it while it is made.
+        tokenizer: of the model.
+        stream: what it reads, of as many steps as the settings say.
+        seed: of the weights.
+        progress: told how far it is.
+    """
+    keep_freed_memory()
+    model = _make_network(kind, settings, tokenizer, seed)
     checkpoints = folder.with_name(f"{folder.name}-checkpoints")
     done = checkpoint_step(checkpoints)
     progress.begin(f"Pre-training ({kind}, seed {seed})", settings.count_steps(kind), done=done, unit=STEPS)
@@ -244,12 +270,21 @@ def _write(task: str, person: Person, rng: random.Random) -> tuple[str, str]:
 
 
 def make_tokenizer(world: World) -> "PreTrainedTokenizerFast":
-    """Make the tokenizer of a world, with chat template and mask token; the same ids every time.
+    """Make the tokenizer of a world, see `make_word_tokenizer`.
+
+    Args:
+        world: whose names and things have a token each, those of new people included.
+    """
+    return make_word_tokenizer(world_texts(world))
+
+
+def make_word_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
+    """Make a tokenizer with a token for each word, chat template and mask token; the same ids every time.
 
     White space is dropped: line breaks of prompts have no token, and decoding puts one space between words.
 
     Args:
-        world: whose names and things have a token each, those of new people included.
+        texts: that together hold every word.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -257,7 +292,7 @@ def make_tokenizer(world: World) -> "PreTrainedTokenizerFast":
     # Cuts at white space and on both sides of every punctuation mark.
     cutter = pre_tokenizers.BertPreTokenizer()
     special = [*NAMED_TOKENS.values(), *TURN_TOKENS]
-    words = [word for text in _texts(world) for word, _ in cutter.pre_tokenize_str(text)]
+    words = [word for text in texts for word, _ in cutter.pre_tokenize_str(text)]
     vocabulary = {token: id for id, token in enumerate(dict.fromkeys([*special, *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=NAMED_TOKENS["unk_token"]))
     tokenizer.pre_tokenizer = cutter
@@ -273,7 +308,7 @@ def make_tokenizer(world: World) -> "PreTrainedTokenizerFast":
     )
 
 
-def _texts(world: World) -> Iterator[str]:
+def world_texts(world: World) -> Iterator[str]:
     """Texts that together hold every word of sentences, questions, prompts, names and things."""
     for relation in RELATIONS:
         person = replace(world.known[0], relation=relation)
