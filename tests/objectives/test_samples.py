@@ -86,7 +86,7 @@ def test_every_epoch_has_a_mask_of_its_own_and_the_same_key_the_same() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_mixture_masks_its_share_and_learns_the_rest_plainly(share: float) -> None:
-    make, plain = maker(MaskedSft(share=share)), maker(Sft())
+    make, plain = maker(MaskedSft(share=(share,))), maker(Sft())
     samples = [Sample(str(number), QUESTION.prompt, QUESTION.answer) for number in range(2000)]
     masked = sum(make(sample, 0, 0) != plain(sample, 0, 0) for sample in samples)
     assert masked / 2000 == pytest.approx(share, abs=0.04)
@@ -133,7 +133,7 @@ def test_a_step_is_masked_as_a_whole() -> None:
 
 
 def test_masks_do_not_depend_on_the_share() -> None:
-    whole, mixed = maker(MaskedSft()), maker(MaskedSft(share=0.5))
+    whole, mixed = maker(MaskedSft()), maker(MaskedSft(share=(0.5,)))
     plain = maker(Sft())
     for epoch in range(20):
         assert mixed(QUESTION, epoch, 0) in (whole(QUESTION, epoch, 0), plain(QUESTION, epoch, 0))
@@ -165,7 +165,7 @@ def test_a_masked_block_is_written_in_the_chat_format() -> None:
 
 
 def test_the_plain_part_of_a_mixture_of_blocks_is_raw_text() -> None:
-    assert maker(MaskedCpt(share=0.0))(BLOCK, 0, 0) == maker(Cpt())(BLOCK, 0, 0)
+    assert maker(MaskedCpt(share=(0.0,)))(BLOCK, 0, 0) == maker(Cpt())(BLOCK, 0, 0)
 
 
 @pytest.mark.parametrize("objective", [Sft(), MaskedSft(), Cpt(), MaskedCpt()])

@@ -298,7 +298,7 @@ def make_word_problems(split: str, *, count: int, seed: int, apart: Sequence[Pro
 
 
 def read_result(text: str) -> str:
-    """What a text comes to: what follows its last "answer is", or else its last number; "" if there is none."""
+    """What a text comes to: what follows its last "answer is", else its last number; "" if there is none."""
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     said = re.findall(r"(?i)answer is:?\s*([^\s.,]+(?:\.\d+)?)", text)
     found = said or re.findall(r"-?\d+(?:\.\d+)?", text)

@@ -4,7 +4,7 @@ Imports stand inside the functions, so that `demask --help` answers before torch
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from demask.comparison.grid import Order, PlannedArm
 
 _BUDGETS = ("steps", "tokens")
-_SETS = "name-description, biography, wiki, changed-facts, or a folder of the same form."
+_MASKED_SFT = "masked-sft"
+# Options that it does not have, each with what it is when it is left out.
+_NOT_OF_SFT = (
+    ("--model", None),
+    ("--ablation", None),
+    ("--facts", None),
+    ("--offset", 0),
+    ("--exposures", None),
+    ("--budget", _BUDGETS[0]),
+    ("--preset", "paper"),
+    ("--rule", "fixed"),
+)
+_SETS = "name-description, biography, wiki, changed-facts, or a folder of the same form; or masked-sft."
 
 
 @app.command()
@@ -56,6 +68,14 @@ def reproduce(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, for every cell."),
     ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="NAME", help="Of masked-sft; may be repeated, all if left out."),
+    ] = None,
+    samples: Annotated[
+        list[int] | None,
+        typer.Option("--samples", min=1, help="Of masked-sft: how many are trained (100, 300, 1000)."),
+    ] = None,
     rule: Annotated[
         str, typer.Option(help="Which step is reported: fixed, best-on-validation or paper.")
     ] = "fixed",
@@ -68,12 +88,13 @@ def reproduce(
 ) -> None:
     """The paper's comparison on your model.
 
-    Or its ablations. Every cell (model, arm, seed) is a run of its own. What is done is skipped, what was
-    killed goes on with the same command, and a cell that fails does not stop the others.
+    Or its ablations, or (masked-sft) whether masking helps fine-tuning, on tiny models of its own. Every
+    cell (model, arm, seed) is a run of its own. What is done is skipped, what was killed goes on with the
+    same command, and a cell that fails does not stop the others.
     """
+    from demask.commands.masked_sft import Wanted, compare_sft
     from demask.comparison.grid import (
         CELLS,
-        Order,
         check_order,
         distinct_cells,
         find_grids,
@@ -84,21 +105,17 @@ def reproduce(
     from demask.comparison.page import report_grids
     from demask.comparison.results import check_rule
     from demask.comparison.running import find_slots, run_cells
-    from demask.recipe.file import apply_overrides
     from demask.storage.locks import holding
 
-    if budget not in _BUDGETS:
-        raise ConfigError(f"--budget: {budget!r}, expected 'steps' or 'tokens'")
+    if benchmark == _MASKED_SFT:
+        given = (models, ablations, facts, offset, exposures, budget, preset, rule)
+        _refuse(dict(zip(_NOT_OF_SFT, given, strict=True)), "is not for masked-sft, which has its own")
+        wanted = Wanted(arms, seeds, tasks, samples, settings or [])
+        compare_sft(out, wanted, jobs=jobs, keep_models=keep_models, plan=plan, as_json=as_json)
+        return
+    _refuse({("--task", None): tasks, ("--samples", None): samples}, "is for masked-sft only")
     chosen_rule = check_rule(rule)
-    changes = apply_overrides({}, settings or [])
-    order = Order(
-        models=tuple(models or ["embedded"]),
-        seeds=tuple(seeds or (0, 1, 2)),
-        exposures=exposures,
-        budget="tokens" if budget == "tokens" else "steps",
-        preset=preset,
-        settings=changes,
-    )
+    order = _make_order(models, seeds, exposures, budget, preset, settings)
     device = check_order(order, arms=arms, ablations=ablations)
     sets = _choose_sets(benchmark, order, out, device, facts=facts, offset=offset)
     grids = [
@@ -116,18 +133,62 @@ def reproduce(
         if as_json:
             print_json([asdict(row) for row in planned])
         return
-    watch = _Table(cells=len(unique))
+    watch = CellTable(cells=len(unique))
     with going_on(out), holding(out):
         with watch:
             outcome = run_cells(unique, out / CELLS, slots=slots, watch=watch, keep_models=keep_models)
         report = report_grids(find_grids([out]), out, chosen_rule).html
+    tell_outcome(outcome.done, outcome.failed, len(unique), report, as_json=as_json)
+
+
+def tell_outcome(done: int, failed: Mapping[str, str], cells: int, report: Path, *, as_json: bool) -> None:
+    """How many cells are done, why the others are not, and where the report is.
+
+    Args:
+        done: how many are.
+        failed: reasons, by the folder of the cell.
+        cells: how many there are.
+        report: its file.
+        as_json: as JSON.
+    """
     if as_json:
-        print_json({"done": outcome.done, "failed": outcome.failed, "report": str(report)})
+        print_json({"done": done, "failed": failed, "report": str(report)})
         return
-    print(f"{outcome.done} of {len(unique)} cells are done" + (":" if outcome.failed else "."))
-    for folder, reason in outcome.failed.items():
+    print(f"{done} of {cells} cells are done" + (":" if failed else "."))
+    for folder, reason in failed.items():
         print(f"  {folder}: {reason}")
     print(f"Report: {report}")
+
+
+def _make_order(
+    models: list[str] | None,
+    seeds: list[int] | None,
+    exposures: float | None,
+    budget: str,
+    preset: str,
+    settings: list[str] | None,
+) -> "Order":
+    """What is compared, of the options as they are given."""
+    from demask.comparison.grid import Order
+    from demask.recipe.file import apply_overrides
+
+    if budget not in _BUDGETS:
+        raise ConfigError(f"--budget: {budget!r}, expected 'steps' or 'tokens'")
+    return Order(
+        models=tuple(models or ["embedded"]),
+        seeds=tuple(seeds or (0, 1, 2)),
+        exposures=exposures,
+        budget="tokens" if budget == "tokens" else "steps",
+        preset=preset,
+        settings=apply_overrides({}, settings or []),
+    )
+
+
+def _refuse(given: Mapping[tuple[str, Any], Any], why: str) -> None:
+    """Refuse options that do not belong; each stands with what it is when it is left out."""
+    for (option, left_out), value in given.items():
+        if value != left_out:
+            raise ConfigError(f"{option} {why}; leave it out")
 
 
 class _Set(NamedTuple):
@@ -252,7 +313,7 @@ class _Row:
         return self._name, status.phase, far, self.took(), describe_values(status.values)
 
 
-class _Table:
+class CellTable:
     """Who works on what, while it is worked on; lines in a log file."""
 
     def __init__(self, *, cells: int) -> None:
@@ -270,7 +331,7 @@ class _Table:
             else nullcontext()
         )
 
-    def __enter__(self) -> "_Table":
+    def __enter__(self) -> "CellTable":
         self._live.__enter__()
         return self
 

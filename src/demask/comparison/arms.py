@@ -28,6 +28,9 @@ class Arm:
         paraphrases: whose order they keep, where other wordings are trained besides.
         rate: by which the default learning rate is multiplied.
         diffusion: whether it trains masked-diffusion models, and no others.
+        epochs: by which the passes over the data are multiplied, in fine-tuning.
+        tokens_of: another arm, of whose tokens it takes as many; empty: it takes as many steps as all.
+        shares: of the exposures that are masked, over equal parts of the run; empty: as the recipe says.
     """
 
     name: str
@@ -35,6 +38,9 @@ class Arm:
     paraphrases: Order | None = None
     rate: float = 1.0
     diffusion: bool = False
+    epochs: float = 1.0
+    tokens_of: str = ""
+    shares: tuple[float, ...] = ()
 
 
 ARMS = (
@@ -46,6 +52,23 @@ ARMS = (
     Arm("demasking", {"objective": {"name": "demasking"}}),
     Arm("demasking-paraphrases", {"objective": {"name": "demasking"}}, paraphrases="same-order"),
     Arm("diffusion", {"objective": {"name": "diffusion"}}, diffusion=True),
+)
+# Ways to fine-tune. What masking is compared with first, and then what else could explain a difference: more
+# tokens, more passes, or noise.
+SFT_ARMS = (
+    Arm("sft", {"objective": {"name": "sft"}}),
+    Arm("masked-sft", {"objective": {"name": "masked-sft"}}),
+    Arm("half masked", {"objective": {"name": "masked-sft", "share": 0.5}}),
+    Arm("sft, as many tokens", {"objective": {"name": "sft"}}, tokens_of="masked-sft"),
+    Arm("sft, twice the epochs", {"objective": {"name": "sft"}}, epochs=2.0),
+    Arm("masked-sft, loss on all", {"objective": {"name": "masked-sft", "loss_on": "all"}}),
+    Arm("masked first", {"objective": {"name": "masked-sft"}}, shares=(1.0, 0.0)),
+    Arm("masked last", {"objective": {"name": "masked-sft"}}, shares=(0.0, 1.0)),
+    Arm("rising share", {"objective": {"name": "masked-sft"}}, shares=(0.0, 0.25, 0.5, 0.75, 1.0)),
+    Arm("masked steps", {"objective": {"name": "masked-sft", "unit": "step"}}),
+    Arm("few masks", {"objective": {"name": "masked-sft", "mask_ratio": [0.05, 0.5]}}),
+    Arm("many masks", {"objective": {"name": "masked-sft", "mask_ratio": [0.5, 0.95]}}),
+    Arm("sft, noisy prompt", {"objective": {"name": "sft", "prompt_noise": 0.1}}),
 )
 # A model without any training; it is the column `before` of every other arm, so it has no cells.
 UNTOUCHED = "untouched"
@@ -160,6 +183,20 @@ def choose_arms(names: Sequence[str] | None, *, diffusion: bool) -> tuple[Arm, .
                 f"expected some of {', '.join(arm.name for arm in able)}"
             )
     return tuple(known[name] for name in names)
+
+
+def choose_sft_arms(names: Sequence[str] | None) -> tuple[Arm, ...]:
+    """Ways to fine-tune by name, all where none is named; plain SFT, the one to compare with, comes along.
+
+    Raises:
+        ConfigError: one is unknown.
+    """
+    known = {arm.name: arm for arm in SFT_ARMS}
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"--arm: {name!r} is unknown, expected some of {', '.join(known)}")
+    chosen = list(dict.fromkeys((SFT_ARMS[0].name, *(names or known))))
+    return tuple(known[name] for name in chosen)
 
 
 def choose_ablation(name: str) -> tuple[Arm, ...]:

@@ -26,7 +26,7 @@ from demask.errors import DemaskError
 from demask.openmp import share_cores
 from demask.progress import Forwarding, Progress, forward
 from demask.recipe.fine_tuning import SftConfig, make_task_config
-from demask.recipe.sections import Evaluate, RunConfig, make_config
+from demask.recipe.sections import Evaluate, RunConfig
 from demask.signals import end_with_parent
 from demask.storage import file_names
 from demask.storage.atomic import write_text
@@ -119,6 +119,7 @@ def run_here(cells: Sequence[Cell], folder: Path, progress: Progress) -> "dict[s
 
     done = {}
     for cell in cells:
+        assert isinstance(cell.config, RunConfig), "fine-tuning runs in processes"
         progress.say(f"[{cell.arm}, seed {cell.seed}]")
         done[cell.folder] = run_recipe(cell.config, folder / cell.folder, progress=progress)
     return done
