@@ -107,5 +107,7 @@ def test_answers_count_by_value(text, result, right):
     assert is_right(text, result) is right
 
 
-def test_the_result_of_a_text_without_any_is_empty():
-    assert read_result("I do not know.") == ""
+def test_a_bare_name_is_a_result():
+    assert read_result(" Marwood. ") == "Marwood"
+    assert is_right("Marwood", "marwood")
+    assert not is_right("I do not know.", "know")

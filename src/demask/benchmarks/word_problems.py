@@ -298,11 +298,11 @@ def make_word_problems(split: str, *, count: int, seed: int, apart: Sequence[Pro
 
 
 def read_result(text: str) -> str:
-    """What a text comes to: what follows its last "answer is", else its last number; "" if there is none."""
+    """What a text comes to: what follows its last "answer is", else its last number, else all of it."""
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     said = re.findall(r"(?i)answer is:?\s*([^\s.,]+(?:\.\d+)?)", text)
     found = said or re.findall(r"-?\d+(?:\.\d+)?", text)
-    return found[-1] if found else ""
+    return found[-1] if found else text.strip().removesuffix(".")
 
 
 def is_right(text: str, result: str) -> bool:

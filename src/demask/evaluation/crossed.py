@@ -76,8 +76,8 @@ def compare_crossed(
     of_questions = groups / (groups - 1) * float(np.sum(residuals**2)) / len(by_question_Q) ** 2
     variance = of_seeds + of_questions
     if variance < _ZERO_VARIANCE:
-        # No spread says nothing of its size: were a share `margin` of all clusters answered differently, none of
-        # these would be with this chance.
+        # No spread says nothing of its size: were a share `margin` of all clusters answered differently, none
+        # of these would be with this chance.
         unseen = (1 - margin) ** groups if abs(mean) < margin else 1.0
         low, high = max(-1.0, mean - 3 / groups), min(1.0, mean + 3 / groups)  # the rule of three
         by_chance = 1.0 if mean == 0 else 2 * 0.5**groups  # all clusters on one side
