@@ -55,6 +55,9 @@ def refused(
         (["own", "--rule", "best"], "expected one of fixed, best-on-validation, paper"),
         (["own", "--preset", "slow"], "expected one of paper, fast, keep"),
         (["own", "--set", "train.stepz=1"], "did you mean 'steps'?"),
+        (["own", "--samples", "100"], "--samples is for masked-sft only; leave it out"),
+        (["own", "--task", "two-facts"], "--task is for masked-sft only; leave it out"),
+        (["masked-sft"], "--model is not for masked-sft"),  # which the fixture gives
     ],
     ids=" ".join,
 )

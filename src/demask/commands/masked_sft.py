@@ -109,6 +109,9 @@ def _run(
             return run_cells(cells, folder, slots=slots, watch=watch, keep_models=keep_models)
 
     known = load_rates(out)
+    if len(sizes.rates) == 1:  # nothing to choose
+        only = {task: {arm.name: sizes.rates[0] for arm in order.arms} for task in order.tasks}
+        known = {task: {**rates, **known.get(task, {})} for task, rates in only.items()}
     unknown = [trial for trial in search if trial.arm not in known.get(trial.task, {})]
     searched = [run(unknown)] if unknown else []
     rates = choose_rates(unknown, folder, known)
@@ -118,7 +121,7 @@ def _run(
     with show_progress() as progress:
         trials = plan_trials(prepared, order, rates)
     if not quiet:
-        print(f"{len(search)} cells choose learning rates, {len(trials)} are compared", flush=True)
+        print(f"{len(unknown)} cells chose learning rates, {len(trials)} are compared", flush=True)
     trained = run(trials)
     write_results(trials, order, out)
     return [*searched, trained]

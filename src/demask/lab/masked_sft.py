@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,7 +61,9 @@ class Sizes(BaseModel):
     exposures: int = Field(3000, gt=0, description="samples seen in a run, at least")
     least_epochs: int = Field(4, gt=0, description="passes over many samples")
     search_samples: int = Field(300, gt=0, description="with which learning rates are searched")
-    rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3), description="learning rates that are tried")
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (3e-4, 1e-3, 3e-3), min_length=1, description="learning rates that are tried, rising"
+    )
     questions: int = Field(100, gt=0, description="of each split")
     held_out: int = Field(40, ge=0, description="samples whose loss is measured")
     max_new_tokens: int = Field(64, gt=0, description="of an answer")
