@@ -73,8 +73,8 @@ class Split:
     """
 
     held_out: bool = False
-    numbers: tuple[int, int] = (2, 12)
-    most: int = 36
+    numbers: tuple[int, int] = (2, 9)
+    most: int = 24
     steps: tuple[int, ...] = (1, 2, 3)
 
 
@@ -84,7 +84,7 @@ SPLITS: Mapping[str, Split] = {
     "validation": Split(),
     "in distribution": Split(),
     "templates": Split(held_out=True),
-    "numbers": Split(numbers=(13, 30), most=60),
+    "numbers": Split(numbers=(10, 20), most=40),
     "steps": Split(steps=(4,)),
 }
 # Those that are reported; `validation` chooses learning rates.

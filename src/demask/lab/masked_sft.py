@@ -48,7 +48,7 @@ SEARCH_SEED = 1000
 
 
 def _default_pretraining() -> Pretraining:
-    return Pretraining(known=120, new=1, autoregressive_steps=1000, width=128, learning_rate=2e-3)
+    return Pretraining(known=100, new=1, autoregressive_steps=700, width=128, learning_rate=2e-3)
 
 
 class Sizes(BaseModel):

@@ -2,9 +2,10 @@
 
     folder = pretrain_reader(world, homes, settings, out / "reader", seed=0, progress=progress)
 
-It reads equations, stories of one step in every wording of `word_problems`, what people made and where they
-live. What it has not seen is a question that takes several steps, or an answer with its reasoning: that is
-what fine-tuning adds. As the lab's other models it also recovers masked texts.
+It reads equations, stories in every wording of `word_problems` that count along after each step, lists of
+options, what people made and where they live, and is asked single facts. What it has not seen is a question
+at the end of a story, one that needs two facts, or an answer with its reasoning: that is what fine-tuning
+adds. As the lab's other models it also recovers masked texts.
 """
 
 import random
@@ -43,9 +44,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 # What is read of one person in an epoch, one example each, and of numbers beside it.
-TASKS = ("thing", "thing asked", "home", "home asked", "recover", "equations", "equations", "story")
+TASKS = (
+    "thing",
+    "thing asked",
+    "home",
+    "home asked",
+    "recover",
+    "equations",
+    "story",
+    "story",
+    "options",
+)
 _EQUATIONS = 4  # in one text
 COUNTED = "Now the number is {n}."
+# Answers in a sentence beside answers of one word: a model that had never repeated what it was asked about
+# named another thing in its explanations, however it was fine-tuned.
+THING_SENTENCE = "The {role} of {thing} is {name}."
+HOME_SENTENCE = "{name} lives in {town}."
+OPTION_SENTENCE = "{option} is {letter}."
 
 
 def pretrain_reader(
@@ -105,10 +121,14 @@ def make_reader_examples(
         name, prompt = f"{passage.id}@{epoch}.{variant}", ""
         if task == "thing asked":
             pair = rng.choice(write_questions(person, order="name-first"))
-            prompt, text = pair.question, pair.answers[0]
+            whole = THING_SENTENCE.format(role=person.relation.role, thing=person.thing, name=person.name)
+            prompt, text = pair.question, rng.choice((pair.answers[0], whole))
         elif task == "home asked":
             pair = rng.choice(write_home_questions(person, homes[person.id]))
-            prompt, text = pair.question, pair.answers[0]
+            whole = HOME_SENTENCE.format(name=person.name, town=homes[person.id])
+            prompt, text = pair.question, rng.choice((pair.answers[0], whole))
+        elif task == "options":
+            text = write_options(rng)
         elif task == "home":
             text = write_home(person, homes[person.id], rng.randrange(len(HOMES)))
         elif task == "equations":
@@ -135,22 +155,40 @@ def write_equations(rng: random.Random) -> str:
 
 
 def write_story(rng: random.Random) -> str:
-    """A story of one step, with what it comes to as an equation and in words."""
+    """A story of one to three steps, each followed by its equation; what it comes to stands at the end."""
     template, who = rng.choice(TEMPLATES), rng.choice(PEOPLE)
-    first, sign, second = _draw_equation(rng)
-    operation = next(name for name, known in OPERATIONS.items() if known == sign)
-    equation = write_equation(first, sign, second)
+    value = rng.randint(1, LARGEST // 2)
+    told = [template.start.format(who=who, n=value)]
+    for _ in range(rng.randint(1, 3)):
+        first, sign, second = _draw_equation(rng, value)
+        operation = next(name for name, known in OPERATIONS.items() if known == sign)
+        equation = write_equation(first, sign, second)
+        told += [getattr(template, operation).format(who=who, n=second), f"{equation}."]
+        value = int(equation.split()[-1])
+    return " ".join((*told, COUNTED.format(n=value)))
+
+
+def write_options(rng: random.Random) -> str:
+    """A list of options, and the letters of some of them."""
+    towns = rng.sample(TOWNS, len(OPTIONS))
+    named = dict(zip(OPTIONS, towns, strict=True))
+    asked = rng.sample(OPTIONS, 3)
     return " ".join(
         (
-            template.start.format(who=who, n=first),
-            getattr(template, operation).format(who=who, n=second),
-            f"{equation}.",
-            COUNTED.format(n=equation.split()[-1]),
+            *(f"{letter}: {town}" for letter, town in named.items()),
+            *(OPTION_SENTENCE.format(option=named[letter], letter=letter) for letter in asked),
         )
     )
 
 
-def _draw_equation(rng: random.Random) -> tuple[int, str, int]:
+def _draw_equation(rng: random.Random, value: int | None = None) -> tuple[int, str, int]:
+    """Two numbers and a sign; the first number is given, or drawn."""
+    if value is not None:
+        able = [factor for factor in FACTORS if value * factor <= LARGEST]
+        signs = ["-"] * (value > 1) + ["+"] * (value < LARGEST) + ["*"] * bool(able)
+        sign = rng.choice(signs)
+        most = {"-": value - 1, "+": LARGEST - value}
+        return value, sign, rng.choice(able) if sign == "*" else rng.randint(1, most[sign])
     sign = rng.choice(tuple(OPERATIONS.values()))
     if sign == "*":
         factor = rng.choice(FACTORS)
@@ -171,4 +209,5 @@ def reader_texts(world: World) -> Iterator[str]:
     yield from (*HOMES, *ASKS_HOME, *WORDINGS, EXPLANATION, *TOWNS, *PEOPLE, *OPTIONS)
     yield from (relation.kind for relation in RELATIONS)
     yield " ".join(map(str, range(LARGEST + 1)))
+    yield from (THING_SENTENCE, HOME_SENTENCE, OPTION_SENTENCE)
     yield f"First Then + - * = : The answer is . {COUNTED} {ANSWER_INSTRUCTION} {QUESTION}"
