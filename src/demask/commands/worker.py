@@ -96,7 +96,10 @@ def work(run: RunFolder, launch: Launch, progress: Progress) -> None:
     config = make_task_config(run.read_json(file_names.CONFIG), source=str(run.file(file_names.CONFIG)))
     _join(choose_device(config.device))
     try:
-        loaded = load_model(starting_model(run, config.model), device=config.device)
+        start = starting_model(run, config.model)
+        # Weights that are cut over processes have one dtype.
+        frozen = config.train.frozen if launch.strategy == "ddp" else None
+        loaded = load_model(start, device=config.device, frozen=frozen)
         data = (
             sample_data(config, run, progress)
             if isinstance(config, SftConfig)

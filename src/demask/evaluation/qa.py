@@ -31,6 +31,7 @@ from demask.generation.answers import DECODER_VERSION, generate_answers
 from demask.knowledge.directions import place_answer
 from demask.models.fingerprints import fingerprint_model
 from demask.models.load import LoadedModel
+from demask.models.quantised import kept_as
 from demask.objectives.masking import keyed_rng
 from demask.objectives.prompts import encode_question
 from demask.recipe.sections import Evaluate
@@ -236,6 +237,7 @@ def answers_key(loaded: LoadedModel, prompts: Sequence[Sequence[int]], settings:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "device": loaded.device.type,
+            **({"weights": kept} if (kept := kept_as(loaded.model)) else {}),
             "max_new_tokens": settings.max_new_tokens,
             "batch_size": settings.batch_size,
             "denoise": settings.denoise.model_dump() if loaded.diffusion else None,

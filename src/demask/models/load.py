@@ -3,8 +3,8 @@
     loaded = load_model("embedded", device="cpu")
     loaded.model, loaded.tokenizer, loaded.chat
 
-Weights are float32 (the masters of training) and come from safetensors only. No code from a
-checkpoint is run: LLaDA and Dream are read as the native classes that they equal (layouts.py).
+Weights are float32 (the masters of training), or as `frozen` says, and come from safetensors only. No code
+from a checkpoint is run: LLaDA and Dream are read as the native classes that they equal (layouts.py).
 """
 
 import json
@@ -40,9 +40,11 @@ from demask.models.families import (
 )
 from demask.models.formats import GGUF, OLLAMA, Opened, find_ollama, open_gguf, split_revision
 from demask.models.layouts import find_layout, native_config, read_weights
-from demask.models.precision import keep_freed_memory
+from demask.models.precision import choose_bf16, keep_freed_memory, keeps_stored
+from demask.models.quantised import check_quantising, count_weights, quantise_layers
 from demask.models.reading import Reading
 from demask.objectives.prompts import ChatFormat, load_chat_format
+from demask.recipe.sections import Frozen
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -110,7 +112,7 @@ class LoadedModel:
     @property
     def parameters(self) -> int:
         """How many weights the model has."""
-        return sum(p.numel() for p in self.model.parameters())
+        return count_weights(self.model)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -224,13 +226,31 @@ def count_parameters(name: str) -> int:
     return sum(weights.numel() for weights in outline_model(load_architecture(name)).parameters())
 
 
-def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = torch.float32) -> LoadedModel:
+def choose_frozen_dtype(config: "PretrainedConfig", device: torch.device, frozen: Frozen) -> torch.dtype:
+    """In which dtype weights are kept that are neither trained nor quantised."""
+    # Of a converted masked-diffusion model a row of the embedding is trained beside the adapter; and in four
+    # bits only small parts are left.
+    if diffusion_form(config) is not None or (frozen == "nf4" and device.type == "cpu"):
+        return torch.float32
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    parameters = sum(weights.numel() for weights in outline_model(config).parameters())
+    return stored if keeps_stored(stored, device, parameters=parameters) else torch.float32
+
+
+def load_model(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: torch.dtype | None = torch.float32,
+    frozen: Frozen | None = None,
+) -> LoadedModel:
     """A model, its tokenizer and its chat format.
 
     Args:
         name: `embedded`, a folder, or a name on the Hugging Face hub; other forms: see `locate_model`.
         device: `auto`, `cpu` or `cuda`.
-        dtype: of the weights in memory; training needs float32. None: as stored.
+        dtype: of the weights in memory; training all of them needs float32. None: as stored.
+        frozen: how weights that stay as they are are kept, see `Frozen`; None: in `dtype`.
 
     Raises:
         ModelError: it cannot be found, has no weights, is neither a causal language model nor a
@@ -243,6 +263,10 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
     if place.type == "cpu":
         keep_freed_memory()
     source, config = locate_model(name), load_architecture(name)
+    if frozen == "nf4":
+        check_quantising(config, name)
+    if frozen is not None:
+        dtype = choose_frozen_dtype(config, place, frozen)
     tokenizer = load_tokenizer(name)
     form = diffusion_form(config)
     if form is None or form.layout == "native":
@@ -254,6 +278,9 @@ def load_model(name: str, *, device: str = "auto", dtype: torch.dtype | None = t
     check_tokens(tokenizer, chat, vocabulary_size(model.config), name)
     check_numbers(model, name)
     freeze_other_senses(model)
+    if frozen == "nf4":
+        bf16 = choose_bf16("auto", place)
+        quantise_layers(model, place, compute=torch.bfloat16 if bf16 else torch.float32)
     files = _fetch_processor(name, source) if is_multimodal(config) else ()
     return LoadedModel(model.to(place).eval(), tokenizer, chat, name, source, stored, files)
 

@@ -14,7 +14,7 @@ from functools import cache
 
 import torch
 
-from demask.environment import cache_folder, processor_flags, processor_name
+from demask.environment import cache_folder, processor_flags, processor_name, total_memory
 from demask.errors import ModelError, RunError
 from demask.storage.atomic import write_text
 
@@ -85,6 +85,29 @@ def time_bf16(*, rounds: int = 8) -> float:
                 left @ right
             best[dtype] = min(best[dtype], time.perf_counter() - begun)
     return best[torch.float32] / best[torch.bfloat16]
+
+
+# Of a machine's memory, what float32 weights may take before frozen ones stay in bfloat16. Ours: the
+# libraries, a base model beside the trained one and what is asked must find room, too.
+_WEIGHTS_SHARE = 0.4
+
+
+def keeps_stored(stored: torch.dtype, device: torch.device, *, parameters: int) -> bool:
+    """Whether frozen weights stay in bfloat16, in which they are stored; else they are float32 in memory.
+
+    On a GPU always: it halves their memory. On a CPU only where float32 would not fit: a step with LoRA took
+    1.4 to 1.5 times as long there (docs/adapters.md), as each product casts its weights anew.
+
+    Args:
+        stored: dtype on disk.
+        device: where they will be.
+        parameters: weights of the model.
+    """
+    if stored != torch.bfloat16:
+        return False
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return 4 * parameters > _WEIGHTS_SHARE * total_memory() > 0
 
 
 def keep_freed_memory() -> None:

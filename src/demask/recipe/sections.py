@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -87,6 +87,14 @@ def default_measure() -> Any:
     return os.environ.get("DEMASK_MEASURE") or "quick"
 
 
+# How weights are kept in memory that are not trained: in bfloat16, if they are stored so and that pays on the
+# device; or in four bits.
+Frozen: TypeAlias = Literal["as-stored", "nf4"]
+Method: TypeAlias = Literal["full", "lora", "qlora"]
+# The one that takes most memory first.
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
 class Train(Section):
     """How the weights are moved."""
 
@@ -102,7 +110,9 @@ class Train(Section):
     accumulation: int | None = Field(
         None, gt=0, description="micro-batches per step, memory for time; none: as few as fit a token budget"
     )
-    method: Literal["full", "lora"] = Field("full", description="paper: full")
+    method: Method = Field(
+        "full", description="lora: an adapter; qlora: an adapter on a base model in four bits; paper: full"
+    )
     lora_rank: int = Field(32, gt=0, description="on all linear layers")
     weights: str = Field(
         ALL_WEIGHTS,
@@ -111,7 +121,7 @@ class Train(Section):
         "feed-forward networks in it, as 'mlp 8-24'; full only",
     )
     learning_rate: float | None = Field(
-        None, gt=0, description="none: by model size and batch, 10 times for lora"
+        None, gt=0, description="none: by model size and batch, 10 times for an adapter"
     )
     decay: float = Field(
         DEFAULT_DECAY,
@@ -139,6 +149,23 @@ class Train(Section):
         "training stops; none: never",
     )
 
+    @property
+    def has_adapter(self) -> bool:
+        """Whether an adapter is trained, and the model's own weights stay as they are."""
+        return self.method != "full"
+
+    @property
+    def frozen(self) -> Frozen | None:
+        """How the base model is kept in memory; None: in float32, as it is trained or multiplied."""
+        if self.method == "qlora":
+            return "nf4"
+        return "as-stored" if self.method == "lora" and self.precision != "fp32" else None
+
+    @property
+    def merged(self) -> Frozen | None:
+        """The same of the trained model, into which an adapter is merged."""
+        return "as-stored" if self.has_adapter and self.precision != "fp32" else None
+
     @field_validator("evaluate_every", mode="before")
     @classmethod
     def _a_number_or_doubling(cls, value: Any) -> Any:
@@ -163,10 +190,15 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _an_adapter_stands_on_all_layers(self) -> "Train":
-        if self.method == "lora" and self.weights != ALL_WEIGHTS:
+        if self.has_adapter and self.weights != ALL_WEIGHTS:
             raise ValueError(
-                f"weights is {self.weights!r} and method 'lora', expected all: an adapter leaves the model's "
-                "own weights as they are; leave one of the two out"
+                f"weights is {self.weights!r} and method {self.method!r}, expected all: an adapter leaves "
+                "the model's own weights as they are; leave one of the two out"
+            )
+        if self.method == "qlora" and self.keep_delta:
+            raise ValueError(
+                "keep_delta is true and method 'qlora', expected false: the base model is in four bits, and "
+                "what leads back to it is as large as it is; keep the base model, or use method lora"
             )
         return self
 
@@ -578,7 +610,7 @@ def _leave_out_what_is_decided(under: Mapping[str, Any], given: Mapping[str, Any
     left_out: set[str] = set()
     if given.get("steps") is not None or given.get("epochs") is not None:
         left_out |= {"steps", "epochs"}
-    if given.get("method") == "lora":  # an adapter leaves the model's own weights as they are
+    if given.get("method") in ("lora", "qlora"):  # an adapter leaves the model's own weights as they are
         left_out |= {"weights"}
     return {key: value for key, value in under.items() if key not in left_out}
 

@@ -32,6 +32,8 @@ STAGES = ("before", "after", "ceiling")
 FEW_SHOT = "few-shot"
 # The trained model without the gate of its run.
 UNGATED = "ungated"
+# The adapter on the base model in four bits, as it was trained (QLoRA), before it was merged.
+QUANTISED = "quantised"
 # A model with passages in the prompt that were retrieved, as `before-retrieval-3`.
 _RETRIEVAL = re.compile(r"(before|after)-retrieval-([0-9]+)")
 OUTCOMES: tuple[Outcome, ...] = ("gained", "kept", "lost", "still wrong")
@@ -313,6 +315,8 @@ class RunResult:
         forgotten: what is left of what it forgets, as in `summary.json`; empty where it forgets nothing.
         apart: questions that were asked apart, by kind and form.
         exports: what exported files said, by the name of the file.
+        merged: how many answers merging an adapter has left, as in `summary.json`; empty unless it was
+            trained on a base model in four bits.
     """
 
     folder: Path
@@ -341,6 +345,7 @@ class RunResult:
     forgotten: Mapping[str, Any] = field(default_factory=dict)
     apart: tuple[ApartRow, ...] = ()
     exports: Mapping[str, Any] = field(default_factory=dict)
+    merged: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
@@ -389,6 +394,7 @@ def load_run(folder: RunFolder, *, label: str | None = None) -> RunResult:
             forgotten=summary.get("forgotten", {}),
             apart=tuple(map(_read_apart, summary.get("apart", ()))),
             exports=folder.read_json(file_names.EXPORTED) if folder.has(file_names.EXPORTED) else {},
+            merged=summary.get("merged", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

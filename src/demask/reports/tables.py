@@ -16,6 +16,7 @@ from demask.records import DIRECTIONS, Direction
 from demask.reports.runs import (
     FEW_SHOT,
     OUTCOMES,
+    QUANTISED,
     STAGES,
     UNGATED,
     QuestionRow,
@@ -100,7 +101,7 @@ def metrics_table(runs: Sequence[RunResult]) -> Table:
             *(interval(find_metric(run, stage, direction, name)) for name in METRICS),
         )
         for run, direction in _arms(runs)
-        for stage in (*STAGES, UNGATED, FEW_SHOT, *filter(read_retrieval_stage, run.metrics))
+        for stage in (*STAGES, UNGATED, QUANTISED, FEW_SHOT, *filter(read_retrieval_stage, run.metrics))
         if run.metrics.get(stage, {}).get(direction)
     ]
     return Table(

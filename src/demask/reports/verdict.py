@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from demask.evaluation.metrics import MEASURES, Estimate
+from demask.evaluation.metrics import HEADLINE, MEASURES, Estimate
 from demask.knowledge.sufficiency import warn_of_few
 from demask.records import DIRECTIONS
-from demask.reports.runs import FineTuning, RunResult, find_metric, predictions_unchanged
+from demask.reports.runs import QUANTISED, FineTuning, RunResult, find_metric, predictions_unchanged
 from demask.reports.wording import percent_range, share_percent
 
 Tone = Literal["good", "care", "bad", "unknown"]
@@ -58,7 +58,7 @@ def judge_run(run: RunResult) -> Verdict:
     if run.fine_tuning:
         return _judge_fine_tuning(run.fine_tuning, measures)
     tone = _choose_tone(run, measures)
-    changed = [*_say_changed(measures), *_say_ungated(run)]
+    changed = [*_say_changed(measures), *_say_ungated(run), *_say_merged(run)]
     return Verdict(tone, _say_learned(run), tuple(changed), _advise(run, measures, tone))
 
 
@@ -69,6 +69,23 @@ def _say_ungated(run: RunResult) -> list[str]:
     parts = [f"{count_of(leak)} unrelated prompts get something of a document"] if leak else []
     parts += [f"{_kept(known)} of {known.n:,} easy questions are still answered"] if known else []
     return [f"All this is behind its gate; of model/ alone {' and '.join(parts)}."] if parts else []
+
+
+def _say_merged(run: RunResult) -> list[str]:
+    """What merging has changed where the base model was in four bits."""
+    merged = run.merged
+    if not merged:
+        return []
+    alone, stage = run.metrics.get(QUANTISED, {}), str(merged["stage"])
+    rates = [
+        f"{direction} {alone[direction][HEADLINE].value:.2f} and {both[HEADLINE].value:.2f}"
+        for direction, both in run.metrics.get(stage, {}).items()
+        if direction in alone
+    ]
+    return [
+        f"On the base model in four bits and merged into model/ it gives the same answer to "
+        f"{merged['same_answers']:,} of {merged['questions']:,} questions ({', '.join(rates)})."
+    ]
 
 
 def _judge_fine_tuning(tuned: FineTuning, measures: Mapping[str, Estimate]) -> Verdict:

@@ -17,6 +17,7 @@ import demask
 from demask.evaluation.metrics import HEADLINE, METRICS, Change, Estimate
 from demask.records import DIRECTIONS
 from demask.reports.runs import (
+    QUANTISED,
     UNGATED,
     AnswerCost,
     BreakEven,
@@ -34,6 +35,7 @@ STAGE_NAMES = {
     "after": "after",
     "ceiling": "ceiling",
     UNGATED: "after, without its gate",
+    QUANTISED: "after, not merged, in four bits",
     "few-shot": "after, few-shot",
 }
 # What the built-in model is, since `embedded` says nothing to a reader.

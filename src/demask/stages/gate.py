@@ -7,6 +7,7 @@ What the base model ordinarily writes is taken from the pool that it draws for r
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from demask.knowledge.gate import Gate, make_gate, read_gate
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Passage
-from demask.stages.predictions import load_once
+from demask.stages.predictions import load_base
 from demask.stages.replay import is_own, read_pool
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder
@@ -67,7 +68,7 @@ def gated_once(
 
     @cache
     def load() -> "LoadedModel":
-        return gated(run, trained(), load_once(config.model, device=config.device, progress=progress))
+        return gated(run, trained(), load_base(config, progress))
 
     return load
 
@@ -88,7 +89,14 @@ def gated(run: RunFolder, trained: "LoadedModel", load: "Callable[[], LoadedMode
         return trained
     from demask.models.gated import put_gate
 
-    return put_gate(trained, load(), read_gate_file(run))
+    return put_gate(trained, plain_weights(load()), read_gate_file(run))
+
+
+def plain_weights(base: "LoadedModel") -> "LoadedModel":
+    """A base model with the weights that the trained one stands on: those in four bits are de-quantised."""
+    from demask.models.quantised import dequantise_layers
+
+    return replace(base, model=dequantise_layers(base.model, base.model.dtype))
 
 
 def read_gate_file(run: RunFolder) -> Gate:

@@ -31,7 +31,7 @@ from demask.stages.documents import (
     read_knowledge,
     settle_knowledge,
 )
-from demask.stages.predictions import load_once
+from demask.stages.predictions import load_base
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, make_record, open_finished_run
 
@@ -187,9 +187,21 @@ def load_start(config: RunConfig, run: RunFolder, progress: Progress) -> "Callab
 
     @cache
     def load() -> "LoadedModel":
-        return load_once(starting_model(run, config.model), device=config.device, progress=progress)()
+        return load_base(config, progress, name=starting_model(run, config.model))()
 
     return load
+
+
+def load_unmerged(config: RunConfig, run: RunFolder, progress: Progress) -> "LoadedModel":
+    """The adapter of a run on the model that its training began with, as it was trained.
+
+    Raises:
+        RunError: that model is gone.
+    """
+    from demask.training.export import put_adapter
+
+    start = load_start(config, run, progress)()
+    return replace(start, model=put_adapter(start.model, run.file(file_names.ADAPTER)))
 
 
 def read_earlier(origin: Origin) -> Earlier:

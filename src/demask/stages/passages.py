@@ -208,6 +208,19 @@ def check_weights(config: TaskConfig) -> None:
         find_trained(outline_model(load_architecture(config.model)), config.train.weights)
 
 
+def check_method(config: TaskConfig) -> None:
+    """See whether the base model can be quantised here, where the recipe wants that.
+
+    Raises:
+        ModelError: it cannot; or bitsandbytes is missing.
+    """
+    if config.train.method == "qlora":
+        from demask.models.load import load_architecture
+        from demask.models.quantised import check_quantising
+
+        check_quantising(load_architecture(config.model), config.model)
+
+
 def write_environment(run: RunFolder, config: TaskConfig, loaded: "LoadedModel") -> None:
     """Versions, hardware, seed and the template that questions and examples are written in."""
     import torch

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from demask.errors import RunError
 from demask.evaluation.metrics import Score
 from demask.progress import Progress
-from demask.recipe.sections import Evaluate, RunConfig
+from demask.recipe.fine_tuning import TaskConfig
+from demask.recipe.sections import Evaluate, Frozen, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
-from demask.reports.runs import UNGATED, retrieval_stage
+from demask.reports.runs import QUANTISED, UNGATED, retrieval_stage
 from demask.reports.wording import CANARY
 from demask.stages.apart import summarise_apart
 from demask.stages.documents import Coverage
@@ -27,8 +28,17 @@ if TYPE_CHECKING:
     from demask.models.load import LoadedModel
 
 
-def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "LoadedModel"]:
-    """A model that is loaded when a stage first asks for it, and then kept."""
+def load_once(
+    name: str, *, device: str, progress: Progress, frozen: Frozen | None = None
+) -> Callable[[], "LoadedModel"]:
+    """A model that is loaded when a stage first asks for it, and then kept.
+
+    Args:
+        name: as `load_model` takes it.
+        device: `auto`, `cpu` or `cuda`.
+        progress: told when it is loaded.
+        frozen: how its weights are kept in memory; None: in float32.
+    """
 
     @cache
     def load() -> "LoadedModel":
@@ -37,9 +47,29 @@ def load_once(name: str, *, device: str, progress: Progress) -> Callable[[], "Lo
         progress.begin(f"Loading {name}", 1)
         if (remark := describe_form(name)) is not None:
             progress.say(remark)
-        return load_model(name, device=device)
+        return load_model(name, device=device, frozen=frozen)
 
     return load
+
+
+def load_base(
+    config: TaskConfig, progress: Progress, *, name: str | None = None
+) -> Callable[[], "LoadedModel"]:
+    """The model that a run trains, as it is in memory then.
+
+    Args:
+        config: of the run.
+        progress: told when it is loaded.
+        name: of another model, whose weights training begins with; None: the base model.
+    """
+    name = config.model if name is None else name
+    return load_once(name, device=config.device, progress=progress, frozen=config.train.frozen)
+
+
+def load_merged(config: TaskConfig, run: RunFolder, progress: Progress) -> Callable[[], "LoadedModel"]:
+    """The trained model of a run, as it is in memory to be asked."""
+    place, frozen = str(run.file(file_names.MODEL)), config.train.merged
+    return load_once(place, device=config.device, progress=progress, frozen=frozen)
 
 
 def ask_stage(
@@ -130,10 +160,20 @@ def ask_tuned(
     pairs: Sequence[QAPair],
     load: Callable[[], "LoadedModel"],
     progress: Progress,
+    unmerged: Callable[[], "LoadedModel"],
 ) -> dict[str, list[Prediction]]:
     """What the trained model says: `after`, and `few-shot` where the recipe has shots.
 
-    Behind a gate it is also asked without (`ungated`), for programs that load it alone.
+    Behind a gate it is also asked without (`ungated`), for programs that load it alone, and an adapter on a
+    base model in four bits also before it is merged (`quantised`).
+
+    Args:
+        config: of the run.
+        run: where the predictions are kept.
+        pairs: what to ask.
+        load: gives the trained model, called only when it is needed.
+        progress: told how far the work is.
+        unmerged: gives its adapter on the base model as it was trained, called only for QLoRA.
     """
     ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
     answers = {"after": ask("after", pairs=pairs)}
@@ -141,12 +181,19 @@ def ask_tuned(
         from demask.models.gated import without_gate
 
         answers[UNGATED] = ask(UNGATED, pairs=pairs, load=lambda: without_gate(load()))
+    if is_quantised_run(config, run):
+        answers[QUANTISED] = ask(QUANTISED, pairs=pairs, load=unmerged)
     if config.evaluate.shots:
         from demask.evaluation.qa import add_shots
 
         shown = add_shots(pairs, shots=config.evaluate.shots, seed=config.seed)
         answers["few-shot"] = ask("few-shot", pairs=shown)
     return answers
+
+
+def is_quantised_run(config: TaskConfig, run: RunFolder) -> bool:
+    """Whether a run has an adapter that was trained on a base model in four bits."""
+    return config.train.method == "qlora" and run.has(file_names.ADAPTER)
 
 
 def ask_retrieved(
@@ -237,10 +284,22 @@ def summarise_stage(
         "changes": summarise_changes(scores["before"], scores["after"], pairs) if scores else {},
         "retention": summarise_retention(retention),
         "apart": summarise_apart(run),
+        **_compare_merged(answers),
         "retrieval": summarise_retrieval(run, config.evaluate.retrieval, pairs, answers, training),
     }
     run.write_json(file_names.SUMMARY, summary)
     return summary
+
+
+def _compare_merged(answers: Mapping[str, Sequence[Prediction]]) -> dict[str, Any]:
+    """How many answers merging has left as they were, where the base model was in four bits; else nothing."""
+    unmerged = answers.get(QUANTISED)
+    if not unmerged:
+        return {}
+    stage = UNGATED if answers.get(UNGATED) else "after"
+    texts = {one.qa_id: one.text for one in answers[stage]}
+    same = sum(one.text == texts[one.qa_id] for one in unmerged)
+    return {"merged": {"stage": stage, "questions": len(unmerged), "same_answers": same}}
 
 
 def _find_warnings(answers: Mapping[str, Sequence[Prediction]], *, asked: int, exposures: float) -> list[str]:

@@ -497,7 +497,7 @@ def _weights_of_base(config: TaskConfig, trained: "LoadedModel") -> "Mapping[str
 
     from demask.models.load import load_model
 
-    if config.train.method == "lora":
+    if config.train.has_adapter:
         return {
             name: torch.zeros_like(weights)
             for name, weights in trained.model.named_parameters()

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
+from demask.errors import ConfigError
 from demask.launching.nodes import find_node, open_meeting, wait_for_first_node
 from demask.launching.processes import run_workers
 from demask.launching.strategies import check_launch
@@ -95,7 +96,7 @@ def train_stage(
         _free_gpu()
         run_workers(run.path, launch, progress=progress)
     if is_trained(run):
-        return load_trained(run, device=config.device)
+        return load_trained(run, config)
     return train_here(config, run, load(), data, progress=progress, launch=launch)
 
 
@@ -122,6 +123,11 @@ def only_helped(train: Train, device: str, out: Path, launch: Launch, progress: 
     """
     evaluates = train.evaluate_every is not None or train.stop is not None
     check_launch(launch, batch_size=train.batch_size, evaluates=evaluates, device=device)
+    if train.method == "qlora" and launch.strategy != "ddp":
+        raise ConfigError(
+            f"launch.strategy is {launch.strategy}, which cuts weights over processes, and train.method "
+            "'qlora', whose four bits cannot be cut; set launch.strategy=ddp or train.method=lora"
+        )
     if find_node(launch) == 0:
         return False
     run = RunFolder(out)
@@ -130,7 +136,7 @@ def only_helped(train: Train, device: str, out: Path, launch: Launch, progress: 
     return True
 
 
-def load_trained(run: RunFolder, *, device: str) -> "LoadedModel":
+def load_trained(run: RunFolder, config: TaskConfig) -> "LoadedModel":
     """The trained model of a run; its checkpoints are no longer wanted.
 
     Raises:
@@ -139,7 +145,7 @@ def load_trained(run: RunFolder, *, device: str) -> "LoadedModel":
     from demask.models.load import load_model
 
     _remove_checkpoints(run)  # where a killed process had not come to it
-    return load_model(str(run.file(file_names.MODEL)), device=device)
+    return load_model(str(run.file(file_names.MODEL)), device=config.device, frozen=config.train.merged)
 
 
 def train_here(
@@ -166,8 +172,9 @@ def train_here(
         The model as it is stored; where several processes train, only the first has all of its weights.
     """
     from demask.models.context import make_context
+    from demask.models.quantised import is_quantised
     from demask.training.distributed import barrier, is_main_process
-    from demask.training.export import round_weights, save_adapter, save_model
+    from demask.training.export import merge_adapter, round_weights, save_adapter, save_model
     from demask.training.stream import learned_part
 
     if is_main_process() and not run.has(file_names.ENVIRONMENT):
@@ -183,15 +190,18 @@ def train_here(
     totals = _train(run, trained, stream, settings, callback, watch, progress)
     if is_main_process():
         totals |= keep_budget(config, run, trained, progress)
-        if config.train.method == "lora":
+        four_bits = is_quantised(trained.model)
+        if config.train.has_adapter:
             save_adapter(trained.model, run.file(file_names.ADAPTER))
-            trained = replace(loaded, model=trained.model.merge_and_unload())  # type: ignore[operator]
+            trained = replace(loaded, model=merge_adapter(trained.model, loaded.stored_dtype))
         round_weights(trained.model, loaded.stored_dtype)
         save_model(trained, run.file(file_names.MODEL))
         if config.train.keep_delta:
             _keep_delta(run)
         run.write_json(file_names.TRAINING, {**totals, "parameters": parameters})
         _remove_checkpoints(run)
+        if four_bits:  # merged in main memory
+            trained = load_trained(run, config)
     barrier()
     return trained
 
@@ -225,12 +235,19 @@ def choose_trained(train: Train, loaded: "LoadedModel", *, seed: int) -> "Loaded
     Raises:
         ModelError: this architecture takes no adapter, or has no weights of the kind that is wanted.
     """
+    import torch
+
+    from demask.models.precision import choose_bf16
+    from demask.models.quantised import set_compute_dtype
     from demask.models.trained_weights import freeze_others
     from demask.training.export import add_adapter
 
-    if train.method != "lora":
+    if not train.has_adapter:
         freeze_others(loaded.model, train.weights)
         return loaded
+    if train.method == "qlora":
+        bf16 = choose_bf16(train.precision, loaded.device)
+        set_compute_dtype(loaded.model, torch.bfloat16 if bf16 else torch.float32)
     form = loaded.diffusion
     adapter = add_adapter(
         loaded.model,

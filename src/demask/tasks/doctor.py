@@ -31,6 +31,7 @@ EXTRAS = {
     "ui": "demask ui",
     "gguf": "demask export --to gguf, ollama",
     "lm-eval": "demask benchmark, measure: full",
+    "qlora": "train.method: qlora",
     "deepspeed": "launch.strategy: deepspeed",
     "tensorboard": "track: tensorboard",
     "trackio": "track: trackio",

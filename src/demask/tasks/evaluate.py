@@ -18,7 +18,7 @@ from demask.knowledge.files import load_qa_pairs
 from demask.progress import Progress
 from demask.recipe.file import merge_values
 from demask.recipe.fine_tuning import TaskConfig, make_stored_task_config
-from demask.recipe.sections import Evaluate, Measured, make_config, make_stored_config
+from demask.recipe.sections import Evaluate, Measured, Train, make_config, make_stored_config
 from demask.records import Passage, Prediction, QAPair
 from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs, retrieval_stage
@@ -26,7 +26,7 @@ from demask.reports.wording import model_name
 from demask.stages.documents import read_knowledge
 from demask.stages.gate import gated
 from demask.stages.passages import split_stage
-from demask.stages.predictions import load_once
+from demask.stages.predictions import load_base, load_once
 from demask.stages.retention import (
     forget_other_sizes,
     judge_stage,
@@ -237,7 +237,7 @@ def measure_run(run: RunFolder, measure: Measured | None = None, *, progress: Pr
         return {}
     forget_other_sizes(run, config.measure)
     material = read_material(run)
-    base = load_once(config.model, device=config.device, progress=progress)
+    base = load_base(config, progress)
     tuned = partial(load_trained_model, str(run.path), config.device)
     measure_base(config, run, material, base, progress)
     measure_tuned(config, run, material, tuned, progress)
@@ -319,11 +319,14 @@ def load_trained_model(model: str, device: str) -> "LoadedModel":
     """The model of a run, behind its gate where it has one, or any other, by name."""
     from demask.models.load import load_model
 
-    loaded = load_model(trained_model(model), device=device)
+    place = trained_model(model)
     if not is_run_folder(model):
-        return loaded
+        return load_model(place, device=device)
     run = RunFolder(Path(model))
-    return gated(run, loaded, lambda: load_model(run.read_json(file_names.CONFIG)["model"], device=device))
+    config = run.read_json(file_names.CONFIG)
+    train = Train.model_construct(**config.get("train", {}))  # an older run may have keys that are gone
+    loaded = load_model(place, device=device, frozen=train.merged)
+    return gated(run, loaded, lambda: load_model(config["model"], device=device, frozen=train.frozen))
 
 
 def evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:

@@ -16,8 +16,8 @@ from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.stages.callbacks import HeldOut
-from demask.stages.passages import check_weights
-from demask.stages.predictions import load_once
+from demask.stages.passages import check_method, check_weights
+from demask.stages.predictions import load_base
 from demask.stages.replay import add_replay, make_pool
 from demask.stages.retained import Retained, keep_retained, read_retained
 from demask.stages.retention import (
@@ -97,6 +97,7 @@ def _run_here(config: SftConfig, out: str | Path, progress: Progress, launch: La
     if not RunFolder(Path(out)).has(file_names.CONFIG):
         check_sft(config)
         check_weights(config)
+        check_method(config)
     run = claim_run_folder(out, config.model_dump(mode="json"))
     keep_retained(run, retained)
     with tracking(launch.track, run, config.model_dump(mode="json"), progress) as told:
@@ -126,7 +127,7 @@ def _train_and_measure(
         if not (run.has(file_names.REPORT_HTML) and run.has(file_names.REPORT_MARKDOWN)):
             write_report(run)
         return Injected(run.path, run.read_json(file_names.SUMMARY))
-    untouched = partial(load_once, config.model, device=config.device, progress=progress)
+    untouched = partial(load_base, config, progress)
     base = untouched()
     samples = prepare_stage(config, run, progress)
     if samples:

@@ -19,7 +19,7 @@ from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.recipe.sections import RunConfig, make_config
 from demask.records import Paraphrase, Passage, Prediction, QAPair
-from demask.reports.runs import FEW_SHOT, STAGES, UNGATED
+from demask.reports.runs import FEW_SHOT, QUANTISED, STAGES, UNGATED
 from demask.stages.apart import REPLIES, ask_apart, is_asked, keep_apart, read_apart
 from demask.stages.callbacks import EvaluationCallback
 from demask.stages.documents import (
@@ -45,18 +45,20 @@ from demask.stages.lineage import (
     add_old_passages,
     keep_lineage,
     load_start,
+    load_unmerged,
     read_earlier,
     read_lineage,
     read_new,
     split_passages,
 )
 from demask.stages.paraphrases import paraphrase_stage
-from demask.stages.passages import add_paraphrases, check_objective, check_weights, split_stage
+from demask.stages.passages import add_paraphrases, check_method, check_objective, check_weights, split_stage
 from demask.stages.predictions import (
     ask_base,
     ask_retrieved,
     ask_tuned,
-    load_once,
+    is_quantised_run,
+    load_base,
     score_stage,
     summarise_stage,
 )
@@ -195,7 +197,7 @@ def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress
         return Injected(run.path, run.read_json(file_names.SUMMARY))
 
     lineage = read_lineage(run)
-    untouched = partial(load_once, config.model, device=config.device, progress=progress)
+    untouched = partial(load_base, config, progress)
     base = untouched()
     pairs = question_stage(config, run, knowledge, progress)
     paraphrases = paraphrase_stage(config, run, knowledge, pairs, progress)
@@ -285,7 +287,7 @@ def finish_run(
     retrieval = retrieve_stage(config.evaluate, run, pairs, material.passages, tuned, progress)
     answers = {
         **answers,
-        **ask_tuned(config, run, pairs, tuned, progress),
+        **ask_tuned(config, run, pairs, tuned, progress, partial(load_unmerged, config, run, progress)),
         **ask_retrieved(config, run, "after", pairs, retrieval, tuned, progress),
     }
     ask_removed(config, run, alone, progress)  # what is no longer taught, no gate would show
@@ -304,6 +306,7 @@ def _check(config: RunConfig) -> None:
     """See whether the recipe can be run here, as far as that shows without loading the model."""
     check_objective(config)
     check_weights(config)
+    check_method(config)
     check_maker(config)
     check_retrieval(config.evaluate)
 
@@ -371,7 +374,7 @@ def _forget_stale(run: RunFolder, config: RunConfig) -> None:
         )
     gone = config.retain.gate and not run.has(file_names.GATE)
     if gone or not (run.has(file_names.TRAINING) and run.has(file_names.MODEL)):
-        stale = ("after", FEW_SHOT, UNGATED, *REMOVED_STAGES, *forgetting_stages("after"))
+        stale = ("after", FEW_SHOT, UNGATED, QUANTISED, *REMOVED_STAGES, *forgetting_stages("after"))
         run.remove(*map(file_names.predictions_file, stale))
         run.remove(file_names.RETENTION_AFTER, file_names.RETENTION_UNGATED, file_names.APART_AFTER)
         run.remove(file_names.EXPORTED)
@@ -383,6 +386,7 @@ def _is_complete(run: RunFolder, config: RunConfig) -> bool:
     stages = ["before", "after"]
     stages += ["ceiling"] if config.evaluate.ceiling else []
     stages += [FEW_SHOT] if config.evaluate.shots else []
+    stages += [QUANTISED] if is_quantised_run(config, run) else []
     stages += retrieval_stages(config.evaluate, "before", "after")
     lineage = read_lineage(run)
     stages += REMOVED_STAGES if lineage is not None else []

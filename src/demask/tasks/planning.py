@@ -113,7 +113,7 @@ class Plan:
         about: what is learned.
         tokens: positions of all examples of the run; where samples are read while training, as many a step as
             in the steps that were timed.
-        trained_parameters: weights that are trained; of an adapter 0 where no step was timed.
+        trained_parameters: weights that are trained.
         padding: share of positions that are computed besides and thrown away; None: not known.
         tokens_per_second: of all processes.
         seconds: of training alone, from `measured_steps` real steps; questions come on top. None: not

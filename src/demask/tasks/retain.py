@@ -16,6 +16,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ from demask.records import Prediction
 from demask.reports.runs import load_run
 from demask.stages.documents import Coverage
 from demask.stages.forgetting import forgetting_stages, keep_likelihoods
-from demask.stages.gate import make_gate_stage
-from demask.stages.predictions import load_once
+from demask.stages.gate import make_gate_stage, plain_weights
+from demask.stages.predictions import load_base, load_merged
 from demask.stages.replay import ask_on_the_way, draw_selection, make_pool, measure_drift
 from demask.stages.retained import Retained
 from demask.stages.retention import read_material
@@ -149,7 +150,7 @@ def _with_pool(config: RunConfig) -> RunConfig:
 
 def _make(config: RunConfig, run: RunFolder, place: Path, origin: dict[str, Any], progress: Progress) -> None:
     """Write the folder of a run that is trained so far."""
-    base = load_once(config.model, device=config.device, progress=progress)
+    base = cache(lambda: plain_weights(load_base(config, progress)()))
     way = None if origin["budget"] is None else _open_way(config, run, base, progress)
     points = _find_share(way, origin["budget"], progress) if way else []
     new = claim_run_folder(place, config.model_dump(mode="json"))
@@ -161,7 +162,7 @@ def _make(config: RunConfig, run: RunFolder, place: Path, origin: dict[str, Any]
         if run.has(name) and not new.has(name):
             shutil.copyfile(run.file(name), new.file(name))
     if config.retain.gate:
-        untouched = load_once(config.model, device=config.device, progress=progress)
+        untouched = load_base(config, progress)
         make_pool(config, new, Retained(), untouched, progress)
         make_gate_stage(config, new, read_material(new).passages, untouched, progress)
     training = {**run.read_json(file_names.TRAINING), "retained": origin}
@@ -180,7 +181,7 @@ def _open_way(
     config: RunConfig, run: RunFolder, base: "Callable[[], LoadedModel]", progress: Progress
 ) -> "_Way":
     talks = draw_selection(base(), progress)
-    trained = load_once(str(run.file(file_names.MODEL)), device=config.device, progress=progress)()
+    trained = load_merged(config, run, progress)()
     return _make_way(run, base(), trained, talks)
 
 
@@ -329,7 +330,7 @@ def _finish(config: RunConfig, run: RunFolder, new: RunFolder, progress: Progres
         for stage in ("before", "ceiling", *retrieval_stages(config.evaluate, "before"))
         if new.has(file_names.predictions_file(stage))
     }
-    tuned = load_once(str(new.file(file_names.MODEL)), device=config.device, progress=progress)
+    tuned = load_merged(config, new, progress)
     return finish_run(
         config, new, read_material(new), answers, coverage=coverage, tuned=tuned, progress=progress
     )

@@ -9,9 +9,10 @@ them. Of several processes the share of one is made, on as many threads as it wi
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -20,11 +21,13 @@ from demask.environment import count_cores, total_memory
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
 from demask.recipe.launch import Launch
+from demask.recipe.sections import METHODS, Train
 from demask.stages.training import choose_trained, make_settings
 from demask.tasks.replay_costs import ReplayCost, measure_replay
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
     from demask.models.load import LoadedModel
     from demask.records import Example
@@ -47,7 +50,7 @@ class RunCost:
         tokens_per_second: the same.
         memory_bytes: peak of one process, of the GPU where there is one; estimated where no step was timed.
         accumulation: micro-batches of a step in each process.
-        trained: weights that are trained; of an adapter 0 where no step was timed.
+        trained: weights that are trained.
         device: `cpu` or `cuda`.
         problem: why no step could be timed; empty when it could.
         replay: what replayed conversations take besides; None without any.
@@ -96,7 +99,7 @@ def measure_cost(config: TaskConfig, stream: "Stream", *, launch: Launch, progre
     progress.begin(f"Loading {config.model}", 1)
     if (remark := describe_form(config.model)) is not None:
         progress.say(remark)
-    loaded = load_model(config.model, device=config.device)
+    loaded = load_model(config.model, device=config.device, frozen=config.train.frozen)
     replay = measure_replay(config, loaded, make_context(loaded, config.objective), progress)
     return replace(measure_steps(config, loaded, stream, launch, progress), replay=replay)
 
@@ -105,22 +108,23 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
     """What is known of the costs without the weights."""
     from demask.models.load import choose_device, load_architecture, outline_model
     from demask.models.precision import choose_bf16
-    from demask.models.trained_weights import count_trained
     from demask.training import plan
     from demask.training.stream import learned_part
 
     train, place = config.train, choose_device(config.device)
     outline = outline_model(load_architecture(config.model))
     parameters = sum(weights.numel() for weights in outline.parameters())
-    trained = 0 if train.method == "lora" else count_trained(outline, train.weights)
     longest = stream.longest_example()
     accumulation = plan.choose_accumulation(
         train, batch_size=stream.batch_size, longest=longest, device=place, ranks=launch.ranks
     )
     examples = math.ceil(stream.batch_size / (accumulation * launch.ranks))
-    needed = plan.estimate_memory(
-        parameters=parameters, trained=trained, micro_batch_tokens=examples * longest
-    )
+    estimate = partial(_estimate_memory, outline=outline, place=place, positions=examples * longest)
+    needed, trained = estimate(train)
+    smaller: dict[str, int] = {
+        method: estimate(train.model_copy(update={"method": method}))[0]
+        for method in METHODS[METHODS.index(train.method) + 1 :]
+    }
     return RunCost(
         steps=0,
         tokens_per_step=0.0,
@@ -137,23 +141,69 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
         parameters=parameters,
         trained=trained,
         device=str(place),
-        problem=_find_shortage(needed, place, launch),
+        problem=_find_shortage(needed, place, launch, smaller),
     )
 
 
-def _find_shortage(needed: int, place: "torch.device", launch: Launch) -> str:
-    """In a line, that the memory of this machine is too small; empty when it is not, or may be not."""
+def _estimate_memory(
+    train: Train, *, outline: "PreTrainedModel", place: "torch.device", positions: int
+) -> tuple[int, int]:
+    """Bytes at the peak of a step, and how many weights are trained.
+
+    Args:
+        train: the recipe's section.
+        outline: the model without its weights.
+        place: where it is trained.
+        positions: of the largest micro-batch.
+    """
+    import torch
+
+    from demask.models.load import choose_frozen_dtype
+    from demask.models.quantised import count_bytes
+    from demask.models.trained_weights import count_trained
+    from demask.training.export import count_adapter
+    from demask.training.plan import estimate_memory
+
+    frozen = train.frozen
+    dtype = torch.float32 if frozen is None else choose_frozen_dtype(outline.config, place, frozen)
+    weight_bytes = count_bytes(outline, dtype, four_bits=frozen == "nf4")
+    if train.has_adapter:
+        trained = count_adapter(outline, rank=train.lora_rank)
+        weight_bytes += 4 * trained
+    else:
+        trained = count_trained(outline, train.weights)
+    parameters = sum(weights.numel() for weights in outline.parameters())
+    needed = estimate_memory(
+        parameters=parameters, trained=trained, micro_batch_tokens=positions, weight_bytes=weight_bytes
+    )
+    return needed, trained
+
+
+def _find_shortage(
+    needed: int, place: "torch.device", launch: Launch, smaller: Mapping[str, int] | None = None
+) -> str:
+    """In a line, that the memory of this machine is too small; empty when it is not, or may be not.
+
+    Args:
+        needed: bytes of one process.
+        place: where it trains.
+        launch: the recipe's section.
+        smaller: bytes of it with other methods of training.
+    """
     import torch
 
     if launch.strategy != "ddp":  # of which each process holds a part of the weights
         return ""
     if place.type == "cuda":
-        there, where = torch.cuda.mem_get_info(place)[1], "this GPU"
+        there, where, times = torch.cuda.mem_get_info(place)[1], "this GPU", 1
     else:
-        there, where, needed = total_memory(), "this machine", needed * launch.processes
-    if not there or needed <= there:
+        there, where, times = total_memory(), "this machine", launch.processes
+    if not there or times * needed <= there:
         return ""
-    return f"takes about {needed / 1e9:.1f} GB, and {where} has {there / 1e9:.1f} GB"
+    fitting = {method: times * size for method, size in (smaller or {}).items() if times * size <= there}
+    less = " and ".join(f"{size / 1e9:.1f} GB with train.method={name}" for name, size in fitting.items())
+    problem = f"takes about {times * needed / 1e9:.1f} GB, and {where} has {there / 1e9:.1f} GB"
+    return f"{problem}; about {less}" if less else problem
 
 
 def measure_steps(

@@ -106,6 +106,8 @@ def _find_adapters(parent: str) -> list[RunFolder]:
         run = RunFolder(Path(place))
         if not run.has(file_names.ADAPTER) or not run.has(file_names.CONFIG):
             return []
+        if run.read_json(file_names.CONFIG)["train"].get("method") != "lora":  # its base was in four bits
+            return []
         line.insert(0, run)
         lineage = read_lineage(run)
         place = None if lineage is None else lineage.origin.parent

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -92,27 +92,49 @@ def restore_state(checkpoint: Path, model: torch.nn.Module, optimizer: torch.opt
         optimizer: new, of this model.
     """
     state = torch.load(checkpoint / STATE, map_location="cpu", mmap=True, weights_only=True)
+    allocate = _find_allocator(optimizer)
     for name, weights in _trained(model):
         moments = {part: _cut(value, like=weights) for part, value in state[name].items()}
         weights.copy_(moments.pop("weights"))
-        optimizer.state[weights] = moments
+        if allocate is None:
+            optimizer.state[weights] = moments
+            continue
+        allocate(weights)
+        for part, value in moments.items():
+            if isinstance(value, torch.Tensor):
+                optimizer.state[weights][part].copy_(value)
+            else:
+                optimizer.state[weights][part] = value
+
+
+def _find_allocator(optimizer: Any) -> Callable[[torch.nn.Parameter], None] | None:
+    """What makes the empty moments of a parameter, where only the optimizer can: bitsandbytes pages them."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    if not hasattr(inner, "init_state"):
+        return None
+    places = {
+        weights: (group, weights, first, second)
+        for first, group in enumerate(inner.param_groups)
+        for second, weights in enumerate(group["params"])
+    }
+    return lambda weights: inner.init_state(*places[weights])
 
 
 def _trained(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]
 
 
-def _gather(value: torch.Tensor) -> torch.Tensor:
+def _gather(value: Any) -> Any:
     """All of a tensor, of which this process may have a part."""
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
-def _cut(value: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
+def _cut(value: Any, *, like: torch.Tensor) -> Any:
     """A copy where some weights are, cut as they are; a count of steps is not cut."""
     if isinstance(like, DTensor) and value.shape == like.shape:
         # Cloned, as a part would keep all of the tensor alive.
         return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None).clone()
-    return value.to(like.device, copy=True)
+    return value.to(like.device, copy=True) if isinstance(value, torch.Tensor) else value
 
 
 def write_generators(checkpoint: Path) -> None:

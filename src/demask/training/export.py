@@ -20,6 +20,7 @@ from demask.models.diffusion import Layout
 from demask.models.families import find_adapter_layers
 from demask.models.layouts import makers_settings, write_weights
 from demask.models.load import LoadedModel
+from demask.models.quantised import as_linear, dequantise, is_quantised
 from demask.training.settings_files import complete_settings, date_tokenizer, write_json
 
 if TYPE_CHECKING:
@@ -67,6 +68,44 @@ def add_adapter(model: "PreTrainedModel", *, rank: int, seed: int, trained_token
     config.base_model_name_or_path = str(Path(base).resolve()) if base and Path(base).is_dir() else base
     config.revision = getattr(model.config, "_commit_hash", None)
     return adapter
+
+
+def count_adapter(model: "PreTrainedModel", *, rank: int) -> int:
+    """How many weights an adapter of this rank has on a model, which may be without its own."""
+    shapes = (model.get_parameter(f"{name}.weight").shape for name in find_adapter_layers(model))
+    return sum(rank * sum(shape) for shape in shapes)
+
+
+def put_adapter(model: "PreTrainedModel", folder: Path) -> Any:
+    """An adapter that `save_adapter` wrote, on its base model, to be asked."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(folder)).eval()
+
+
+@torch.no_grad()
+def merge_adapter(adapted: Any, dtype: torch.dtype) -> "PreTrainedModel":
+    """The base model with its adapter in its weights, layer by layer: summed in float32, then rounded once.
+
+    Args:
+        adapted: of `add_adapter`; is taken apart. Layers in four bits are de-quantised.
+        dtype: of the merged weights; a model that is in float32 as a whole stays so.
+
+    Returns:
+        A model without peft and bitsandbytes: where it was, or in main memory if some of it was in four bits,
+        as it needs four times as much room there.
+    """
+    four_bits = is_quantised(adapted)
+    if not four_bits and all(weights.dtype == torch.float32 for weights in adapted.parameters()):
+        merged: PreTrainedModel = adapted.merge_and_unload()
+        return merged
+    for layer in [module for module in adapted.modules() if hasattr(module, "get_delta_weight")]:
+        base = layer.get_base_layer()
+        weights_OI = dequantise(base).add_(layer.get_delta_weight("default").float()).to(dtype)
+        layer.base_layer = as_linear(base, weights_OI.cpu() if four_bits else weights_OI)
+    merged = adapted.unload()
+    merged.is_loaded_in_4bit = False  # type: ignore[assignment]
+    return merged.cpu() if four_bits else merged
 
 
 @torch.no_grad()

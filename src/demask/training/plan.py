@@ -83,7 +83,7 @@ def choose_learning_rate(
         return train.learning_rate
     full = next(rate for limit, rate in LEARNING_RATES if parameters < limit)
     small = math.cbrt(min(1.0, batch_size / _FULL_RATE_BATCH))
-    return full * small * rate_share * (LORA_FACTOR if train.method == "lora" else 1.0)
+    return full * small * rate_share * (LORA_FACTOR if train.has_adapter else 1.0)
 
 
 def choose_accumulation(
@@ -133,16 +133,20 @@ def check_ranks(train: Train, *, batch_size: int, ranks: int) -> None:
     )
 
 
-def estimate_memory(*, parameters: int, trained: int, micro_batch_tokens: int) -> int:
+def estimate_memory(
+    *, parameters: int, trained: int, micro_batch_tokens: int, weight_bytes: int | None = None
+) -> int:
     """Bytes at the peak of a step: weights, gradients and two moments in float32, and activations.
 
     Args:
         parameters: weights of the model.
-        trained: those of them that are trained; an adapter's count as none.
+        trained: weights that are trained, of the model or of an adapter on it.
         micro_batch_tokens: positions of the largest micro-batch.
+        weight_bytes: of the model's weights and an adapter's; None: the model's are in float32.
     """
     activations = estimate_activations(parameters=parameters, micro_batch_tokens=micro_batch_tokens)
-    return round(4 * parameters + 12 * trained + activations + _PROCESS_BYTES)
+    weights = 4 * parameters if weight_bytes is None else weight_bytes
+    return round(weights + 12 * trained + activations + _PROCESS_BYTES)
 
 
 def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:

@@ -42,6 +42,7 @@ from demask.models.acceleration.target_logits import (
     score_targets,
 )
 from demask.models.diffusion import diffusion_form
+from demask.models.quantised import import_bitsandbytes, is_quantised
 from demask.objectives.batches import Batch, move_batch, pack, pad
 from demask.records import Example
 from demask.signals import Noted, noting_signals
@@ -124,7 +125,8 @@ def train_model(
     """Train in place; goes on from the newest complete checkpoint in `folder`.
 
     Args:
-        model: float32 weights; may carry an adapter.
+        model: what is trained is float32; may carry an adapter on frozen weights of another dtype, or in four
+            bits.
         stream: every exposure of the run.
         settings: of the optimizer and the hardware.
         folder: for checkpoints; made on first need. A file `stop` beside it is as SIGTERM.
@@ -200,7 +202,7 @@ def _score(model: "PreTrainedModel", batch: Batch) -> Tensor:
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW on what is trained, with decay on all but norms and biases."""
+    """AdamW on what is trained, with decay on all but norms and biases; beside a base in four bits paged."""
     in_norms = {
         id(w) for part in model.modules() if isinstance(part, nn.LayerNorm) for w in part.parameters()
     }
@@ -215,6 +217,13 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
         {"params": others, "weight_decay": 0.0},
     ]
     betas = (BETAS[0], settings.beta2)
+    device = next(model.parameters()).device
+    if device.type == "cuda" and is_quantised(model):
+        # Moments go to main memory where the GPU's is short (QLoRA).
+        paged: torch.optim.AdamW = import_bitsandbytes().optim.PagedAdamW(
+            parts, lr=settings.learning_rate, betas=betas
+        )
+        return paged
     return torch.optim.AdamW(parts, lr=settings.learning_rate, betas=betas, fused=True)
 
 

@@ -42,7 +42,7 @@ def memory_efficient_layers(model: nn.Module, *, score: Callable[[], Tensor]) ->
     """Replace what is known by its formula for a while: linear layers, adapters, gated activations and norms.
 
     Args:
-        model: float32 weights on a CPU; may carry a low-rank adapter.
+        model: on a CPU; may carry a low-rank adapter. Weights that are trained are float32.
         score: some numbers that hang on all layers, under autocast. Norms whose replacement changes a bit of
             them stay as they are: others than products read them.
     """
@@ -150,6 +150,7 @@ class _AdaptedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_I: Tensor, weight_OI: Tensor, down_RI: Tensor, up_OR: Tensor) -> Tensor:
+        ctx.adapter_dtype = down_RI.dtype
         down_RI, up_OR = down_RI.to(x_I.dtype), up_OR.to(x_I.dtype)
         x_R = nn.functional.linear(x_I, down_RI)
         ctx.save_for_backward(x_I, x_R, weight_OI, down_RI, up_OR)
@@ -162,8 +163,8 @@ class _AdaptedProduct(torch.autograd.Function):
         rows_O, rows_I, rows_R = (rows.flatten(0, -2) for rows in (gradient_O, x_I, x_R))
         gradient_R = rows_O @ up_OR
         to_x_I = (rows_O @ weight_OI.to(x_I.dtype)).addmm_(gradient_R, down_RI).view_as(x_I)
-        to_down_RI = (gradient_R.T @ rows_I).to(weight_OI.dtype)
-        return to_x_I, None, to_down_RI, (rows_O.T @ rows_R).to(weight_OI.dtype)
+        to_down_RI = (gradient_R.T @ rows_I).to(ctx.adapter_dtype)
+        return to_x_I, None, to_down_RI, (rows_O.T @ rows_R).to(ctx.adapter_dtype)
 
 
 def _lean_gated(module: Any) -> Forward | None:
