@@ -12,10 +12,12 @@ import demask
 from demask.cli import app
 from demask.errors import ConfigError, ModelError, RunError
 from demask.export.model_card import Publishing, write_card
+from demask.models.load import LoadedModel, load_model
 from demask.progress import Silent
 from demask.recipe.fine_tuning import make_sft_config
 from demask.recipe.sections import make_config
 from demask.reports.runs import load_run
+from demask.reports.wording import clean
 from demask.storage import file_names
 from demask.storage.run_folder import open_run_folder
 from demask.tasks.evaluate import ask, evaluate_retrieval
@@ -87,6 +89,38 @@ def test_behind_a_gate_the_base_model_answers_what_is_about_something_else(
     report = (gated.run_folder / "report.md").read_text()
     assert "A gate stands before the trained model" in report
     assert "A gate stands" not in (open_run.run_folder / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_question_loads_only_the_weights_that_answer_it_and_is_answered_while_they_write(
+    make_run: Callable[..., demask.Injected], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("gated").run_folder
+    loaded: list[str] = []
+
+    def note(name: str, **how: Any) -> LoadedModel:
+        loaded.append(name)
+        return load_model(name, **how)
+
+    monkeypatch.setattr("demask.models.load.load_model", note)
+    base, trained = str(tiny_model_folder), str(run / file_names.MODEL)
+    for questions, names in (
+        ([OTHER], [base]),
+        ([ABOUT], [base, trained]),
+        ([ABOUT, OTHER], [base, trained]),
+    ):
+        loaded.clear()
+        ask(run, questions)
+        assert loaded == names
+    for question in (ABOUT, OTHER):
+        told: list[tuple[str, str]] = []
+        (answer,) = ask(run, [question], on_text=lambda *said: told.append(said))  # noqa: B023
+        assert [answer] == ask(run, [question])
+        for stage, text in (("before", answer.before), ("after", answer.after)):
+            assert "".join(piece for which, piece in told if which == stage) == text
+        assert len(told) > (4 if question == ABOUT else 1)
+        shown = CliRunner().invoke(app, ["ask", str(run), question]).output
+        assert f"{question}\n  before: {clean(answer.before)}\n  after:  {clean(answer.after)}\n" in shown
 
 
 @pytest.mark.usefixtures("own_cache")

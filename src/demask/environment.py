@@ -7,6 +7,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -130,8 +132,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git_state() -> dict[str, object] | None:
-    """Commit and whether files differ from it; None when demask does not run from a checkout."""
+@cache
+def _git_state() -> Mapping[str, object] | None:
+    """Commit and whether files differ from it; None when demask does not run from a checkout.
+
+    Asked once, as what runs was loaded at the beginning, whatever is committed since.
+    """
     folder = Path(__file__).parent
     try:
         if not _git(folder, "ls-files", Path(__file__).name):  # somebody else's repository

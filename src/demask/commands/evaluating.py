@@ -186,14 +186,25 @@ def ask(
     """Ask the model before and after training, side by side."""
     from demask.tasks import evaluate as task
 
-    answers = task.ask(run, questions)
     if as_json:
-        print_json([asdict(answer) for answer in answers])
+        print_json([asdict(answer) for answer in task.ask(run, questions)])
         return
     from demask.reports.wording import clean
 
-    for answer in answers:
-        print(clean(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}"))
+    stage = ""
+
+    def hear(which: str, text: str) -> None:
+        nonlocal stage
+        if which != stage:
+            print("" if stage else clean(questions[0]), f"  {which + ':':<8}", sep="\n", end="")
+            stage = which
+        print(clean(text), end="", flush=True)
+
+    for answer in task.ask(run, questions, on_text=hear):
+        if stage:
+            print()
+        else:
+            print(clean(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}"))
         if not answer.is_open:
             print("          (said by the base model: the gate stayed shut, this is not about the documents)")
 

@@ -19,6 +19,8 @@ from demask.errors import ModelError
 from demask.knowledge.gate import Gate
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from demask.models.load import LoadedModel
 
 
@@ -46,16 +48,32 @@ def put_gate(trained: "LoadedModel", base: "LoadedModel", gate: Gate) -> "Loaded
     Raises:
         ModelError: the two have other weights.
     """
+    check_same_weights(base, trained.model, trained.name)
     theirs = dict(base.model.named_parameters())
-    shapes = {name: values.shape for name, values in trained.model.named_parameters()}
-    if shapes != {name: values.shape for name, values in theirs.items()}:
-        raise ModelError(f"{base.name}: its weights are not those that {trained.name} was trained from")
     differing = {
         name: theirs[name].detach().to(values.dtype)
         for name, values in trained.model.named_parameters()
         if not torch.equal(theirs[name].to(values.dtype), values)
     }
     return replace(trained, gated=Gated(gate, differing))
+
+
+def check_same_weights(base: "LoadedModel", trained: "PreTrainedModel", name: str) -> None:
+    """See that a model has weights of the names and shapes of its base.
+
+    Args:
+        base: what it should have been trained from.
+        trained: the model; its numbers are not looked at, so that an outline serves.
+        name: of the trained model.
+
+    Raises:
+        ModelError: it has others.
+    """
+    theirs, shapes = (
+        {name: values.shape for name, values in model.named_parameters()} for model in (base.model, trained)
+    )
+    if shapes != theirs:
+        raise ModelError(f"{base.name}: its weights are not those that {name} was trained from")
 
 
 def without_gate(loaded: "LoadedModel") -> "LoadedModel":
@@ -67,8 +85,21 @@ def which_open(loaded: "LoadedModel", prompts: Sequence[Sequence[int]]) -> list[
     """Of prompts as token ids, which the trained model answers; all of them where there is no gate."""
     if loaded.gated is None:
         return [True] * len(prompts)
-    texts = (loaded.tokenizer.decode(list(prompt), skip_special_tokens=True) for prompt in prompts)
-    return [loaded.gated.gate.opens(str(text)) for text in texts]
+    return find_open(loaded.gated.gate, loaded.tokenizer, prompts)
+
+
+def find_open(
+    gate: Gate, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]]
+) -> list[bool]:
+    """To which prompts a gate opens, without any weights.
+
+    Args:
+        gate: of a run.
+        tokenizer: of the trained model.
+        prompts: as token ids.
+    """
+    texts = (tokenizer.decode(list(prompt), skip_special_tokens=True) for prompt in prompts)
+    return [gate.opens(str(text)) for text in texts]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from demask.reports.page import ReportFiles, write_reports
 from demask.reports.runs import STAGES, load_runs, retrieval_stage
 from demask.reports.wording import model_name
 from demask.stages.documents import read_knowledge
-from demask.stages.gate import gated
+from demask.stages.gate import gated, read_gate_file
 from demask.stages.passages import split_stage
 from demask.stages.predictions import load_base, load_once
 from demask.stages.retention import (
@@ -358,27 +358,71 @@ class Answer:
 
 
 def ask(
-    folder: str | Path, questions: Sequence[str], *, settings: Mapping[str, Any] | None = None
+    folder: str | Path,
+    questions: Sequence[str],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    on_text: Callable[[str, str], None] | None = None,
 ) -> list[Answer]:
     """Ask the model of a run, and the model it was made of.
+
+    The trained weights are loaded once the base model has answered, and only where the run's gate opens to a
+    question: to the others the base model's answer stands.
+
+    Args:
+        folder: of a finished run.
+        questions: as a user would type them.
+        settings: keys of a recipe's section `evaluate`, put over those of the run.
+        on_text: told `before` or `after`, and a piece of that answer while it is written, the first one
+            empty; of a single question, as several are answered together.
 
     Raises:
         RunError: this is no finished run.
         ModelError: a model cannot be loaded.
     """
-    from demask.generation.answers import generate_answers
-    from demask.models.gated import which_open
+    from demask.models.gated import check_same_weights, find_open
+    from demask.models.load import load_architecture, load_model, load_tokenizer, outline_model
     from demask.objectives.prompts import encode_question
 
     run = open_run_folder(folder)
-    trained_model(str(folder))  # what an unfinished run lacks is said before its base model is asked
-    how, said, opened = evaluation_settings(str(folder), settings or {}), [], []
-    for name in (run.read_json(file_names.CONFIG)["model"], str(folder)):
-        loaded = load_trained_model(name, "auto")
-        prompts = [encode_question(loaded.tokenizer, question) for question in questions]
-        said.append(generate_answers(loaded, prompts, how))
-        opened = which_open(loaded, prompts)
-    return [
-        Answer(question, before.text, after.text, is_open)
-        for question, before, after, is_open in zip(questions, *said, opened, strict=True)
-    ]
+    name = trained_model(str(folder))  # what an unfinished run lacks is said before its base model is asked
+    gate = read_gate_file(run) if run.has(file_names.GATE) else None
+    how = evaluation_settings(str(folder), settings or {})
+    tell = on_text if len(questions) == 1 else None
+    loaded = load_trained_model(run.read_json(file_names.CONFIG)["model"], "auto")
+    if gate is not None:
+        check_same_weights(loaded, outline_model(load_architecture(name)), name)
+    asked = [encode_question(loaded.tokenizer, question) for question in questions]
+    before = _answer(loaded, asked, how, tell and partial(tell, "before"))
+    del loaded  # one model at a time
+    tokenizer = load_tokenizer(name)
+    prompts = [encode_question(tokenizer, question) for question in questions]
+    opened = [True] * len(prompts) if gate is None else find_open(gate, tokenizer, prompts)
+    after = list(before)
+    # The trained model's template may make another prompt, which the base model has not been asked.
+    places = [place for place, prompt in enumerate(prompts) if opened[place] or prompt != asked[place]]
+    if places:
+        alone = all(opened[place] for place in places)
+        loaded = load_model(name) if alone else load_trained_model(str(folder), "auto")
+        chosen = [prompts[place] for place in places]
+        texts = _answer(loaded, chosen, how, tell and partial(tell, "after"))
+        for place, text in zip(places, texts, strict=True):
+            after[place] = text
+    elif tell is not None:
+        tell("after", after[0])
+    return [Answer(*row) for row in zip(questions, before, after, opened, strict=True)]
+
+
+def _answer(
+    loaded: "LoadedModel",
+    prompts: Sequence[Sequence[int]],
+    settings: Evaluate,
+    on_text: Callable[[str], None] | None,
+) -> list[str]:
+    """Continue every prompt; where somebody listens, one after another, told while they are written."""
+    from demask.generation.answers import generate_answers, stream_answer
+
+    if on_text is None:
+        return [said.text for said in generate_answers(loaded, prompts, settings)]
+    on_text("")
+    return [stream_answer(loaded, prompt, settings, on_text=on_text).text for prompt in prompts]
