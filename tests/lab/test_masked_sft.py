@@ -26,7 +26,7 @@ from demask.lab.masked_sft import (
     read_questions,
     read_sizes,
 )
-from demask.lab.masked_sft_results import Results, as_json, compare_arms, judge, make_tables
+from demask.lab.masked_sft_results import Results, as_json, compare_arms, draw_curves, judge, make_tables
 from demask.objectives.masking import keyed_rng
 from demask.progress import Silent
 from demask.records import Prediction
@@ -167,6 +167,10 @@ def test_tables_say_what_is_not_run_and_numbers_hold_every_trial(prepared, trial
     assert first.headers[2:5] == ("sft", "masked-sft", "half masked")
     assert first.rows[0][2:5] == ("1.00 (1.00, 1.00)", "1.00 (1.00, 1.00)", "not run")
     assert {row[2] for row in tables["Compared with plain SFT"].rows} == {"masked-sft"}
+    drawn = draw_curves(results, ORDER)
+    assert list(drawn) == list(TASK_NAMES)
+    assert "sft: from 1 at samples 12 to 1 at samples 24" in drawn["two-facts"]
+    assert draw_curves(results, replace(ORDER, samples=(12,))) == {}  # a point is no curve
     numbers = as_json(results, ORDER)
     assert len(numbers["trials"]) == 2 * 2 * 2 * 2
     assert json.dumps(numbers)

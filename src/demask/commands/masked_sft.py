@@ -128,7 +128,7 @@ def _run(
 
 
 def write_results(trials: "Sequence[Trial]", order: "Order", out: Path) -> None:
-    """Write the tables, and the same as numbers.
+    """Write the tables, the curves, and the same as numbers.
 
     Args:
         trials: all that were planned.
@@ -136,12 +136,14 @@ def write_results(trials: "Sequence[Trial]", order: "Order", out: Path) -> None:
         out: folder of the comparison.
     """
     from demask.comparison.grid import CELLS
-    from demask.lab.masked_sft_results import Results, as_json, make_tables
+    from demask.lab.masked_sft_results import Results, as_json, draw_curves, make_tables
     from demask.reports.tables import to_markdown
     from demask.storage.atomic import write_text
 
     results = Results(trials, out / CELLS)
     tables = "\n\n".join(map(to_markdown, make_tables(results, order)))
+    for task, drawing in draw_curves(results, order).items():
+        write_text(out / f"{task}.svg", drawing)
     write_text(out / RESULTS, json.dumps(as_json(results, order), indent=1) + "\n")
     write_text(out / REPORT, f"# Does masking help fine-tuning?\n\n{tables}\n")
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from demask.comparison.arms import SFT_ARMS
 from demask.evaluation.crossed import CrossedChange, compare_crossed, detectable_difference
 from demask.lab.masked_sft import KNOWN, Order, Trial, read_answers, read_questions
+from demask.reports.drawing import Line, arrange, line_panel, step_scale
 from demask.reports.tables import Table, correct_holm
 from demask.storage.file_names import SUMMARY
 from demask.storage.run_folder import RunFolder
@@ -303,6 +304,36 @@ def _power_table(results: Results, order: Order) -> Table:
         "at 5% without correction. Arms share their samples, so their differences may vary less; that some "
         "questions suit one arm more is not in it.",
     )
+
+
+def draw_curves(results: Results, order: Order) -> dict[str, str]:
+    """Accuracy over the number of samples as SVG, a panel for each split, by task; none of fewer than two."""
+    drawn = {}
+    for task in order.tasks:
+        panels = [_curves_panel(results, order, task, split) for split in results.splits.get(task, {})]
+        if any(panels):
+            title = f"Accuracy over samples: {task}"
+            drawn[task] = arrange([[panel] for panel in panels if panel], title)
+    return drawn
+
+
+def _curves_panel(results: Results, order: Order, task: str, split: str) -> str:
+    lines = []
+    for number, arm in enumerate(order.arms, start=1):
+        found = {
+            count: [_share(one, results.splits[task][split]) for one in own]
+            for count in order.samples
+            if (own := results.get(task, arm.name, count, order.seeds))
+        }
+        points = tuple((float(count), mean(shares)) for count, shares in found.items())
+        band = tuple((float(count), min(shares), max(shares)) for count, shares in found.items())
+        if len(points) > 1:
+            lines.append(Line(arm.name, points, number, band=band, dots=True))
+    if not lines:
+        return ""
+    x = step_scale(max(order.samples), first=min(order.samples))
+    title = f"Accuracy over samples, {task}, {split}; bands from the lowest seed to the highest"
+    return line_panel(lines, split, "answered", title, x=x, along="samples")
 
 
 def as_json(results: Results, order: Order) -> dict[str, Any]:
