@@ -170,6 +170,10 @@ def test_a_finished_run_gets_a_gate_in_a_folder_of_its_own(
     assert (
         retain(run.run_folder, gate=True, out=tmp_path / "gated", progress=Silent()).summary == done.summary
     )
+    with pytest.raises(RunError, match="has a gate already"):
+        retain(done.run_folder, gate=True, out=tmp_path / "twice", progress=Silent())
+    moved = retain(done.run_folder, budget=0.05, out=tmp_path / "moved", progress=Silent())
+    assert (moved.run_folder / file_names.GATE).exists()
     with pytest.raises(ConfigError, match="neither a budget nor a gate is given"):
         retain(run.run_folder, progress=Silent())
     with pytest.raises(ConfigError, match="another budget or gate"):

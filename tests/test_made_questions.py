@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,29 @@ def test_facts_that_are_asked_both_ways_round_come_first() -> None:
     ]
     drawn = draw_pairs(pairs, 8, seed=0)
     assert sum(pair.direction == "backward" for pair in drawn) == 4
+
+
+@pytest.mark.parametrize("mark", ["r", ""])  # of the rules, and of language models
+def test_a_short_document_has_no_second_fact_before_every_passage_of_a_long_one_has_one(mark: str) -> None:
+    pairs = [
+        QAPair(f"{document}#{passage}/{mark}{n}{way[0]}", document, f"Who {passage} {n} {way}?", ("x",), way)
+        for document, passages in (("leaf", 1), ("manual", 9))
+        for passage in range(passages)
+        for n in range(1, 4)
+        for way in ("forward", "backward")
+    ]
+    asked = Counter(pair.id.partition("/")[0] for pair in draw_pairs(pairs, 20, seed=0))
+    assert len(asked) == 10
+    assert set(asked.values()) == {2}
+
+
+def test_directions_are_balanced_where_facts_are_asked_one_way_only() -> None:
+    pairs = [QAPair(f"m#{n}/1f", "m", f"Who is {n}?", ("x",), "forward") for n in range(8)]
+    pairs += [QAPair(f"m#{n}/1b", "m", f"What is {n}?", ("x",), "backward") for n in range(8, 12)]
+    for seed in range(5):
+        drawn = draw_pairs(pairs, 8, seed=seed)
+        assert Counter(pair.direction for pair in drawn) == {"forward": 4, "backward": 4}
+    assert len(draw_pairs(pairs, 11, seed=0)) == 11  # more rather than even
 
 
 # Headings and paraphrases

@@ -75,6 +75,17 @@ def first(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return place / "run"
 
 
+def test_headings_that_a_run_has_chosen_are_not_those_of_its_update(first: Path, tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    shutil.copytree(first, parent)
+    config = json.loads((parent / "config.json").read_text())
+    (parent / "config.json").write_text(json.dumps({**config, "only": ["Chapter 3"]}))
+    write_facts(tmp_path / "new", {"north": "Lena Ott runs the north mill."})
+    plan = plan_update(parent, news(tmp_path / "new"), progress=Silent())
+    assert isinstance(plan.about, DocumentCounts)
+    assert plan.about.documents == 1
+
+
 def test_the_plan_of_an_update_counts_the_old_passages_that_it_replays(first: Path, tmp_path: Path) -> None:
     write_facts(tmp_path / "new", {"north": "Lena Ott runs the north mill.", "east": "Ede Lund is new."})
     plan = plan_update(first, news(tmp_path / "new"), progress=Silent())

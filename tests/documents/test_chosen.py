@@ -137,6 +137,37 @@ def test_data_read_writes_the_chapter_alone(write: Write, tmp_path: Path) -> Non
     assert json.loads(out.read_text())["text"] == "## Chapter 4 Care of valves\n\nKeep them dry and clean."
 
 
+def test_questions_are_made_and_checked_of_the_chapter_alone(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEMASK_SERVER_URL", raising=False)
+    text = "# M\n\n## Chapter 3 Ink\n\nIn 1931 Mara Voss founded Orlin Ink in Turin.\n\n"
+    text += "## Chapter 4 Oil\n\nIn 1958 Idris Hall founded Quill Oil in Genoa.\n"
+    manual, out = str(write("manual.md", text)), tmp_path / "qa.jsonl"
+    chosen = ["--only", "Chapter 4"]
+    assert run("qa", "make", manual, *chosen, "--out", str(out), "--writer", "rules") == 0
+    asked = out.read_text()
+    assert "Quill" in asked
+    assert "Orlin" not in asked
+    assert "--only 'Chapter 4'" in capsys.readouterr().out
+    assert run("qa", "check", str(out), "--documents", manual, *chosen, "--json") == 0
+    coverage = json.loads(capsys.readouterr().out)["coverage"]
+    assert coverage["asked_sentences"] == 0.5  # of a heading and a sentence; of all it would be a fifth
+
+
+@pytest.mark.parametrize(
+    "words", [("qa", "make"), ("data", "passages"), ("data", "read")], ids=lambda words: words[1]
+)
+def test_a_heading_that_no_document_has_is_said_in_a_line(
+    words: tuple[str, ...], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manual = str(write("manual.md", MANUAL))
+    assert run(*words, manual, "--only", "Chapter 99", "--out", str(tmp_path / "o.jsonl")) != 0
+    said = capsys.readouterr().err
+    assert "Chapter 99" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("value", "read"), [("Chapter 3", ("Chapter 3",)), (["a", "b"], ("a", "b")), (None, ())]
 )

@@ -27,8 +27,7 @@ class Server:
         words = [sys.executable, "-P", "-m", "demask", "ui", str(self.folder), "--port", str(self.port)]
         begun = time.monotonic()
         with self.log.open("w") as log:
-            env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=env)
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=self.environment)
         while "Ctrl-C" not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.02)
@@ -40,6 +39,11 @@ class Server:
                     break
             time.sleep(0.02)
         self.seconds = time.monotonic() - begun
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the program, so that it is the one that is tested."""
+        return {**os.environ, "PYTHONPATH": str(SOURCE)}
 
     def end(self) -> None:
         """As Ctrl-C does."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from demask.errors import ConfigError
+from demask.knowledge.gate import make_gate
 from demask.recipe.sections import make_config
 from demask.ui import asking as module
 from demask.ui.asking import FORMS, Asking
@@ -87,6 +88,32 @@ def test_both_models_answer_piece_by_piece_with_the_passage_and_are_freed(worksp
     assert len({json.dumps(one) for one in turns.values()}) == len(FORMS)
     (asked,) = next(one["turns"] for one in document if "turns" in one)
     assert "Mara Voss lit the lamp in 1931." in asked["content"]
+
+
+def test_behind_a_gate_it_is_said_which_model_answers(workspace, run, make_model):
+    trained = make_model(seed=1)
+    trained.model.norm.weight.data.neg_()  # it does not repeat its last token, as the base does
+    trained.save_pretrained(workspace.inner(run, "model"))
+    gate = make_gate(["Mara Voss lit the lamp in 1931."], [("Why is the sky blue?", "It is.")] * 20)
+    workspace.inner(run, "gate.json").write_text(json.dumps(gate.as_json()))
+
+    async def talk():
+        asking = Asking(workspace)
+        found = {}
+        for question in ("Who is Mara Voss?", "Why is the sky blue?"):
+            turns = [{"role": "user", "content": question}]
+            found[question] = await hear(asking, run, turns=turns)
+        await asking.free()
+        return list(found.values())
+
+    about, other = asyncio.run(talk())
+    assert [said["chosen"] for said in about + other if "chosen" in said] == ["trained", "base"]
+
+    def wholes(said):
+        return {one["which"]: one["whole"] for one in said if "whole" in one}
+
+    assert wholes(about)["trained"] != wholes(about)["base"] == ""
+    assert wholes(other) == {"trained": "", "base": ""}
 
 
 def test_a_worker_that_is_killed_is_said_and_another_one_answers(workspace, run):

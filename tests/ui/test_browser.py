@@ -9,11 +9,14 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from tests.ui.served import Server
+
+from demask.ui.jobs import PROGRAM
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
@@ -247,3 +250,86 @@ def test_from_documents_to_a_model_that_is_asked(server, browser, tmp_path):
     known = ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "403")
     assert [fault for fault in visitor.faults if not any(word in fault for word in known)] == []
     assert server.megabytes < 100
+
+
+@pytest.fixture
+def taught(server):
+    """A finished run, and documents that are new to it."""
+    for name, texts in (("manuals", DOCUMENTS), ("news", {"ott.txt": "Lena Ott runs the north mill."})):
+        folder = server.folder / "documents" / name
+        folder.mkdir(parents=True)
+        for file, text in texts.items():
+            (folder / file).write_text(text)
+    pair = {"document_id": "voss", "question": "When did Mara Voss light the lamp?", "answers": ["1931"]}
+    row = {**pair, "id": "q1", "direction": "forward"}
+    (server.folder / "questions").mkdir()
+    (server.folder / "questions" / "manuals.jsonl").write_text(json.dumps(row) + "\n")
+    settings = ["train.steps=30", "train.learning_rate=0.01", "train.keep_delta=true", "retain.pool=40"]
+    words = ["inject", "documents/manuals", "--model", "tiny", "--qa", "questions/manuals.jsonl"]
+    words += ["--preset", "fast", "--out", "runs/manuals"]
+    words += [word for setting in settings for word in ("--set", setting)]
+    subprocess.run([*PROGRAM, *words], cwd=server.folder, check=True, env=server.environment)
+    return server
+
+
+def test_a_finished_run_is_put_behind_a_gate_asked_taught_more_moved_back_undone_and_exported(
+    taught, browser
+):
+    visitor = Visitor(browser, taught)
+    tab = visitor.tab
+
+    def further(place):
+        visitor.go(f"/runs/{place}?show=further")
+
+    # A gate: which of the two models answers is said.
+    further("runs/manuals")
+    visitor.keep("f1-further")
+    tab.click("text=Put a gate before it")
+    tab.wait_for_url("**/runs/manuals-gated?show=watch")
+    visitor.sees("Finished.")
+    visitor.keep("f2-gated")
+    tab.click("nav.tabs >> text=Ask")
+    visitor.sees("stands before this model")
+    for question in ("Who lit the lamp of Orlin, Mara Voss?", "Why do lazy dogs sleep?"):
+        tab.fill("#question", question)
+        tab.press("#question", "Enter")
+        expect(tab.locator("#halt")).to_be_hidden(timeout=WAIT)
+    visitor.sees("The gate is open")
+    visitor.sees("The gate is shut")
+    assert tab.locator(".talk .message.bad").count() == 0
+    visitor.keep("f3-asked")
+
+    # More documents; the server is killed while they are learned, and the page loaded anew.
+    further("runs/manuals-gated")
+    visitor.sees("stands behind a gate")
+    tab.select_option("[name=documents]", "news")
+    tab.check("[name=questions]")
+    tab.click("text=Teach it these")
+    tab.wait_for_url("**/runs/manuals-gated-update?show=watch")
+    tab.close()
+    taught.kill()
+    taught.start()
+    visitor.open()
+    tab = visitor.tab
+    tab.click(".card >> text=manuals-gated-update")
+    tab.reload()
+    if tab.locator("#do-resume").count():
+        tab.click("#do-resume")
+    visitor.go("/runs/runs/manuals-gated-update?show=watch")
+    visitor.sees("Finished.")
+    further("runs/manuals-gated-update")
+    visitor.sees("facts of 1")
+    visitor.keep("f4-updated")
+
+    # Back, undone, exported.
+    tab.select_option("[name=budget]", "0.02")
+    tab.click("text=Move it back >> nth=-1")
+    tab.wait_for_url("**/runs/manuals-gated-update-retained?show=watch")
+    visitor.sees("Finished.")
+    visitor.keep("f5-moved-back")
+    further("runs/manuals-gated-update")
+    tab.click("text=Give it back")
+    visitor.sees("manuals-gated-update-undone")
+    tab.click("[aria-label='Make: A smaller file']")
+    visitor.sees("manuals-gated-update-q8_0 is made")
+    visitor.keep("f6-exported")

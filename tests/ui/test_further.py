@@ -72,15 +72,63 @@ def test_an_update_takes_documents_and_questions_by_name(send, finish, asked, cl
     )
 
 
+def test_an_update_asks_nothing_where_that_is_wanted(send, finish, asked, client):
+    finish("first")
+    send("/api/documents", name="news")
+    client.put("/api/documents/news/files?name=a.txt", content=b"Mara lit the lamp.")
+    body = {"task": "update", "documents": "news", "name": "second", "questions": "no"}
+    send("/api/runs/runs/first/further", **body)
+    (job,) = asked.find_all("run")
+    assert " ".join(job.command).endswith("--out runs/second --json --qa no")
+
+
 def test_a_run_is_moved_back_and_undone_into_folders_of_their_own(send, finish, asked):
     finish("first")
     send("/api/runs/runs/first/further", task="retain", budget="0.05", name="softer")
     send("/api/runs/runs/first/further", task="undo")
+    send("/api/runs/runs/first/further", task="gate", name="behind")
     commands = {" ".join(job.command) for job in asked.find_all()}
     assert commands == {
         "demask retain runs/first --budget 0.05 --out runs/softer --json",
         "demask undo runs/first --out exports/first-undone --json",
+        "demask retain runs/first --gate --out runs/behind --json",
     }
+
+
+def test_undo_is_offered_where_something_leads_back(finish, client, workspace):
+    finish("first")
+    page = client.get("/runs/runs/first?show=further").text
+    assert ("Give it back" in page, "only the model that it began with" in page) == (False, True)
+    workspace.inner("runs", "first", "lineage.json").write_text("{}")
+    assert "Give it back" in client.get("/runs/runs/first?show=further").text
+
+
+def test_a_gate_is_offered_once_and_its_state_is_shown(send, finish, asked, client, workspace):
+    finish("first")
+    offer, told = "Put a gate before it", "stands behind a gate"
+    page = client.get("/runs/runs/first?show=further").text
+    assert (offer in page, told in page) == (True, False)
+    workspace.inner("runs", "first", "gate.json").write_text("{}")
+    page = client.get("/runs/runs/first?show=further").text
+    assert (offer in page, told in page) == (False, True)
+    answer = send("/api/runs/runs/first/further", status=400, task="gate", name="behind")
+    assert "has a gate already" in answer["error"]
+    assert asked.find_all() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "offered"),
+    [
+        ({"objective": {"name": "demasking"}, "documents": []}, (True, True)),
+        ({"objective": {"name": "diffusion"}, "documents": []}, (True, False)),
+        ({"objective": {"name": "sft"}, "data": ["d"]}, (False, False)),
+    ],
+)
+def test_only_what_a_run_can_have_is_offered(finish, client, workspace, config, offered):
+    finish("first")
+    workspace.inner("runs", "first", "config.json").write_text(json.dumps({"model": "tiny", **config}))
+    page = client.get("/runs/runs/first?show=further").text
+    assert ("Teach it more" in page, "Put a gate before it" in page) == offered
 
 
 @pytest.mark.parametrize(
@@ -91,6 +139,7 @@ def test_a_run_is_moved_back_and_undone_into_folders_of_their_own(send, finish, 
         ({"task": "retain", "budget": "9", "name": "b"}, 400),
         ({"task": "retain", "budget": "0.05", "name": "../b"}, 400),
         ({"task": "retain", "budget": "0.05", "name": "first"}, 400),
+        ({"task": "gate", "name": "../b"}, 400),
         ({"task": "delete"}, 404),
         ({}, 404),
     ],

@@ -4,6 +4,7 @@ Imports stand inside the functions, so that `demask --help` answers before torch
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demask.commands.app import App, Json, app, going_on, open_terminal, print_json, show_progress
+from demask.commands.app import App, Json, Only, app, going_on, open_terminal, print_json, show_progress
 from demask.errors import ConfigError, DataError
 from demask.storage.atomic import write_lines, write_text
 from demask.storage.run_folder import as_line
@@ -82,6 +83,7 @@ def make(
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
     duplicates: Duplicates = "keep-first",
+    only: Only = None,
     as_json: Json = False,
 ) -> None:
     """Questions forward and backward, made of documents.
@@ -97,7 +99,7 @@ def make(
     refuse_existing(out, rejects)
     writer = _find_writer(server, server_model, writer_here)
     with _keeping_replies(writer), show_progress() as progress:
-        loaded = _load(documents, text_column, keep_going, duplicates, progress)
+        loaded = _load(documents, text_column, keep_going, duplicates, progress, only=only)
         made = make_pairs(
             loaded.documents,
             writer=writer,
@@ -134,11 +136,13 @@ def make(
     if as_json:
         print_json(counts)
         return
+    chosen = [word for heading in only or () for word in ("--only", heading)]
+    following = shlex.join(["demask", "qa", "check", str(out), "--documents", documents[0], *chosen])
     print(
         f"{len(made.pairs)} questions made ({made.made_by}): {counts['forward']} forward, "
         f"{counts['backward']} backward, on {len(asked_about)} of {len(loaded.documents)} documents; "
         f"{len(made.rejects)} set aside\n"
-        f"Questions: {out}\nSet aside: {rejects}\nNext:      demask qa check {out} --documents {documents[0]}"
+        f"Questions: {out}\nSet aside: {rejects}\nNext:      {following}"
     )
     if warning:
         print(f"Warning:   {warning}")
@@ -162,6 +166,7 @@ def check(
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
     duplicates: Duplicates = "keep-first",
+    only: Only = None,
     as_json: Json = False,
 ) -> None:
     """What is wrong with questions, and what they leave out.
@@ -187,7 +192,7 @@ def check(
 
         load = partial(load_model, model)
     with show_progress() as progress:
-        loaded = _load(documents, text_column, keep_going, duplicates, progress)
+        loaded = _load(documents, text_column, keep_going, duplicates, progress, only=only)
         pairs = load_qa_pairs(questions, documents={document.id for document in loaded.documents})
         audit = check_pairs(
             pairs,
@@ -236,6 +241,7 @@ def paraphrase(
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
     duplicates: Duplicates = "keep-first",
+    only: Only = None,
     as_json: Json = False,
 ) -> None:
     """Other wordings of documents, for methods that need them.
@@ -254,7 +260,7 @@ def paraphrase(
     refuse_existing(out, rejects)
     writer = require_writer(_find_writer(server, server_model, writer_here), "--server, --writer")
     with _keeping_replies(writer), show_progress() as progress:
-        loaded = _load(documents, text_column, keep_going, duplicates, progress)
+        loaded = _load(documents, text_column, keep_going, duplicates, progress, only=only)
         ids = {document.id for document in loaded.documents}
         made = make_paraphrases(
             loaded.documents,
@@ -288,7 +294,13 @@ def _print_cost(estimate: "Estimate | None", as_json: bool) -> None:
 
 
 def _load(
-    documents: list[str], text_column: str, keep_going: bool, duplicates: str, progress: "Progress"
+    documents: list[str],
+    text_column: str,
+    keep_going: bool,
+    duplicates: str,
+    progress: "Progress",
+    *,
+    only: Sequence[str] | None = None,
 ) -> "LoadedDocuments":
     from demask.documents.load import load_documents
 
@@ -297,6 +309,7 @@ def _load(
         text_column=text_column,
         keep_going=keep_going,
         duplicates=read_duplicates(duplicates),
+        only=only or (),
     )
     say_what_is_missing(loaded.skipped, loaded.reports, progress)
     return loaded

@@ -118,6 +118,7 @@ def passages(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a passage; as in a recipe.")] = None,
     text_column: TextColumn = "text",
     keep_going: KeepGoing = False,
+    only: Only = None,
     as_json: Json = False,
 ) -> None:
     """The passages that documents are split into, as JSON Lines, with their sections and tokens.
@@ -127,8 +128,9 @@ def passages(
     from demask.recipe.sections import make_config
 
     refuse_existing(out)
-    given = {"model": model, "documents": documents, "text_column": text_column}
-    config = make_config({**given, "max_tokens": max_tokens, "keep_going": keep_going})
+    given: dict[str, Any] = {"model": model, "documents": documents, "text_column": text_column}
+    given |= {"max_tokens": max_tokens, "keep_going": keep_going, "only": only or []}
+    config = make_config(given)
     counts = {"documents": 0, "passages": 0, "tokens": 0, "longest": 0}
     with show_progress() as progress:
         write_rows(out, _split(config, counts, progress))
@@ -151,7 +153,9 @@ def _split(config: "RunConfig", counts: dict[str, int], progress: "Progress") ->
     from demask.stages.passages import split_documents
 
     context = load_context(config.model, config.objective)
-    reader = DocumentReader(config.documents, text_column=config.text_column, keep_going=config.keep_going)
+    reader = DocumentReader(
+        config.documents, text_column=config.text_column, keep_going=config.keep_going, only=config.only
+    )
 
     def counted() -> Iterator["Document"]:
         for document in reader:

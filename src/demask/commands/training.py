@@ -127,8 +127,12 @@ def retain(
         float | None, typer.Option(help="Drift that it may have, in nats per token, as 0.03.")
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Let the base model answer what is not about the documents.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Let the base model answer what is not about the documents; as in RUN if left out.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The new run folder; RUN-retained if left out.")] = None,
     require: Require = None,
     as_json: Json = False,

@@ -12,8 +12,10 @@ import typer
 from demask.commands.app import (
     Documents,
     Json,
+    Only,
     Require,
     Set,
+    add_only,
     app,
     going_on,
     guard,
@@ -48,6 +50,7 @@ def update(
         typer.Option("--without-old-texts", help="Replay what the run's model says of the old documents."),
     ] = False,
     out: Out = None,
+    only: Only = None,
     overrides: Set = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and stop.")] = False,
     require: Require = None,
@@ -63,6 +66,7 @@ def update(
 
     if not documents:
         raise ConfigError("--documents is missing: expected files or folders with what is new")
+    overrides = add_only(overrides, only)
     news = task.News(documents, qa, replaces or (), old_texts=not without_old_texts)
     if plan:
         with show_progress() as progress:

@@ -66,6 +66,7 @@ def load_documents(
     text_column: str = "text",
     keep_going: bool = False,
     duplicates: Duplicates = "keep-first",
+    only: Sequence[str] = (),
 ) -> LoadedDocuments:
     """Load all documents of some files and folders.
 
@@ -74,8 +75,11 @@ def load_documents(
         text_column: the column, or JSON key, that holds the text.
         keep_going: go on without files that cannot be read.
         duplicates: what is done with copies in other formats.
+        only: texts of headings that are read alone.
     """
-    reader = DocumentReader(paths, text_column=text_column, keep_going=keep_going, duplicates=duplicates)
+    reader = DocumentReader(
+        paths, text_column=text_column, keep_going=keep_going, duplicates=duplicates, only=only
+    )
     documents = tuple(reader)
     return LoadedDocuments(documents, reader.skipped, tuple(reader.reports))
 

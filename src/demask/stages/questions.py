@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import zip_longest
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -431,35 +432,63 @@ def with_headings(documents: Sequence[Document], include: Sequence[str]) -> Sequ
 
 
 def draw_pairs(pairs: Sequence[QAPair], most: int, *, seed: int) -> list[QAPair]:
-    """At most so many pairs, evenly over documents and passages, in their order; each with its reverse."""
+    """At most so many pairs in their order, whoever has written them; each with its reverse.
+
+    A fact of every passage comes before a second fact of any, evenly over documents; facts that are asked
+    both ways round come first, and of the others those of the direction that has fewer.
+    """
     if len(pairs) <= most:
         return list(pairs)
-    rng = random.Random(seed)
+    drawn: list[QAPair] = []
+    for facts in _rank_facts(pairs, random.Random(seed)):
+        waiting: list[list[QAPair]] = []
+        for fact in facts:
+            if len(drawn) + len(fact) > most:
+                continue
+            if len(fact) == 1 and _lead(drawn, fact[0]) > 0:
+                waiting.append(fact)
+                continue
+            drawn += fact
+        drawn += [pair for fact in waiting for pair in fact][: most - len(drawn)]
+    ids = {pair.id for pair in drawn}
+    return [pair for pair in pairs if pair.id in ids]
+
+
+def _lead(drawn: Sequence[QAPair], pair: QAPair) -> int:
+    """How many more questions of this direction than of the other one are drawn."""
+    same = sum(other.direction == pair.direction for other in drawn)
+    return 2 * same - len(drawn)
+
+
+def _rank_facts(pairs: Sequence[QAPair], rng: random.Random) -> list[list[list[QAPair]]]:
+    """The best fact of every passage, then the second best ones, and so on; each with its questions.
+
+    Within a rank the documents take turns, in an order that is drawn.
+    """
     facts: dict[str, dict[str, list[QAPair]]] = {}
     for pair in pairs:
         # `orlin/r1f` and `orlin/r1b` are of one fact.
         facts.setdefault(pair.document_id, {}).setdefault(pair.id[:-1], []).append(pair)
-    queues = [_spread(list(of_one.values()), rng) for of_one in facts.values()]
-    rng.shuffle(queues)
-    drawn: set[str] = set()
-    while any(queues):
-        for fact in [queue.pop() for queue in queues if queue]:
-            if len(drawn) + len(fact) <= most:
-                drawn.update(pair.id for pair in fact)
-        if len(drawn) >= most - 1:
-            break
-    return [pair for pair in pairs if pair.id in drawn]
+    documents = [_rank_in_document(list(of_one.values()), rng) for of_one in facts.values()]
+    rng.shuffle(documents)
+    ranked: list[list[list[QAPair]]] = []
+    for of_rank in zip_longest(*documents, fillvalue=()):
+        turns = zip_longest(*of_rank)
+        ranked.append([fact for turn in turns for fact in turn if fact is not None])
+    return ranked
 
 
-def _spread(facts: Sequence[list[QAPair]], rng: random.Random) -> list[list[QAPair]]:
-    """Facts, the first to draw last: one of every passage before a second of any, both ways round first."""
+def _rank_in_document(facts: Sequence[list[QAPair]], rng: random.Random) -> list[list[list[QAPair]]]:
+    """Facts of a document by their rank in their passages: both ways round first, else as drawn."""
     seen: Counter[str] = Counter()
-    ranked = []
+    ranked: list[list[list[QAPair]]] = []
     for fact in sorted(rng.sample(facts, len(facts)), key=lambda fact: -len(fact)):
         passage = fact[0].id.rpartition("/")[0]
-        ranked.append((seen[passage], fact))
+        if seen[passage] == len(ranked):
+            ranked.append([])
+        ranked[seen[passage]].append(fact)
         seen[passage] += 1
-    return [fact for _, fact in sorted(ranked, key=lambda pair: pair[0])][::-1]
+    return ranked
 
 
 def describe_origin(config: RunConfig, run: RunFolder, pairs: Sequence[QAPair]) -> str:

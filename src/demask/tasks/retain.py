@@ -84,7 +84,7 @@ def retain(
     folder: str | Path,
     *,
     budget: float | None = None,
-    gate: bool = False,
+    gate: bool | None = None,
     out: str | Path | None = None,
     progress: Progress,
 ) -> Injected:
@@ -94,7 +94,7 @@ def retain(
         folder: of the finished run; it is only read.
         budget: drift in nats per token that the model may have, for which it is moved back towards its base;
             None: it stays where it is.
-        gate: whether the base model answers what is not about the documents.
+        gate: whether the base model answers what is not about the documents; None: as in the finished run.
         out: the new run folder; None: beside the finished one, its name with `-retained`. What was begun
             there with the same run, budget and gate goes on.
         progress: told how far the work is.
@@ -102,7 +102,8 @@ def retain(
     Raises:
         ConfigError: nothing is wanted, the budget is not above 0, `out` is something else, or the model is a
             masked-diffusion one.
-        RunError: the run is not finished, or keeps the budget already.
+        RunError: the run is not finished, keeps the budget already, or has a gate already and no more is
+            wanted.
         ModelError: the base model cannot be loaded.
     """
     if budget is None and not gate:
@@ -117,6 +118,9 @@ def retain(
             f"{folder}: a run of a masked-diffusion model, whose drift is not measured; expected an "
             "autoregressive one"
         )
+    if budget is None and run.has(file_names.GATE):
+        raise RunError(f"{folder}: has a gate already; give --budget to move its model back behind it")
+    gate = config.retain.gate if gate is None else gate
     config = config.model_copy(update={"retain": config.retain.model_copy(update={"gate": gate})})
     config = config if config.retain.pool or not gate else _with_pool(config)
     place = Path(out) if out is not None else run.path.with_name(f"{run.path.resolve().name}-retained")

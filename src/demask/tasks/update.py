@@ -93,7 +93,8 @@ def plan_update(
 
 
 def _read_update(run: RunFolder, news: News, overrides: Sequence[str]) -> tuple[RunConfig, Launch, Origin]:
-    values = {"documents": list(news.documents), "qa": news.qa}
+    # Headings that were chosen are those of the parent's documents.
+    values = {"documents": list(news.documents), "qa": news.qa, "only": []}
     config, launch = read_child_config(run, values, overrides)
     origin = Origin(str(run.path.resolve()), tuple(news.replaces), old_texts=news.old_texts)
     return config, launch, origin

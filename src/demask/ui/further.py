@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from demask.errors import ConfigError, RunError
+from demask.recipe.sections import NO_QUESTIONS
 from demask.reports.line import history_table, triangle_table
 from demask.reports.runs import read_line_rows
 from demask.reports.tables import Table
@@ -42,6 +43,8 @@ TARGETS = (
     ),
     Choice("ollama", "For Ollama", "The same as f16, with a Modelfile.", "GGUF and Modelfile"),
 )
+# Files that lead back from a run: which one it goes on from, or what training has changed.
+_WAYS_BACK = ((file_names.LINEAGE,), (file_names.DELTA, "config.json"))
 # Runs that a comparison takes.
 _FEWEST, _MOST = 2, 12
 
@@ -79,6 +82,7 @@ class Further:
             "sets": [one.name for one in self.sets.find_all() if one.files],
             "history": self._history(seen),
             "exports": self._exports(seen),
+            "leads_back": self._leads_back(seen),
             "commands": self._commands(seen),
         }
 
@@ -96,6 +100,7 @@ class Further:
             "export": self._export,
             "update": self._update,
             "retain": self._retain,
+            "gate": self._gate,
             "undo": self._undo,
         }.get(str(given.get("task")))
         if task is None:
@@ -152,6 +157,10 @@ class Further:
         rows = read_line_rows(summary) if isinstance(summary, dict) else ()
         return [history_table(rows), triangle_table(rows)] if len(rows) > 1 else []
 
+    def _leads_back(self, seen: SeenRun) -> bool:
+        """Whether there is a model before this run, other than the base model."""
+        return any(self.workspace.has(seen.place, *place) for place in _WAYS_BACK)
+
     def _exports(self, seen: SeenRun) -> list[dict[str, Any]]:
         found = []
         for job in self.jobs.find_all("export"):
@@ -200,7 +209,9 @@ class Further:
             raise ConfigError("documents: expected the name of some that were dropped here")
         place = self._new_place(given.get("name"))
         words = ["update", seen.place, "--documents", found.place, "--out", place, "--json"]
-        if self.sets.questions(found.name):
+        if given.get("questions") == NO_QUESTIONS:
+            words += ["--qa", NO_QUESTIONS]
+        elif self.sets.questions(found.name):
             words += ["--qa", self.sets.questions_place(found.name)]
         self.jobs.add("run", words, about=place, more={"documents": found.name})
         return {"go": f"/runs/{place}?show=watch"}
@@ -212,6 +223,13 @@ class Further:
         place = self._new_place(given.get("name"))
         words = ["retain", seen.place, "--budget", budget, "--out", place, "--json"]
         self.jobs.add("run", words, about=place)
+        return {"go": f"/runs/{place}?show=watch"}
+
+    def _gate(self, seen: SeenRun, given: Mapping[str, Any]) -> dict[str, Any]:
+        if self.workspace.has(seen.place, file_names.GATE):
+            raise RunError(f"{seen.place}: has a gate already")
+        place = self._new_place(given.get("name"))
+        self.jobs.add("run", ["retain", seen.place, "--gate", "--out", place, "--json"], about=place)
         return {"go": f"/runs/{place}?show=watch"}
 
     def _undo(self, seen: SeenRun, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class Site:
             recipe=as_yaml(seen.config),
             command=self._command(seen),
             ready=self._has_model(seen),
+            gated=self.workspace.has(seen.place, file_names.GATE),
             forms=FORMS,
             questions=self.asking.questions(seen.place) if shown == "ask" else (),
             finished=seen.state == "finished" and not seen.problem,

@@ -3,7 +3,8 @@
     python -P -m demask.ui.worker runs/first
 
 Reads a request a line on standard input and writes pieces of the answer as lines of JSON: `passage`, `turns`,
-`text`, `end`, `error`. It ends with the process that started it, or at the end of its input.
+`chosen` (by the gate), `text`, `end`, `error`. It ends with the process that started it, or at the end of its
+input.
 """
 
 import json
@@ -12,7 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -104,15 +105,23 @@ class Answering:
             self._hear(which, asked)
 
     def _hear(self, which: str, turns: "Sequence[Turn]") -> None:
-        from demask.tasks.talk import hear
+        from demask.models.gated import as_base, without_gate
+        from demask.tasks.talk import hear, is_open
 
         def on_text(text: str) -> None:
             if self.stopped.is_set():
                 raise _StoppedError
             self.say({"which": which, "text": text})
 
-        talk = self.base if which == "base" else self.talk
-        reply = hear(talk, turns, on_text=on_text)
+        loaded = self.talk.loaded
+        if loaded.gated is None:
+            reply = hear(self.base if which == "base" else self.talk, turns, on_text=on_text)
+        elif which == "base":  # its weights are here already
+            with as_base(loaded):
+                reply = hear(replace(self.talk, loaded=without_gate(loaded)), turns, on_text=on_text)
+        else:
+            self.say({"which": which, "chosen": "trained" if is_open(self.talk, turns) else "base"})
+            reply = hear(self.talk, turns, on_text=on_text)
         self.say({"which": which, "whole": reply.text, "cut": not reply.stopped, "tokens": reply.tokens})
 
     def _find_pair(self, question: str) -> QAPair | None:

@@ -6,6 +6,10 @@
   const talk = place.querySelector(".talk"), form = place.querySelector("form");
   const field = document.getElementById("question"), halt = document.getElementById("halt");
   const NAMES = { trained: "after training", base: "before training" };
+  const CHOSEN = {
+    trained: "The gate is open: this is about the documents, so the trained model answers.",
+    base: "The gate is shut: this is not about the documents, so the model before training answers."
+  };
   let turns = [], last = "", asking = null;
 
   function element(tag, name, text) {
@@ -64,6 +68,7 @@
       if (said.error) { failed = said.error; }
       if (!said.which) { return; }
       const part = shown.parts[said.which];
+      if (said.chosen) { part.before(element("p", "note", CHOSEN[said.chosen])); return; }
       if (said.text !== undefined) { texts[said.which] = (texts[said.which] || "") + said.text; }
       if (said.whole !== undefined) { texts[said.which] = said.whole; }
       part.textContent = texts[said.which] || (said.whole !== undefined ? "(nothing)" : "");
