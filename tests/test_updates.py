@@ -17,6 +17,9 @@ from safetensors.torch import load_file, save_file
 import demask
 from demask.cli import main
 from demask.errors import ConfigError, DataError, RunError
+from demask.export.files import adapter_base
+from demask.export.hub import push
+from demask.export.vllm import serve_lines
 from demask.progress import Silent
 from demask.recipe.sections import make_config
 from demask.records import Passage
@@ -24,7 +27,7 @@ from demask.reports.runs import load_run
 from demask.stages.lineage import add_old_passages, read_lineage, split_passages
 from demask.stages.recall import choose_old_passages
 from demask.storage import file_names
-from demask.storage.run_folder import open_run_folder
+from demask.storage.run_folder import RunFolder, open_run_folder
 from demask.tasks.convert import convert
 from demask.tasks.planning import DocumentCounts
 from demask.tasks.retain import retain
@@ -390,6 +393,62 @@ def test_another_adapter_is_not_called_the_parents(lora: list[Path], tmp_path: P
     finally:
         adapter.write_bytes(before)
         shutil.move(moved, lora[0] / "model")
+
+
+@pytest.fixture(scope="module")
+def mixed(first: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A full run, two adapters on it, and a full run on top; none but the first has a delta."""
+    place = tmp_path_factory.mktemp("mixed")
+    runs = [place / "run0"]
+    shutil.copytree(first, runs[0])
+    for number, method in ((1, "lora"), (2, "lora"), (3, "full")):
+        write_facts(place / str(number), {f"mill {number}": f"Lena Ott runs the mill of number {number}."})
+        overrides = [f"train.method={method}", "train.lora_rank=4", "train.keep_delta=false"]
+        facts = News([str(place / str(number) / "facts.jsonl")], "no")
+        out = place / f"run{number}"
+        update(runs[-1], facts, out=out, overrides=overrides, progress=Silent())
+        runs.append(out)
+    return runs
+
+
+def test_adapters_in_the_middle_of_a_line_are_undone_from_the_last_model_that_is_there(
+    mixed: list[Path],
+) -> None:
+    before = [digests(run / "model") for run in mixed]
+    for gone, child in (((2,), 3), ((1,), 2), ((1, 2), 3)):
+        for number in gone:
+            shutil.rmtree(mixed[number] / "model")
+        assert undo(mixed[child]).how == "adapters"
+        weights = digests(mixed[child - 1] / "model")["model.safetensors"]
+        assert weights == before[child - 1]["model.safetensors"]
+        for number in gone:
+            undo(mixed[number + 1])
+    assert [row.number for row in read_history(mixed[3])] == [0, 1, 2, 3]
+
+
+def test_full_training_without_a_delta_is_not_undone_once_its_parent_is_gone(
+    mixed: list[Path], tmp_path: Path
+) -> None:
+    moved = tmp_path / "model"
+    shutil.move(mixed[0] / "model", moved)
+    try:
+        with pytest.raises(RunError, match="is gone or was trained again, and no delta was kept"):
+            undo(mixed[1])
+    finally:
+        shutil.move(moved, mixed[0] / "model")
+
+
+def test_the_adapter_of_an_update_is_exported_on_its_parents_model(
+    mixed: list[Path], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    assert adapter_base(RunFolder(mixed[1])) == str(mixed[0] / "model")
+    assert adapter_base(RunFolder(mixed[0])) == str(tiny_model_folder)
+    (line,) = serve_lines(str(mixed[2]), adapter=True)
+    assert f"vllm serve {mixed[1] / 'model'} --enable-lora" in line
+    with pytest.raises(ConfigError, match=r"--adapter: .* goes on the model of .*run0, which is on no hub"):
+        push(str(mixed[1]), "me/x", adapter=True, progress=Silent())
+    with pytest.raises(ConfigError, match=r"--adapter: .* has none"):
+        serve_lines(str(mixed[3]), adapter=True)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def undo(
         "kept": "it was there, and was not written again",
         "copied": "copied from there",
         "delta": f"made of the model of {run} and its delta",
-        "adapters": "made of the base model and the adapters of the runs before",
+        "adapters": "made of an earlier model of the line and the adapters of the runs since",
     }
     print(f"Model:  {done.model}\n        {whose}, to the bit: {said[done.how]}")
     for name, digest in done.weights.items():

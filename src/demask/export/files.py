@@ -16,6 +16,7 @@ from demask.export.llama_cpp import Quant, check_installed, write_gguf, write_gg
 from demask.export.llama_server import check_server
 from demask.progress import Progress
 from demask.reports.tables import to_markdown
+from demask.stages.lineage import starting_model
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 from demask.storage.locks import holding
@@ -128,8 +129,17 @@ def _base_folder(run: RunFolder | None, name: str) -> Path:
     if run is None or not run.has(file_names.ADAPTER):
         raise ConfigError(f"--adapter: {name} has none; expected a run with train.method=lora")
     check_adapter(run)
-    base = run.read_json(file_names.CONFIG)["model"]
+    base = adapter_base(run)
     return local_folder(base, base)
+
+
+def adapter_base(run: RunFolder) -> str:
+    """The model that a run's adapter was trained on: of an update that of its parent.
+
+    Raises:
+        RunError: the parent's model is gone, or was trained again.
+    """
+    return starting_model(run, run.read_json(file_names.CONFIG)["model"])
 
 
 def check_adapter(run: RunFolder) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from demask.export.files import check_adapter
 from demask.export.model_card import Publishing, base_on_hub, write_card
 from demask.progress import Progress
 from demask.reports.runs import load_run
+from demask.stages.lineage import read_lineage
 from demask.storage import file_names
 from demask.storage.atomic import write_text
 from demask.storage.run_folder import RunFolder, open_run_folder, trained_model
@@ -75,6 +76,12 @@ def push(
 def _adapter_settings(run: RunFolder) -> dict[str, Any]:
     if not run.has(file_names.ADAPTER):
         raise ConfigError(f"--adapter: {run.path} has none; expected a run with train.method=lora")
+    lineage = read_lineage(run)
+    if lineage is not None:
+        raise ConfigError(
+            f"--adapter: {run.path}: its adapter goes on the model of {lineage.origin.parent}, which is on "
+            "no hub; leave --adapter out, to publish the merged model"
+        )
     return check_adapter(run)
 
 

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from demask.errors import ConfigError
-from demask.export.files import check_adapter, local_folder, slug
+from demask.export.files import adapter_base, check_adapter, local_folder, slug
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, is_run_folder, trained_model
 
@@ -51,7 +51,7 @@ def _base(run: RunFolder) -> list[str]:
     from demask.models.formats import split_revision
     from demask.models.load import locate_model
 
-    base = locate_model(run.read_json(file_names.CONFIG)["model"])
+    base = locate_model(adapter_base(run))
     if Path(base).exists():
         return [str(Path(base).resolve())]
     name, revision = split_revision(base)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from demask.errors import ConfigError, RunError
 from demask.reports.runs import LineRow
@@ -33,7 +33,7 @@ class Undone:
         parent: the run that it is of; None: it is the base model.
         weights: sha256 of each file of weights, as when the run began.
         how: `kept`: it was there; `copied` from there; `delta`: made of the run's model and its delta;
-            `adapters`: of the base model and the adapters of the line.
+            `adapters`: of the base model, or that of an earlier run, and the adapters of the line since.
     """
 
     model: str
@@ -78,51 +78,63 @@ def undo(folder: str | Path, *, out: str | Path | None = None) -> Undone:
         copy_model(own, place)
         check_weights(place, weights, f"{own}: copied")
         return Undone(str(place), parent, weights, "copied")
-    adapters = _find_adapters(parent) if parent is not None and not delta.is_dir() else []
-    if not delta.is_dir() and not adapters:
+    stack = _find_stack(parent) if parent is not None and not delta.is_dir() else None
+    if not delta.is_dir() and stack is None:
         raise RunError(
             f"{run.path}: the model of {parent} is gone or was trained again, and no delta was kept; start "
             "the parent's command again, and next time add --set train.keep_delta=true"
         )
     if out is None and parent is not None and not RunFolder(Path(parent)).has(file_names.CONFIG):
         raise RunError(f"{parent}: is gone; say with --out where its model is to be written")
-    if not adapters:
+    if stack is None:
         apply_delta(run.file(file_names.MODEL), delta, place)
         return Undone(str(place), parent, weights, "delta")
-    _stack(adapters, place)
+    _merge(stack, place)
     try:
-        check_weights(place, weights, f"{parent}: the base model with the adapters of its line")
+        check_weights(place, weights, f"{parent}: {stack.model} with the adapters of its line")
     except RunError:
         shutil.rmtree(place)
         raise
     return Undone(str(place), parent, weights, "adapters")
 
 
-def _find_adapters(parent: str) -> list[RunFolder]:
-    """The line of a run, the first one first, where all of it has trained adapters and kept them."""
+class _Stack(NamedTuple):
+    """A model, and the runs whose adapters were trained on it one after another."""
+
+    model: str
+    runs: Sequence[RunFolder]
+
+
+def _find_stack(parent: str) -> _Stack | None:
+    """What makes the model of a run again; None where a run since the last model kept no adapter.
+
+    It begins with the model of the nearest run of the line that is there, with the bits that were trained on,
+    or with the base model.
+    """
     line: list[RunFolder] = []
-    place: str | None = parent
-    while place is not None:
+    place = parent
+    while True:
         run = RunFolder(Path(place))
         if not run.has(file_names.ADAPTER) or not run.has(file_names.CONFIG):
-            return []
-        if run.read_json(file_names.CONFIG)["train"].get("method") != "lora":  # its base was in four bits
-            return []
+            return None
         line.insert(0, run)
         lineage = read_lineage(run)
-        place = None if lineage is None else lineage.origin.parent
-    return line
+        if lineage is None:
+            return _Stack(run.read_json(file_names.CONFIG)["model"], line)
+        place = lineage.origin.parent
+        if _holds(Path(place) / file_names.MODEL, lineage.weights):
+            return _Stack(str(Path(place) / file_names.MODEL), line)
 
 
-def _stack(line: Sequence[RunFolder], place: Path) -> None:
-    """Merge the adapters of a line into its base model, one after the other, as its runs did."""
+def _merge(stack: _Stack, place: Path) -> None:
+    """Merge the adapters into the model, one after the other, as the runs did."""
     from peft import PeftModel
 
     from demask.models.load import load_model
     from demask.training.export import round_weights, save_model
 
-    loaded = load_model(line[0].read_json(file_names.CONFIG)["model"], device="cpu")
-    for run in line:
+    loaded = load_model(stack.model, device="cpu")
+    for run in stack.runs:
         merged = PeftModel.from_pretrained(loaded.model, run.file(file_names.ADAPTER)).merge_and_unload()
         loaded = replace(loaded, model=merged)
         round_weights(merged, loaded.stored_dtype)
