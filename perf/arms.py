@@ -11,7 +11,7 @@ from typing import Any
 from measuring import Gate
 from shapes import SHAPES, Sample
 
-LEARNING_RATE = {"full": 1e-4, "lora": 1e-3}
+LEARNING_RATE = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
 
 
 def work(options: argparse.Namespace) -> None:
@@ -28,7 +28,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def load(options: argparse.Namespace) -> Any:
-    """The model in float32, with an adapter for LoRA, as any user would load it."""
+    """The model in float32; with an adapter its own weights are as demask keeps them (docs/adapters.md)."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -36,9 +36,11 @@ def load(options: argparse.Namespace) -> Any:
     from demask.models.load import choose_device
 
     device = choose_device(options.device)
+    frozen = options.method != "full"
+    dtype = torch.bfloat16 if frozen and device.type == "cuda" else torch.float32
     model: Any
     if options.shape is None:
-        model = AutoModelForCausalLM.from_pretrained(fetch_embedded_model(), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(fetch_embedded_model(), dtype=dtype)
     else:
         width, layers, heads, kv_heads, mlp, vocabulary = SHAPES[options.shape]
         torch.manual_seed(0)
@@ -53,8 +55,13 @@ def load(options: argparse.Namespace) -> Any:
             tie_word_embeddings=width < 4096,
         )
         with device:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    if options.method == "lora":
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    if options.method == "qlora":
+        from demask.models.quantised import quantise_layers
+
+        compute = torch.bfloat16 if options.precision == "bf16" else torch.float32
+        quantise_layers(model, device, compute=compute)
+    if frozen:
         from demask.training.export import add_adapter
 
         model = add_adapter(model, rank=32, seed=0)
@@ -124,7 +131,7 @@ def train_plainly(options: argparse.Namespace, samples: Sequence[Sample], gate: 
     from torch.nn.functional import cross_entropy
 
     model = load(options).train()
-    inner = model.get_base_model() if options.method == "lora" else model
+    inner = model if options.method == "full" else model.get_base_model()
     trained = [weights for weights in model.parameters() if weights.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=LEARNING_RATE[options.method], betas=(0.9, 0.95), weight_decay=0.1, fused=True
@@ -167,6 +174,7 @@ def train_trl(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate
             finish_or_wait(gate, state.global_step, steps, losses)
 
     model = load(options)
+    paged = options.method == "qlora" and model.device.type == "cuda"  # as demask's
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(
             output_dir=folder,
@@ -177,7 +185,7 @@ def train_trl(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate
             adam_beta2=0.95,
             weight_decay=0.1,
             max_grad_norm=1.0,
-            optim="adamw_torch_fused",
+            optim="paged_adamw_32bit" if paged else "adamw_torch_fused",
             bf16=options.precision == "bf16",
             use_cpu=model.device.type == "cpu",
             gradient_checkpointing=not tuned,
@@ -194,7 +202,7 @@ def train_trl(options: argparse.Namespace, samples: Sequence[Sample], gate: Gate
             model=model,
             args=arguments,
             train_dataset=data,
-            processing_class=load_tokenizer("embedded"),
+            processing_class=load_tokenizer(options.tokenizer),
             callbacks=[Report()],
         )
         gc.collect()

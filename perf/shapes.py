@@ -7,6 +7,7 @@ Sample: TypeAlias = dict[str, list[int]]  # input_ids, labels, masked
 
 # (width, layers, heads, key-value heads, width of the MLP, vocabulary), as published.
 SHAPES = {
+    "tiny": (64, 2, 4, 2, 128, 512),  # for a run of seconds, to see whether all works
     "smollm-135m": (576, 30, 9, 3, 1536, 49152),
     "llama-1b": (2048, 16, 32, 8, 8192, 128256),
     "llama-3b": (3072, 28, 24, 8, 8192, 128256),

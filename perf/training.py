@@ -54,8 +54,9 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = make_parser(__doc__)
     parser.add_argument("--arms", nargs="+", default=list(USUAL_ARMS), choices=ARMS)
-    parser.add_argument("--method", choices=("full", "lora"), default="full")
+    parser.add_argument("--method", choices=("full", "lora", "qlora"), default="full")
     parser.add_argument("--shape", choices=sorted(SHAPES), help="random weights of this shape")
+    parser.add_argument("--tokenizer", default="embedded", help="model whose tokenizer makes the examples")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--batch", type=int, default=10, help="examples per step")
@@ -88,8 +89,8 @@ def make_samples(options: argparse.Namespace) -> list[Sample]:
 
     lines = Path(demask.__file__).parent.joinpath("quickstart/documents.jsonl").read_text(encoding="utf-8")
     texts = [json.loads(line)["text"] for line in lines.splitlines()]
-    config = make_config({"preset": "fast", "model": "embedded", "documents": ["."]})
-    context = load_context("embedded", config.objective)
+    config = make_config({"preset": "fast", "model": options.tokenizer, "documents": ["."]})
+    context = load_context(options.tokenizer, config.objective)
     tokenizer = context.tokenizer
     if options.document_tokens:
         endless = encode(tokenizer, " ".join(texts * math.ceil(options.document_tokens / 20)))
