@@ -371,7 +371,7 @@ def _costs(plan: Plan) -> list[tuple[str, str]]:
         ("speed", f"{plan.tokens_per_second:,.0f} tokens/s, from {plan.measured_steps} real steps"),
         ("time to train", f"about {duration(plan.seconds)}"),
         *(_replay(plan.replay) if plan.replay else []),
-        ("memory", f"about {plan.memory_bytes / 1e9:.1f} GB{share}"),
+        ("memory", "\n".join((f"about {plan.memory_bytes / 1e9:.1f} GB{share}", *plan.memory_savings))),
         *([("what helps", "\n".join(plan.savings))] if plan.savings else []),
     ]
 

@@ -25,10 +25,11 @@ class LaunchSection(Section):
     strategy: Literal["ddp", "fsdp", "deepspeed"] = Field(
         "ddp", description="ddp: every process holds all weights; fsdp, deepspeed: each a part of them"
     )
-    gradient_checkpointing: bool | Literal["selective"] = Field(
-        False,
+    gradient_checkpointing: bool | Literal["selective", "auto"] = Field(
+        "auto",
         description="true: layers are computed twice and not kept; "
-        "selective: all but their matmuls and attention",
+        "selective: all but their matmuls and attention; auto: as little of it as a GPU's memory asks for, "
+        "found out when a step does not fit; on a CPU and with several processes false",
     )
     compile: bool = Field(
         False, description="layers, by torch.compile: faster steps, once the compiler is done"

@@ -343,7 +343,7 @@ def _train(
         train_model,
         loaded.model,
         stream,
-        settings,
+        replace(settings, say=progress.say),
         folder=folder,
         on_step_end=on_step_end,
         should_stop=callback.should_stop,

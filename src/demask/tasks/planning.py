@@ -121,6 +121,7 @@ class Plan:
         memory_bytes: peak of one process, measured in these steps, with what larger micro-batches will take.
         problem: why no step could be timed; empty when some were.
         savings: what would make it shorter, where it is long.
+        memory_savings: how steps that did not fit into memory are made to fit.
         replay: what replayed conversations take besides the steps; None: there are none, or `problem`.
     """
 
@@ -145,6 +146,7 @@ class Plan:
     memory_bytes: int
     problem: str = ""
     savings: tuple[str, ...] = ()
+    memory_savings: tuple[str, ...] = ()
     replay: ReplayCost | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -263,6 +265,7 @@ def make_plan(
         replay=cost.replay,
         problem=cost.problem,
         savings=savings,
+        memory_savings=cost.memory_savings,
     )
 
 
@@ -348,7 +351,7 @@ def _memory_beyond(cost: RunCost, counted: _Tokens) -> int:
     """Bytes that the largest micro-batch of the run takes more than those that were timed."""
     from demask.training.plan import estimate_activations
 
-    if not cost.steps:
+    if not cost.steps or cost.memory_savings:  # what does not fit is saved
         return 0
     beyond = counted.largest - counted.largest_timed
     return estimate_activations(parameters=cost.parameters, micro_batch_tokens=beyond)

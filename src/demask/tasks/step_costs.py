@@ -54,6 +54,7 @@ class RunCost:
         device: `cpu` or `cuda`.
         problem: why no step could be timed; empty when it could.
         replay: what replayed conversations take besides; None without any.
+        memory_savings: what a step that did not fit made necessary.
     """
 
     steps: int
@@ -68,6 +69,7 @@ class RunCost:
     device: str
     problem: str = ""
     replay: ReplayCost | None = None
+    memory_savings: tuple[str, ...] = ()
 
     def seconds_of(self, tokens: int) -> float | None:
         """Time to train on so many tokens; None where it was not measured."""
@@ -119,7 +121,9 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
         train, batch_size=stream.batch_size, longest=longest, device=place, ranks=launch.ranks
     )
     examples = math.ceil(stream.batch_size / (accumulation * launch.ranks))
-    estimate = partial(_estimate_memory, outline=outline, place=place, positions=examples * longest)
+    spares = place.type == "cuda" and launch.ranks == 1 and launch.gradient_checkpointing == "auto"
+    positions = longest if spares else examples * longest
+    estimate = partial(_estimate_memory, outline=outline, place=place, positions=positions, spares=spares)
     needed, trained = estimate(train)
     smaller: dict[str, int] = {
         method: estimate(train.model_copy(update={"method": method}))[0]
@@ -146,7 +150,7 @@ def _estimate(config: TaskConfig, stream: "Stream", launch: Launch) -> RunCost:
 
 
 def _estimate_memory(
-    train: Train, *, outline: "PreTrainedModel", place: "torch.device", positions: int
+    train: Train, *, outline: "PreTrainedModel", place: "torch.device", positions: int, spares: bool
 ) -> tuple[int, int]:
     """Bytes at the peak of a step, and how many weights are trained.
 
@@ -155,6 +159,7 @@ def _estimate_memory(
         outline: the model without its weights.
         place: where it is trained.
         positions: of the largest micro-batch.
+        spares: layers are computed twice where that is needed.
     """
     import torch
 
@@ -162,7 +167,7 @@ def _estimate_memory(
     from demask.models.quantised import count_bytes
     from demask.models.trained_weights import count_trained
     from demask.training.export import count_adapter
-    from demask.training.plan import estimate_memory
+    from demask.training.plan import estimate_checkpointed, estimate_memory
 
     frozen = train.frozen
     dtype = torch.float32 if frozen is None else choose_frozen_dtype(outline.config, place, frozen)
@@ -172,6 +177,9 @@ def _estimate_memory(
         weight_bytes += 4 * trained
     else:
         trained = count_trained(outline, train.weights)
+    if spares:
+        activations = estimate_checkpointed(outline.config, micro_batch_tokens=positions)
+        return round(weight_bytes + 12 * trained + activations), trained
     parameters = sum(weights.numel() for weights in outline.parameters())
     needed = estimate_memory(
         parameters=parameters, trained=trained, micro_batch_tokens=positions, weight_bytes=weight_bytes
@@ -226,7 +234,9 @@ def measure_steps(
         if len(seen) > _STEPS or (len(seen) > 1 and step.seconds - seen[0].seconds > _PATIENCE):
             raise _SeenEnoughError
 
-    settings = replace(make_settings(config, loaded, stream, launch, ranks=launch.ranks), log_every=1)
+    saved: list[str] = []
+    settings = make_settings(config, loaded, stream, launch, ranks=launch.ranks)
+    settings = replace(settings, log_every=1, say=saved.append)
     parameters = loaded.parameters
     trained = choose_trained(config.train, loaded, seed=stream.seed)
     peak, share = PeakMemory(loaded.device), ShareOfOne(stream, launch.ranks)
@@ -248,6 +258,7 @@ def measure_steps(
         parameters=parameters,
         trained=sum(weights.numel() for weights in trained.model.parameters() if weights.requires_grad),
         device=str(loaded.device),
+        memory_savings=tuple(saved),
     )
 
 

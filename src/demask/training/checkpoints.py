@@ -137,22 +137,31 @@ def _cut(value: Any, *, like: torch.Tensor) -> Any:
     return value.to(like.device, copy=True) if isinstance(value, torch.Tensor) else value
 
 
-def write_generators(checkpoint: Path) -> None:
-    """Write the states of this process's generators, which dropout draws from."""
+def generator_states() -> dict[str, torch.Tensor]:
+    """The states of this process's generators, which dropout draws from."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
-    torch.save(states, checkpoint / f"generators-{rank()}.pt")
+    return states
+
+
+def set_generators(states: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `generator_states` gave; generators without a state stay as they are."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def write_generators(checkpoint: Path) -> None:
+    """Write their states."""
+    torch.save(generator_states(), checkpoint / f"generators-{rank()}.pt")
 
 
 def restore_generators(checkpoint: Path) -> None:
     """Put them back; a process that has written none goes on with the seed."""
     file = checkpoint / f"generators-{rank()}.pt"
-    states = torch.load(file, weights_only=True) if file.exists() else {}
-    if "cpu" in states:
-        torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    set_generators(torch.load(file, weights_only=True) if file.exists() else {})
 
 
 def write_manifest(checkpoint: Path, *, the_end: bool, processes: int) -> None:

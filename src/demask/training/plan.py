@@ -7,11 +7,15 @@ learning_rate = choose_learning_rate(config.train, parameters=135e6, batch_size=
 import math
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from demask.errors import ConfigError
 from demask.recipe.sections import Train
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 # Full fine-tuning: measured at 135M (docs/benchmarks.md); the paper's 5e-6 at 3B to 7B. Between, the
 # geometric mean of the neighbours, which nobody measured yet: sweep it when it matters.
@@ -152,6 +156,17 @@ def estimate_memory(
 def estimate_activations(*, parameters: int, micro_batch_tokens: int) -> int:
     """Bytes that a micro-batch of so many positions holds for the backward pass."""
     return round(micro_batch_tokens * _ACTIVATION_BYTES_PER_TOKEN * math.sqrt(parameters / 135e6))
+
+
+def estimate_checkpointed(config: "PretrainedConfig", *, micro_batch_tokens: int) -> int:
+    """Bytes that a micro-batch holds where layers are computed twice: by the shapes, not measured.
+
+    Every layer's input, all of one layer, and the logits with their gradient, in float32.
+    """
+    text = config.get_text_config(decoder=True)
+    width, layers, rows = map(int, (text.hidden_size, text.num_hidden_layers, text.vocab_size))
+    of_layer = 12 * width + 4 * int(getattr(text, "intermediate_size", None) or 4 * width)
+    return 4 * micro_batch_tokens * (layers * width + of_layer + 2 * rows)
 
 
 def find_savings(

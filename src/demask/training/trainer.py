@@ -28,7 +28,6 @@ from demask.errors import ConfigError, InterruptionError, RunError
 from demask.losses.cross_entropy import cross_entropy
 from demask.losses.terms import Term, apply_terms, combine
 from demask.models.acceleration.layers import (
-    checkpointed_layers,
     compiled_layers,
     memory_efficient_layers,
     plain_layers,
@@ -50,10 +49,12 @@ from demask.storage.locks import is_stop_requested
 from demask.training.checkpoints import (
     STATE,
     find_checkpoint,
+    generator_states,
     prune_checkpoints,
     read_manifest,
     restore_generators,
     restore_state,
+    set_generators,
     whole_or_removed,
     write_generators,
     write_manifest,
@@ -67,6 +68,7 @@ from demask.training.distributed import (
     make_accelerator,
     unshard,
 )
+from demask.training.saving_memory import MemorySavings
 from demask.training.step_metrics import MicroBatchSums, StepMetrics, average, sum_micro_batch
 from demask.training.stream import ExampleStream, cut_micro_batches
 
@@ -106,10 +108,12 @@ class TrainSettings:
     weight_decay: float = WEIGHT_DECAY
     compile: bool = False  # the layers, by torch.compile
     log_every: int | None = None  # steps; None: every one on CPU, every tenth elsewhere
-    # What is in the layers is computed twice and not kept; selective: all but products and attention.
-    gradient_checkpointing: bool | Literal["selective"] = False
+    # What is in the layers is computed twice and not kept; selective: all but products and attention; auto:
+    # no more of it than the memory of a GPU asks for.
+    gradient_checkpointing: bool | Literal["selective", "auto"] = False
     keep: int = 2  # complete checkpoints that stay
     more_terms: tuple[Term, ...] = ()  # of the loss, beside the cross-entropy on documents
+    say: Callable[[str], None] = lambda line: None  # told where a step did not fit into memory
 
 
 def train_model(
@@ -149,9 +153,14 @@ def train_model(
         accelerator = make_accelerator(
             model.device, bf16=settings.bf16, accumulation=settings.accumulation, clip_norm=CLIP_NORM
         )
-        if settings.gradient_checkpointing:
-            selective = settings.gradient_checkpointing == "selective"
-            while_training.enter_context(checkpointed_layers(model, keep_products=selective))
+        savings = MemorySavings(
+            model,
+            settings.gradient_checkpointing,
+            accumulation=settings.accumulation,
+            batch_size=stream.batch_size,
+            alone=accelerator.num_processes == 1 and not settings.compile,
+        )
+        while_training.enter_context(savings)
         while_training.enter_context(using_attention(model, PACKED if collate.func is pack else usual))
         cut = accelerator.distributed_type in ("FSDP", "DEEPSPEED")
         if settings.compile:
@@ -159,7 +168,7 @@ def train_model(
         elif settings.bf16 and model.device.type == "cpu" and not cut:
             first = move_batch(collate(examples), model.device)
             while_training.enter_context(memory_efficient_layers(model, score=partial(_score, model, first)))
-        loop = _Loop(model, stream, settings, collate, accelerator, noted, folder, usual)
+        loop = _Loop(model, stream, settings, collate, accelerator, noted, folder, usual, savings)
         loop.restore()
         loop.run(on_step=on_step, on_step_end=on_step_end, should_stop=should_stop)
         if is_sharded(model):
@@ -227,6 +236,13 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Ada
     return torch.optim.AdamW(parts, lr=settings.learning_rate, betas=betas, fused=True)
 
 
+def drop_partial_moments(optimizer: Any) -> None:
+    """Forget moments that were being made when memory ended: a step would take them for whole ones."""
+    for weights, state in list(optimizer.state.items()):
+        if len(state) < len(("step", "first moment", "second moment")):
+            del optimizer.state[weights]
+
+
 def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
     """Constant after a linear warm-up, whose first step already moves (transformers' own does not).
 
@@ -281,6 +297,7 @@ class _Loop:
 
     Attributes:
         usual: the attention that the model came with, and is asked with.
+        savings: of memory, more of them when a step does not fit.
         step: the last one that was trained.
         ended: nothing is left to train.
         signal: number of the one that stopped training, on every process the same; None without one.
@@ -294,6 +311,7 @@ class _Loop:
     noted: Noted
     folder: Path
     usual: str
+    savings: MemorySavings
     step: int = 0
     ended: bool = False
     signal: int | None = None
@@ -308,9 +326,12 @@ class _Loop:
         first = Term("cross-entropy", cross_entropy(never=never_written(self.model)))
         self.terms = (first, *self.settings.more_terms)
         self.bins = _RATIO_BINS if diffusion_form(self.model.config) is not None else 0
-        # Of each run of as many micro-batches as there are processes, every process has one.
+        self._cut()
+
+    def _cut(self) -> None:
+        """Of each run of as many micro-batches as there are processes, every process has one."""
         ranks = self.accelerator.num_processes
-        cut = cut_micro_batches(self.stream, accumulation=self.settings.accumulation * ranks)
+        cut = cut_micro_batches(self.stream, accumulation=self.savings.accumulation * ranks)
         self.micro_batches = cut[self.accelerator.process_index :: ranks]
 
     def restore(self) -> None:
@@ -341,7 +362,7 @@ class _Loop:
         log_every = self.settings.log_every or (1 if self.model.device.type == "cpu" else 10)
         while not self.ended and not self.signal:
             self.step += 1
-            rate, norm = self._train_step()
+            rate, norm = self._train_fitting_step()
             with using_attention(self.model, self.usual), plain_layers(self.model):
                 enough = should_stop(self.step)
                 called = time.monotonic()
@@ -371,12 +392,37 @@ class _Loop:
             if saves or self.signal:
                 self._save(the_end=enough)
 
+    def _train_fitting_step(self) -> tuple[float, Tensor | float | None]:
+        """One update; made again with less memory where it does not fit."""
+        if not self.savings.is_able:
+            return self._train_step()
+        counted, states = len(self._sums), generator_states()
+        while True:
+            try:
+                return self._train_step()
+            except torch.OutOfMemoryError as error:
+                reason = str(error).partition("\n")[0]
+            # Outside of the handler, which holds what the step has left.
+            self.wrapped.zero_grad()
+            del self._sums[counted:]
+            drop_partial_moments(self.optimizer)
+            set_generators(states)
+            how = self.savings.save_more()
+            if how is None:
+                raise RunError(
+                    f"step {self.step}: does not fit into memory, even in micro-batches of one example whose "
+                    f"layers are computed twice ({reason}); use train.method=lora or qlora, or a smaller "
+                    "max_tokens"
+                )
+            self._cut()
+            self.settings.say(f"step {self.step} did not fit into memory; from here on {how}")
+
     def _train_step(self) -> tuple[float, Tensor | float | None]:
         """One update; the learning rate, and the norm of the gradients before clipping."""
         rate = learning_rate_at(self.step, self.stream.steps, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        device, count = self.accelerator.device, self.settings.accumulation
+        device, count = self.accelerator.device, self.savings.accumulation
         batches = [
             move_batch(self.collate([self.stream[place] for place in places]), device)
             for places in self.micro_batches[(self.step - 1) * count : self.step * count]
