@@ -240,3 +240,44 @@ def test_remarks_that_only_describe_are_left_out():
         "In 2013 Mara Voss (born 1950) bought the Orlin Works, a mill of the town, in Brask."
     )
     assert any(pair.question.startswith("Who bought the Orlin Works") for pair in asked)
+
+
+def pairs_of_manual(*sentences):
+    passages = [Passage(f"m#{number}", "m", sentence) for number, sentence in enumerate(sentences)]
+    return [(pair.question, pair.answers, pair.direction) for pair in make_pairs_by_rules(passages)]
+
+
+def test_a_manual_is_asked_for_what_does_something_with_the_whole_sentence():
+    assert pairs_of_manual(
+        "The FUNCNEST variable may be used to limit the depth of the function call stack.",
+        "The dirs builtin displays the contents of the directory stack.",
+    ) == [
+        (
+            "Which variable may be used to limit the depth of the function call stack?",
+            ("FUNCNEST",),
+            "backward",
+        ),
+        ("Which builtin displays the contents of the directory stack?", ("dirs",), "backward"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The following command prints the names of all directories on the stack.",
+        "The dirs builtin displays the contents of the stack, and they are the names of directories.",
+        "The FUNCNEST variable is not used for the call stack, but the DEPTH variable is used.",
+        "The history builtin may be used to display or modify the history list of the shell.",
+        "The test command uses ASCII ordering.",
+        "The name of the variable limits the depth of the function call stack.",
+    ],
+    ids=["following", "they", "but", "given away", "too little", "no name"],
+)
+def test_what_a_manual_says_unclearly_gives_no_question(sentence):
+    assert pairs_of_manual(sentence) == []
+
+
+def test_two_things_that_do_the_same_are_not_asked_for_twice():
+    does = "prints the name of the working directory to the screen."
+    asked = pairs_of_manual(f"The pwd command {does}", f"The cwd command {does}", f"The pwd command {does}")
+    assert {answers for _, answers, _ in asked} == {("pwd",)}

@@ -94,6 +94,16 @@ _NOT_PLAIN = re.compile(r"[?!:;\"“”()\[\]|<>{}=\\_*`~]|--|\.\.|(?:^|\s)['\u2
 _SENTENCE_CHARACTERS = range(25, 400)
 # Share of function words; English prose has about 0.4, text in another language below 0.1.
 _ENGLISH_SHARE = 0.15
+# A sentence of a manual about something with a name; a bare flag such as "-p" belongs to many commands.
+_NAMED = re.compile(
+    r"The (?P<name>[A-Za-z]\w*) "
+    r"(?P<kind>(?:shell |environment |builtin )?"
+    r"(?:variable|builtin|command|function|utility|program|directive)) "
+    r"(?P<rest>[a-z](?:(?!\. ).)*)\."
+)
+# In a question these would speak of what another sentence names.
+_ELSEWHERE = frozenset(("but", "it", "they", "them", "their", "he", "she", "you", "we"))
+_LEAST_CONTENT = 4  # different content words of such a question
 _MOST_OF_A_SENTENCE = 2  # questions of either direction
 
 
@@ -533,6 +543,32 @@ def _without_article(tokens: "Sequence[Token]") -> "Sequence[Token]":
     return tokens[1:] if tokens[0].lower_ in ARTICLES and len(tokens) > 1 else tokens
 
 
+def ask_which(doc: "Doc") -> Iterator[Question]:
+    """Which variable, command or option, of a sentence in which a manual says what one of them does.
+
+    The whole sentence becomes the question, so nothing of it is left out: "Which variable limits the depth of
+    the call stack?" of "The FUNCNEST variable limits the depth of the call stack."
+    """
+    found = _NAMED.fullmatch(doc.text)
+    if found is None:
+        return
+    name, kind, rest = found["name"], found["kind"], found["rest"]
+    tokens = [token for token in doc if token.idx >= found.start("rest")]
+    named = next((token for token in doc if token.idx == found.start("name")), None)
+    verb = tokens[0].tag_ if tokens else ""
+    if named is None or not (verb in _FINITE or verb == "MD"):
+        return
+    is_word = named.pos_ in ("NOUN", "PROPN", "VERB") and named.tag_ not in ("VBG", "VBN")
+    told = (t for t in tokens if t.pos_ in ("NOUN", "PROPN", "VERB", "ADJ") and not t.is_stop)
+    content = {token.lemma_.lower() for token in told}
+    away = any(token.lower_ in _LEANING or token.lower_ in _ELSEWHERE for token in tokens)
+    if not (name.isupper() or is_word) or len(content) < _LEAST_CONTENT or away:
+        return
+    question = Question(f"Which {kind} {rest}?", (name,), "backward")
+    if is_sound(question):
+        yield question
+
+
 class _Place(NamedTuple):
     """Where a sentence comes from."""
 
@@ -552,9 +588,12 @@ def make_pairs_by_rules(passages: Iterable[Passage], *, per_passage: int = 4) ->
         RunError: spaCy, its English model or lemminflect is not installed.
     """
     parsed = load_english().pipe(_cut_sentences(passages), as_tuples=True, batch_size=64)
+    answered: dict[str, tuple[str, ...]] = {}
     for _, group in groupby(parsed, key=lambda item: item[1].number):
         items = list(group)
-        yield from _choose_pairs(items[0][1], [doc for doc, _ in items], per_passage)
+        for pair in _choose_pairs(items[0][1], [doc for doc, _ in items], per_passage):
+            if pair.kind != "which" or answered.setdefault(pair.question, pair.answers) == pair.answers:
+                yield pair  # else two things of a manual do the same
 
 
 def _cut_sentences(passages: Iterable[Passage]) -> Iterator[tuple[str, _Place]]:
@@ -614,7 +653,7 @@ def _find_best(passage: Passage, date: str, doc: "Doc") -> list[list[Question]]:
     sentences = list(doc.sents)
     clause = find_clause(sentences[0]) if len(sentences) == 1 else None
     found: dict[str, dict[str, Question]] = {"forward": {}, "backward": {}}
-    for question in ask_about(clause, date=date) if clause else ():
+    for question in (*(ask_about(clause, date=date) if clause else ()), *ask_which(doc)):
         if decide_direction(passage.training_text, question.text, question.answers) == question.direction:
             found[question.direction].setdefault(question.answers[0], question)
     rounds = zip_longest(*(islice(best.values(), _MOST_OF_A_SENTENCE) for best in found.values()))
