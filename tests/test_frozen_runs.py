@@ -366,3 +366,25 @@ def test_moments_of_bitsandbytes_go_on_where_they_were(tmp_path: Path) -> None:
     restore_state(tmp_path, resumed, optimizer)
     step(resumed, optimizer)
     assert torch.equal(resumed.weight, straight.weight)
+
+
+def test_a_model_that_does_not_fit_into_the_gpu_is_asked_on_the_cpu(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from demask.models import load
+
+    name, size = settings["model"], 2 * load.count_parameters(settings["model"])
+    assert load.place_to_ask(name, "auto", "as-stored") == "auto"  # there is no GPU
+    monkeypatch.setattr(load, "choose_device", lambda wanted: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    for there, places in (
+        (3 * size, ("auto", "auto")),
+        (1.5 * size, ("auto", "cpu")),
+        (size, ("cpu", "cpu")),
+    ):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place, there=there: (0, there))
+        found = [load.place_to_ask(name, "auto", "as-stored", copies=copies) for copies in (1, 2)]
+        assert tuple(found) == places
+        assert load.place_to_ask(name, "cuda", "as-stored") == "cuda"  # it was asked for
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (0, 1.5 * size))
+    assert load.place_to_ask(name, "auto", None) == "cpu"  # in float32

@@ -42,7 +42,8 @@ def put_gate(trained: "LoadedModel", base: "LoadedModel", gate: Gate) -> "Loaded
 
     Args:
         trained: its weights are swapped in place while a prompt leaves the gate shut.
-        base: what it was trained from, with the same numbers in the weights that were not trained.
+        base: what it was trained from, with the same numbers in the weights that were not trained; may be in
+            main memory where a GPU has no room for both.
         gate: told the text of each prompt.
 
     Raises:
@@ -53,7 +54,7 @@ def put_gate(trained: "LoadedModel", base: "LoadedModel", gate: Gate) -> "Loaded
     differing = {
         name: theirs[name].detach().to(values.dtype)
         for name, values in trained.model.named_parameters()
-        if not torch.equal(theirs[name].to(values.dtype), values)
+        if not torch.equal(theirs[name].to(values.device, values.dtype), values)
     }
     return replace(trained, gated=Gated(gate, differing))
 
@@ -106,15 +107,17 @@ def find_open(
 def as_base(loaded: "LoadedModel") -> Iterator[None]:
     """A model behind a gate is its base for a block."""
     assert loaded.gated is not None, "there is no base to be"
-    parameters = dict(loaded.model.named_parameters())
-    trained = {name: parameters[name].data for name in loaded.gated.base}
+    parameters, place = dict(loaded.model.named_parameters()), loaded.device
+    trained: dict[str, Tensor] = {}
     try:
+        # One after the other, as a base in main memory is there since both do not fit into the GPU's.
         for name, values in loaded.gated.base.items():
-            parameters[name].data = values
+            trained[name] = parameters[name].data.to(values.device)
+            parameters[name].data = values.to(place)
         yield
     finally:
         for name, values in trained.items():
-            parameters[name].data = values
+            parameters[name].data = values.to(place)
 
 
 @contextmanager

@@ -237,6 +237,28 @@ def choose_frozen_dtype(config: "PretrainedConfig", device: torch.device, frozen
     return stored if keeps_stored(stored, device, parameters=parameters) else torch.float32
 
 
+# Of a GPU's memory, what the weights of a model that is asked may take; keys and values need some, too. Ours.
+_ASKED_SHARE = 0.9
+
+
+def place_to_ask(name: str, device: str, frozen: Frozen | None, *, copies: int = 1) -> str:
+    """Where a model can be asked: `cpu` where its weights do not fit into the GPU that `auto` would take.
+
+    Args:
+        name: as `load_model` takes it.
+        device: `auto`, `cpu` or `cuda`, which stays what it is.
+        frozen: as of `load_model`.
+        copies: of the weights that are there at once.
+    """
+    place = choose_device(device)
+    if device != "auto" or place.type != "cuda":
+        return device
+    config = load_architecture(name)
+    dtype = torch.float32 if frozen is None else choose_frozen_dtype(config, place, frozen)
+    weights = dtype.itemsize * sum(part.numel() for part in outline_model(config).parameters())
+    return device if copies * weights <= _ASKED_SHARE * torch.cuda.mem_get_info(place)[1] else "cpu"
+
+
 def load_model(
     name: str,
     *,

@@ -68,7 +68,10 @@ def gated_once(
 
     @cache
     def load() -> "LoadedModel":
-        return gated(run, trained(), load_base(config, progress))
+        from demask.models.load import place_to_ask
+
+        device = place_to_ask(config.model, config.device, config.train.merged, copies=2)
+        return gated(run, trained(), load_base(config, progress, device=device))
 
     return load
 

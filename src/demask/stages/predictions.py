@@ -53,7 +53,7 @@ def load_once(
 
 
 def load_base(
-    config: TaskConfig, progress: Progress, *, name: str | None = None
+    config: TaskConfig, progress: Progress, *, name: str | None = None, device: str | None = None
 ) -> Callable[[], "LoadedModel"]:
     """The model that a run trains, as it is in memory then.
 
@@ -61,15 +61,19 @@ def load_base(
         config: of the run.
         progress: told when it is loaded.
         name: of another model, whose weights training begins with; None: the base model.
+        device: another one than the recipe's.
     """
     name = config.model if name is None else name
-    return load_once(name, device=config.device, progress=progress, frozen=config.train.frozen)
+    return load_once(name, device=device or config.device, progress=progress, frozen=config.train.frozen)
 
 
 def load_merged(config: TaskConfig, run: RunFolder, progress: Progress) -> Callable[[], "LoadedModel"]:
     """The trained model of a run, as it is in memory to be asked."""
-    place, frozen = str(run.file(file_names.MODEL)), config.train.merged
-    return load_once(place, device=config.device, progress=progress, frozen=frozen)
+    from demask.models.load import place_to_ask
+
+    name, frozen = str(run.file(file_names.MODEL)), config.train.merged
+    device = place_to_ask(name, config.device, frozen)
+    return load_once(name, device=device, progress=progress, frozen=frozen)
 
 
 def ask_stage(

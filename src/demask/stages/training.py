@@ -96,7 +96,7 @@ def train_stage(
         _free_gpu()
         run_workers(run.path, launch, progress=progress)
     if is_trained(run):
-        return load_trained(run, config)
+        return load_trained(run, config, progress)
     return train_here(config, run, load(), data, progress=progress, launch=launch)
 
 
@@ -136,16 +136,25 @@ def only_helped(train: Train, device: str, out: Path, launch: Launch, progress: 
     return True
 
 
-def load_trained(run: RunFolder, config: TaskConfig) -> "LoadedModel":
+def load_trained(run: RunFolder, config: TaskConfig, progress: Progress) -> "LoadedModel":
     """The trained model of a run; its checkpoints are no longer wanted.
+
+    Args:
+        run: its folder.
+        config: of the run.
+        progress: told where the model is asked on a CPU in place of a GPU.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
-    from demask.models.load import load_model
+    from demask.models.load import load_model, place_to_ask
 
     _remove_checkpoints(run)  # where a killed process had not come to it
-    return load_model(str(run.file(file_names.MODEL)), device=config.device, frozen=config.train.merged)
+    name, frozen = str(run.file(file_names.MODEL)), config.train.merged
+    device = place_to_ask(name, config.device, frozen)
+    if device != config.device:
+        progress.say(f"{name}: its weights do not fit into the GPU's memory; it is asked on the CPU, slowly")
+    return load_model(name, device=device, frozen=frozen)
 
 
 def train_here(
@@ -201,7 +210,7 @@ def train_here(
         run.write_json(file_names.TRAINING, {**totals, "parameters": parameters})
         _remove_checkpoints(run)
         if four_bits:  # merged in main memory
-            trained = load_trained(run, config)
+            trained = load_trained(run, config, progress)
     barrier()
     return trained
 

@@ -317,7 +317,7 @@ def _shown_name(loaded: "LoadedModel") -> str:
 
 def load_trained_model(model: str, device: str) -> "LoadedModel":
     """The model of a run, behind its gate where it has one, or any other, by name."""
-    from demask.models.load import load_model
+    from demask.models.load import load_model, place_to_ask
 
     place = trained_model(model)
     if not is_run_folder(model):
@@ -325,8 +325,13 @@ def load_trained_model(model: str, device: str) -> "LoadedModel":
     run = RunFolder(Path(model))
     config = run.read_json(file_names.CONFIG)
     train = Train.model_construct(**config.get("train", {}))  # an older run may have keys that are gone
-    loaded = load_model(place, device=device, frozen=train.merged)
-    return gated(run, loaded, lambda: load_model(config["model"], device=device, frozen=train.frozen))
+    loaded = load_model(place, device=place_to_ask(place, device, train.merged), frozen=train.merged)
+
+    def load_its_base() -> "LoadedModel":
+        beside = place_to_ask(config["model"], device, train.merged, copies=2)
+        return load_model(config["model"], device=beside, frozen=train.frozen)
+
+    return gated(run, loaded, load_its_base)
 
 
 def evaluation_settings(model: str, changes: Mapping[str, Any]) -> Evaluate:
