@@ -161,7 +161,8 @@ def stop_later(run: Path, processes: int, step: int) -> tuple[int | None, str]:
 def ask_to_stop(drill: Drill, run: Path, processes: int) -> None:
     """SIGTERM, some steps further on."""
     code, said = stop_later(run, processes, logged(run) + SAVE_EVERY + 1)
-    good = code == 143 and "the checkpoint is whole, the same command goes on" in said
+    stopped = f"stopped at step {checkpoints(run, whole=True)[-1]} by SIGTERM"
+    good = code == 143 and stopped in said and "the checkpoint is whole, the same command goes on" in said
     drill.note(f"{count(processes)}, SIGTERM", f"{code}: {said}", good=good)
 
 

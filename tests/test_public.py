@@ -2,9 +2,9 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -111,16 +111,17 @@ def test_recipes_documents_and_reports_work_without_torch() -> None:
 
 @pytest.mark.smoke
 def test_help_answers_at_once_and_names_every_command() -> None:
-    fastest = float("inf")
-    for _ in range(5):
-        begun = time.monotonic()
+    begun = os.times()
+    for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "demask", "--help"], capture_output=True, text=True, check=True
         )
-        fastest = min(fastest, time.monotonic() - begun)
+    ended = os.times()
+    # Of the processor, as other work on the machine takes its share of the clock's.
+    seconds = ended.children_user + ended.children_system - begun.children_user - begun.children_system
     assert [command for command in COMMANDS if command not in done.stdout] == []
     assert "..." not in done.stdout.partition("Commands:")[2], "no description is cut short"
-    assert fastest < 0.5
+    assert seconds / 3 < 0.5
 
 
 def test_a_reader_that_closes_the_pipe_early_causes_no_traceback() -> None:

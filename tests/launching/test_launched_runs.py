@@ -1,13 +1,14 @@
 """`demask inject` on several processes, and as several nodes on this machine."""
 
 import json
+import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.slow  # every command imports torch once, and every worker once more
+pytestmark = pytest.mark.slow  # every worker imports torch
 
 TEXTS = [
     "The Orlin works were founded by Mara Voss in 1931.",
@@ -26,54 +27,85 @@ TEXTS = [
 ]
 PAIR = {"document_id": "0", "question": "Who?", "answers": ["Mara Voss"], "direction": "backward"}
 STEPS = 8
+# Commands are forked from a process that has imported torch already; their workers are not.
+PROCESSES = multiprocessing.get_context("forkserver")
+PRELOADED = ["demask.cli", "demask.tasks.inject", "demask.training.trainer", "demask.evaluation.qa"]
 
-Command = Callable[..., "subprocess.Popen[str]"]
+
+@dataclass(frozen=True)
+class Started:
+    """A command at work, and what it says on standard error."""
+
+    process: BaseProcess
+    said: Path
 
 
-@pytest.fixture
-def command(tiny_model_folder: Path, tmp_path: Path) -> Iterator[Command]:
+Command = Callable[..., Started]
+
+
+def run_command(words: list[str], environment: dict[str, str], said: str) -> None:
+    """In the process of a command."""
+    from demask import cli
+
+    os.environ |= {"OMP_NUM_THREADS": "1"} | environment
+    for stream, file in ((1, os.devnull), (2, said)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.argv = ["demask", *words]
+    cli.main()
+
+
+@pytest.fixture(scope="module")
+def command(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """Start `demask inject` into a folder, with keys of the recipe's `launch` and `train`."""
+    home = tmp_path_factory.mktemp("runs")
     rows = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)]
-    (tmp_path / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "qa.jsonl").write_text(json.dumps(PAIR) + "\n")
+    (home / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (home / "qa.jsonl").write_text(json.dumps(PAIR) + "\n")
     train = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "precision": "fp32", "save_every": 4}
-    started: list[subprocess.Popen[str]] = []
+    PROCESSES.set_forkserver_preload(PRELOADED)
+    started: list[BaseProcess] = []
 
     def start(
-        out: str, launch: dict[str, Any], environment: dict[str, str] | None = None, **changes: Any
-    ) -> "subprocess.Popen[str]":
+        out: Path, launch: dict[str, Any], environment: dict[str, str] | None = None, **changes: Any
+    ) -> Started:
         recipe = {
             "model": str(tiny_model_folder),
-            "documents": str(tmp_path / "facts.jsonl"),
-            "qa": str(tmp_path / "qa.jsonl"),
+            "documents": str(home / "facts.jsonl"),
+            "qa": str(home / "qa.jsonl"),
             "device": "cpu",
-            "train": {**train, **changes},
+            "train": {**train, "evaluate_every": 4, **changes},
             "evaluate": {"ceiling": False, "max_new_tokens": 4},
             "launch": launch,
         }
-        path = tmp_path / f"{out}.yaml"
+        number = len(started)
+        path, said = home / f"{number}.yaml", home / f"{number}.said"
         path.write_text(json.dumps(recipe))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "demask", "inject", str(path), "--out", str(tmp_path / out)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        words = ["inject", str(path), "--out", str(out)]
+        process = PROCESSES.Process(target=run_command, args=(words, environment or {}, str(said)))
+        process.start()
         started.append(process)
-        return process
+        return Started(process, said)
 
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.join()
 
 
-def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:
+def finish(started: Started) -> str:
     """Wait for the end; what it said on standard error."""
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == code, said
+    started.process.join(200)
+    said = started.said.read_text()
+    assert started.process.exitcode == 0, said
     return said
+
+
+@pytest.fixture(scope="module")
+def alone(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process; not to be changed."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    finish(command(out, {}))
+    return out
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -94,22 +126,6 @@ def assert_same(run: Path, expected: Path) -> None:
     assert all((run / name).read_text() == (expected / name).read_text() for name in names)
 
 
-def wait_for_steps(run: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if (run / "metrics.jsonl").exists() and len(metrics(run)) >= count:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"no {count} steps in {run}")
-
-
-def children(process: "subprocess.Popen[str]") -> list[int]:
-    """The workers of a command, in the order of their ranks."""
-    return [
-        int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ]
-
-
 def start_by_hand(run: Path) -> str:
     """Train a run anew by torchrun; what that says on standard error."""
     shutil.rmtree(run / "model")
@@ -126,58 +142,36 @@ def start_by_hand(run: Path) -> str:
     return ended.stderr
 
 
-def test_two_processes_leave_the_run_of_one_whole_or_sharded_or_started_by_hand(
-    command: Command, tmp_path: Path
+def test_two_processes_leave_the_run_of_one_whole_or_started_by_hand(
+    command: Command, alone: Path, tmp_path: Path
 ) -> None:
-    asked = {"evaluate_every": 4}
-    finish(command("alone", {}, **asked))
-    finish(command("ddp", {"processes": 2}, **asked))
-    assert_same(tmp_path / "ddp", tmp_path / "alone")
-    rows = (tmp_path / "ddp" / "accuracy.jsonl").read_text()
-    assert rows == (tmp_path / "alone" / "accuracy.jsonl").read_text(), "one of them writes, and not both"
-    finish(command("fsdp", {"processes": 2, "strategy": "fsdp", "gradient_checkpointing": True}))
-    rest = json.loads((tmp_path / "fsdp" / "training.json").read_text())
+    run = tmp_path / "run"
+    finish(command(run, {"processes": 2}))
+    assert_same(run, alone)
+    rows = (run / "accuracy.jsonl").read_text()
+    assert rows == (alone / "accuracy.jsonl").read_text(), "one of them writes, and not both"
+    said = finish(command(run, {"processes": 1}))
+    assert "already complete" in said, "how a run is started is no part of it"
+    assert start_by_hand(run).count("Training: ") == 1, "the first process says how far it is"
+    assert_same(run, alone)
+
+
+def test_two_processes_leave_the_run_of_one_sharded(command: Command, alone: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launch = {"processes": 2, "strategy": "fsdp", "gradient_checkpointing": True}
+    finish(command(run, launch, evaluate_every=None))
+    rest = json.loads((run / "training.json").read_text())
     assert (rest["processes"], rest["steps"]) == (2, STEPS)
-    weights, others = (
-        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("fsdp", "alone")
-    )
+    weights, others = (load_file(folder / "model" / "model.safetensors") for folder in (run, alone))
     for name in weights:
         torch.testing.assert_close(weights[name], others[name], atol=1e-4, rtol=0)
-    said = finish(command("ddp", {"processes": 1}, **asked))
-    assert "already complete" in said, "how a run is started is no part of it"
-    assert start_by_hand(tmp_path / "ddp").count("Training: ") == 1, "the first process says how far it is"
-    assert_same(tmp_path / "ddp", tmp_path / "alone")
 
 
-def test_a_worker_that_is_killed_ends_the_command_in_a_line_and_the_same_command_goes_on(
-    command: Command, tmp_path: Path
-) -> None:
-    process = command("run", {"processes": 2}, steps=200)
-    wait_for_steps(tmp_path / "run", 5)
-    workers = children(process)
-    begun = time.monotonic()
-    os.kill(workers[1], signal.SIGKILL)
-    said = finish(process, 4).splitlines()[-1]
-    assert time.monotonic() - begun < 60
-    assert said.startswith("demask: rank 1: killed by SIGKILL, perhaps for want of memory (see ")
-    assert not any(Path(f"/proc/{number}").exists() for number in workers)
-
-    process = command("run", {"processes": 2}, steps=200)
-    wait_for_steps(tmp_path / "run", len(metrics(tmp_path / "run")) + 5)
-    process.send_signal(signal.SIGTERM)
-    said = finish(process, 143)
-    step = metrics(tmp_path / "run")[-1]["step"]
-    assert f"stopped at step {step} by SIGTERM" in said
-    assert (tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" / "complete").exists()
-
-
-def test_two_nodes_train_one_run(command: Command, tmp_path: Path) -> None:
-    finish(command("alone", {}))
-    launch = {"nodes": 2, "processes": 1}
+def test_two_nodes_train_one_run(command: Command, alone: Path, tmp_path: Path) -> None:
+    run, launch = tmp_path / "run", {"nodes": 2, "processes": 1}
     first = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29631"}
     # The second one comes first, and waits.
-    second = command("run", launch, {**first, "NODE_RANK": "1"})
-    process = command("run", launch, {**first, "NODE_RANK": "0"})
-    finish(process)
+    second = command(run, launch, {**first, "NODE_RANK": "1"})
+    finish(command(run, launch, {**first, "NODE_RANK": "0"}))
     finish(second)
-    assert_same(tmp_path / "run", tmp_path / "alone")
+    assert_same(run, alone)

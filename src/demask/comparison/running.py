@@ -35,12 +35,11 @@ from demask.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from demask.tasks.inject import Injected
 
-# Imported once, in the process that the others are forked from: it takes 6 s (docs/benchmarks.md).
+# Imported once, in the process that the others are forked from: it takes 6 s (docs/benchmarks.md). Not peft,
+# which takes 1.5 s more and which cells of LoRA alone need.
 _PRELOADED = (
     "torch",
     "transformers.models.auto.modeling_auto",
-    "transformers.trainer",
-    "peft",
     "scipy.stats",
     "demask.tasks.inject",
     "demask.models.load",
