@@ -1,6 +1,6 @@
-"""Trains a tiny diffusion model on as many ranks as torchrun started; rank 0 stores what came of it."""
+"""Trains a tiny diffusion model on ranks, each in a process of its own; rank 0 stores what came of it."""
 
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,14 @@ def make_example(passage: Passage, epoch: int, variant: int) -> Example:
     return make_diffusion_example((1,), answer, masking, id=passage.id, mask_id=MASK)
 
 
-def main(out: Path, accumulation: int) -> None:
+def train_on_rank(out: Path, accumulation: int, rank: int, ranks: int, port: int) -> None:
+    """In a process of its own: as torchrun starts it."""
+    torch.set_num_threads(1)
+    if ranks > 1:
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+        os.environ |= {name: str(number) for name, number in numbers.items()}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
+        torch.distributed.init_process_group("gloo")
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "vocab_size": 50,
@@ -43,9 +50,8 @@ def main(out: Path, accumulation: int) -> None:
     rows: list[StepMetrics] = []
     train_model(model, stream, settings, folder=out / "checkpoints", on_step=rows.append)
     norms = torch.tensor([row.gradient_norm for row in rows])
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+    if rank == 0:
         torch.save({**model.state_dict(), "norms": norms}, out / "weights.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    if ranks > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
