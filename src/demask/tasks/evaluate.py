@@ -400,16 +400,17 @@ def ask(
     asked = [encode_question(loaded.tokenizer, question) for question in questions]
     before = _answer(loaded, asked, how, tell and partial(tell, "before"))
     del loaded  # one model at a time
-    tokenizer = load_tokenizer(name)
-    prompts = [encode_question(tokenizer, question) for question in questions]
-    opened = [True] * len(prompts) if gate is None else find_open(gate, tokenizer, prompts)
-    after = list(before)
+    prompts, opened, after = asked, [True] * len(questions), list(before)
+    if gate is not None:
+        tokenizer = load_tokenizer(name)
+        prompts = [encode_question(tokenizer, question) for question in questions]
+        opened = find_open(gate, tokenizer, prompts)
     # The trained model's template may make another prompt, which the base model has not been asked.
     places = [place for place, prompt in enumerate(prompts) if opened[place] or prompt != asked[place]]
     if places:
         alone = all(opened[place] for place in places)
         loaded = load_model(name) if alone else load_trained_model(str(folder), "auto")
-        chosen = [prompts[place] for place in places]
+        chosen = [encode_question(loaded.tokenizer, questions[place]) for place in places]
         texts = _answer(loaded, chosen, how, tell and partial(tell, "after"))
         for place, text in zip(places, texts, strict=True):
             after[place] = text
