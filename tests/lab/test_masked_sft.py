@@ -214,5 +214,17 @@ def test_other_sizes_in_the_same_folder_are_refused(prepared):
         prepare(prepared.out, SIZES.model_copy(update={"questions": 7}), Silent())
 
 
+def test_a_single_fact_may_be_answered_in_a_sentence_and_a_problem_only_by_its_result(prepared, trials):
+    folder, trial = prepared.out / "sentence", trials[0]
+    finish([trial], folder, lambda *_: False)
+    pairs = read_questions(trial)
+    run = RunFolder(folder / trial.cell.folder)
+    said = [Prediction(pair.id, f"{pair.answers[0]} is in it, and 77.") for pair in pairs]
+    run.write_rows("predictions-after.jsonl", said)
+    answers = read_answers(trial, folder)
+    assert {answers[pair.id] for pair in pairs if pair.kind == KNOWN} == {True}
+    assert {answers[pair.id] for pair in pairs if pair.kind != KNOWN} == {False}
+
+
 def test_what_is_not_done_has_no_answers(prepared, trials):
     assert read_answers(trials[0], prepared.out / CELLS) is None

@@ -24,6 +24,7 @@ from demask.benchmarks.word_problems import Problem, is_right, make_word_problem
 from demask.comparison.arms import SFT_ARMS, Arm
 from demask.comparison.grid import Asks, Cell, as_many_tokens, identify_path, make_sample_cell
 from demask.errors import ConfigError
+from demask.evaluation.metrics import contains
 from demask.lab import two_facts
 from demask.lab.pretraining import Pretraining
 from demask.lab.reading import pretrain_reader
@@ -373,9 +374,14 @@ def read_answers(trial: Trial, folder: Path) -> dict[str, bool] | None:
     if trial.cell.asks is None or not trial.cell.is_done(folder):
         return None
     run = RunFolder(folder / trial.cell.folder)
-    results = {pair.id: pair.answers[0] for pair in read_questions(trial)}
+    pairs = {pair.id: pair for pair in read_questions(trial)}
     said = run.read_records(predictions_file("after"), Prediction)
-    return {one.qa_id: is_right(one.text, results[one.qa_id]) for one in said}
+    return {one.qa_id: _is_answer(one.text, pairs[one.qa_id]) for one in said}
+
+
+def _is_answer(text: str, pair: QAPair) -> bool:
+    """By value; a single fact may also be answered in a sentence that holds it."""
+    return contains(text, pair.answers) == 1 if pair.kind == KNOWN else is_right(text, pair.answers[0])
 
 
 def read_questions(trial: Trial) -> list[QAPair]:
