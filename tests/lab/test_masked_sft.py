@@ -222,6 +222,7 @@ def test_a_single_fact_may_be_answered_in_a_sentence_and_a_problem_only_by_its_r
     said = [Prediction(pair.id, f"{pair.answers[0]} is in it, and 77.") for pair in pairs]
     run.write_rows("predictions-after.jsonl", said)
     answers = read_answers(trial, folder)
+    assert answers is not None
     assert {answers[pair.id] for pair in pairs if pair.kind == KNOWN} == {True}
     assert {answers[pair.id] for pair in pairs if pair.kind != KNOWN} == {False}
 
