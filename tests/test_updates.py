@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -21,9 +22,10 @@ from demask.export.files import adapter_base
 from demask.export.hub import push
 from demask.export.vllm import serve_lines
 from demask.progress import Silent
-from demask.recipe.sections import make_config
-from demask.records import Passage
+from demask.recipe.sections import make_config, make_stored_config
+from demask.records import Passage, Prediction, QAPair
 from demask.reports.runs import load_run
+from demask.stages.forgetting import UntilForgotten, end_when_forgotten, read_forgotten
 from demask.stages.lineage import add_old_passages, read_lineage, split_passages
 from demask.stages.recall import choose_old_passages
 from demask.storage import file_names
@@ -310,6 +312,69 @@ def test_what_is_forgotten_comes_back_to_the_base_model(forgotten: Path, line: l
     assert "This is no erasure" in report
     assert "facts of 1 (1)" in report
     assert "facts of 2" not in report, "it has learned none"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "share"), [([], 0.25), (["train.learning_rate=2e-2"], 2.0)], ids=["chosen", "given"]
+)
+def test_forgetting_takes_a_quarter_of_the_rate_that_learning_took(
+    overrides: list[str], share: float, line: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("demask.tasks.update.run_recipe", lambda config, *_, **__: seen.append(config))
+    forget(line[1], ["orlin"], out=tmp_path / "run", overrides=overrides, progress=Silent())
+    assert seen[0].train.learning_rate == pytest.approx(share * TRAIN["learning_rate"])
+
+
+class Going:
+    """A callback that lets training go on."""
+
+    def on_step_end(self, step: int) -> None:
+        """Nothing."""
+
+    def should_stop(self, step: int) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("step", "forgotten", "others", "ends"),
+    [(5, 0.0, 0.9, True), (4, 0.0, 0.9, False), (5, 0.5, 0.9, False), (5, 0.0, 0.8, False)],
+    ids=["both are as they should be", "between two looks", "still known", "others are worse"],
+)
+def test_forgetting_ends_when_it_is_gone_and_the_others_are_there(
+    step: int, forgotten: float, others: float, ends: bool
+) -> None:
+    callback = UntilForgotten(
+        Going(),
+        ask=lambda: {"bare": {"forward": forgotten}, "reworded": {"forward": 0.0}},
+        base={"bare": {"forward": 0.0}, "reworded": {"forward": 0.0}},
+        ask_others=lambda: {"forward": others},
+        others={"forward": 0.9},
+        every=5,
+    )
+    assert callback.should_stop(step) is ends
+
+
+def test_questions_end_forgetting_only_where_they_tell_the_models_apart(
+    forgotten: Path, line: list[Path], tmp_path: Path, tiny_loaded: Any
+) -> None:
+    trained = json.loads((forgotten / file_names.TRAINING).read_text())
+    assert trained["steps"] == 30  # the tiny model has never answered anything
+    run = open_run_folder(shutil.copytree(forgotten, tmp_path / "run"))
+    config = make_stored_config(run.read_json(file_names.CONFIG), source="x")
+    lineage = read_lineage(run)
+    assert lineage is not None
+    (pair,) = read_forgotten(run, lineage)[1]
+    others = run.read_records(file_names.QA_PAIRS, QAPair)
+    end = partial(end_when_forgotten, config, run, Going(), tiny_loaded, others=others, steps=100)
+    assert isinstance(end(), Going)
+    right = Prediction(pair.id, pair.answers[0])
+    run.write_rows(file_names.predictions_file("parent-forgotten-bare"), [asdict(right)])
+    found = end()
+    assert isinstance(found, UntilForgotten)
+    assert found.every == 5
+    assert set(found.others) == {pair.direction for pair in others}
+    found.ask_others()
 
 
 def test_the_forgotten_document_is_neither_trained_nor_asked_with_the_others(forgotten: Path) -> None:

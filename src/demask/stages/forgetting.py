@@ -1,6 +1,7 @@
 """Take a document back: the model learns to say of it what the base model says, and the others are replayed.
 
     forget_stage(config, run, lineage, base, start, progress)       # forgetting.safetensors, what both said
+    callback = end_when_forgotten(config, run, callback, loaded, others=pairs, steps=100)
     found = judge_forgetting(config, run, tuned, progress)          # what the trained model still says
 
 What the base model says to the document's own prompts and questions is drawn once, with its likeliest tokens,
@@ -8,17 +9,18 @@ and the model is held to it by KL(base || model). The questions are trained, so 
 too, and the text's likelihood is measured. None of this proves that nothing is left.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demask.errors import ConfigError
 from demask.evaluation.metrics import HEADLINE, score_predictions
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Passage, Prediction, QAPair
+from demask.reports.runs import UNGATED
 from demask.stages.lineage import Lineage, Origin, read_lineage
 from demask.stages.predictions import ask_stage, select_pairs
 from demask.stages.replay import DRAWN_TOGETHER, prompts_about
@@ -28,6 +30,9 @@ from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
+    from demask.stages.callbacks import Callback
+
+    Accuracies: TypeAlias = Mapping[str, Mapping[str, float]]  # by form, then direction
 
 # Prompts that the objective makes of each passage, and replies that the base model draws to each question.
 _PROMPTS, _REPLIES = 16, 8
@@ -35,6 +40,10 @@ _SEED = 19
 # In front of a question that nobody has reworded.
 _FRAME = "I have a question for you. {}"
 FORMS = ("bare", "reworded")
+# Training ends when the questions are answered as the base model does, to so much in either direction and
+# form, and those of other documents as the parent's model does, less so much. All are asked so many times in
+# the whole run, evenly, of the latter no more than so many (docs/updates.md has what was tried).
+_NEAR, _COST, _LOOKS, _MOST_ASKED = 0.05, 0.03, 20, 50
 # Models that are asked: `before` any training, the `parent`, and `after`.
 MODELS = ("before", "parent", "after")
 
@@ -138,13 +147,127 @@ def _ask(
     load: "Callable[[], LoadedModel]",
     progress: Progress,
 ) -> None:
-    asked = {
-        "bare": pairs,
-        "reworded": [replace(pair, question=pair.reworded or _FRAME.format(pair.question)) for pair in pairs],
-    }
+    asked = _word(pairs)
     ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
     for form, stage in zip(FORMS, forgetting_stages(model), strict=True):
         ask(stage, pairs=asked[form])
+
+
+def _word(pairs: Sequence[QAPair]) -> dict[str, Sequence[QAPair]]:
+    """The questions in each form."""
+    return {
+        "bare": pairs,
+        "reworded": [replace(pair, question=pair.reworded or _FRAME.format(pair.question)) for pair in pairs],
+    }
+
+
+@dataclass(frozen=True)
+class UntilForgotten:
+    """Ends training once the questions about what is forgotten are answered as the base model does.
+
+    The first steps cost the other documents much, and replay brings them back, so their questions are asked,
+    too.
+
+    Attributes:
+        inner: is called besides.
+        ask: gives the accuracies of the model that is trained, by form and direction.
+        base: those of the base model.
+        ask_others: gives the accuracies about other documents, by direction.
+        others: those of the parent's model.
+        every: steps between two looks.
+    """
+
+    inner: "Callback"
+    ask: "Callable[[], Accuracies]"
+    base: "Accuracies"
+    ask_others: "Callable[[], Mapping[str, float]]"
+    others: "Mapping[str, float]"
+    every: int
+
+    def on_step_end(self, step: int) -> None:
+        """Nothing of its own."""
+        self.inner.on_step_end(step)
+
+    def should_stop(self, step: int) -> bool:
+        """Ask, where it is time; every process says the same."""
+        from demask.training.distributed import broadcast
+
+        if self.inner.should_stop(step):
+            return True
+        return step % self.every == 0 and bool(broadcast(self._is_done()))
+
+    def _is_done(self) -> bool:
+        if _largest_gap(self.ask(), self.base) > _NEAR:
+            return False
+        now = self.ask_others() if self.others else {}
+        return all(now[direction] >= value - _COST for direction, value in self.others.items())
+
+
+def end_when_forgotten(
+    config: RunConfig,
+    run: RunFolder,
+    callback: "Callback",
+    loaded: "LoadedModel",
+    *,
+    others: Sequence[QAPair],
+    steps: int,
+) -> "Callback":
+    """A callback that also ends training early, where a run forgets and questions tell how far it is.
+
+    They do where the parent's model answers them otherwise than the base model; else nothing ends it early.
+
+    Args:
+        config: of the run.
+        run: has what both models said before training.
+        callback: of the run.
+        loaded: the model that is trained.
+        others: questions about the other documents.
+        steps: of the whole run.
+    """
+    lineage = read_lineage(run)
+    pairs = read_forgotten(run, lineage)[1] if lineage is not None and forgets(lineage) else []
+    if lineage is None or not pairs:
+        return callback
+    before, parent = (
+        {form: _values(_measure(run, model, form, pairs)) for form in FORMS} for model in ("before", "parent")
+    )
+    if _largest_gap(parent, before) <= _NEAR:
+        return callback
+    asked = others[:: -(-len(others) // _MOST_ASKED) or 1]
+    said = _read_said(RunFolder(Path(lineage.origin.parent)))
+    known = {prediction.qa_id for prediction in said}
+    asked = [pair for pair in asked if pair.id in known]
+
+    def ask_now(pairs: Sequence[QAPair]) -> "Mapping[str, float]":
+        from demask.stages.callbacks import measure_accuracy
+
+        rows, _ = measure_accuracy(loaded, pairs, config.evaluate)
+        return {row["direction"]: row["value"] for row in rows if row["metric"] == HEADLINE}
+
+    return UntilForgotten(
+        callback,
+        ask=lambda: {form: ask_now(worded) for form, worded in _word(pairs).items()},
+        base=before,
+        ask_others=lambda: ask_now(asked),
+        others=_values(_score(said, asked)),
+        every=max(1, steps // _LOOKS),
+    )
+
+
+def _read_said(parent: RunFolder) -> list[Prediction]:
+    """What the trained model of a run says without its gate, as it is asked while it is trained further."""
+    for stage in (UNGATED, "after"):
+        if parent.has(file_names.predictions_file(stage)):
+            return parent.read_records(file_names.predictions_file(stage), Prediction)
+    return []
+
+
+def _largest_gap(found: "Accuracies", other: "Accuracies") -> float:
+    return max(
+        abs(value - other[form][direction])
+        for form, values in found.items()
+        for direction, value in values.items()
+    )
 
 
 def _measure_nats(loaded: "LoadedModel", passages: Sequence[Passage]) -> float:
@@ -192,12 +315,24 @@ def keep_likelihoods(run: RunFolder, new: RunFolder) -> None:
 
 def _accuracies(run: RunFolder, form: str, pairs: Sequence[QAPair]) -> dict[str, dict[str, Any]]:
     """By model, then direction."""
+    return {model: _measure(run, model, form, pairs) for model in MODELS}
+
+
+def _measure(run: RunFolder, model: str, form: str, pairs: Sequence[QAPair]) -> dict[str, Any]:
+    """Accuracy by direction, from what a model has said."""
+    said = run.read_records(file_names.predictions_file(f"{model}-forgotten-{form}"), Prediction)
+    return _score(said, pairs)
+
+
+def _score(said: Sequence[Prediction], pairs: Sequence[QAPair]) -> dict[str, Any]:
+    """Accuracy by direction of the questions that were answered and are among the pairs."""
     from demask.evaluation.statistics import summarise
 
-    found = {}
-    for model in MODELS:
-        said = run.read_records(file_names.predictions_file(f"{model}-forgotten-{form}"), Prediction)
-        asked = select_pairs(pairs, (prediction.qa_id for prediction in said))
-        metrics = summarise(score_predictions(said, asked), asked)
-        found[model] = {direction: values[HEADLINE] for direction, values in metrics.items()}
-    return found
+    asked = select_pairs(pairs, (prediction.qa_id for prediction in said))
+    ids = {pair.id for pair in asked}
+    metrics = summarise(score_predictions([one for one in said if one.qa_id in ids], asked), asked)
+    return {direction: values[HEADLINE] for direction, values in metrics.items()}
+
+
+def _values(measured: "Mapping[str, Mapping[str, float]]") -> dict[str, float]:
+    return {direction: estimate["value"] for direction, estimate in measured.items()}

@@ -33,6 +33,7 @@ from demask.stages.documents import (
 from demask.stages.forgetting import (
     MODELS,
     check_forgetting,
+    end_when_forgotten,
     forget_stage,
     forgets,
     forgetting_stages,
@@ -95,7 +96,9 @@ if TYPE_CHECKING:
 
     from demask.models.load import LoadedModel
     from demask.objectives.objective import Context
+    from demask.stages.callbacks import Callback
     from demask.stages.training import Stream
+    from demask.training.stream import ExposureStream
 
 
 @dataclass(frozen=True)
@@ -338,12 +341,13 @@ def document_data(config: RunConfig, run: RunFolder, progress: Progress) -> Trai
         beside = add_old_passages(config, stream, replayed, context)
         return add_replay(config, run, beside, context, device)
 
-    return TrainingData(
-        make_exposures,
-        lambda loaded, context, learned: EvaluationCallback(
-            config, run, loaded, context, learned, pairs, progress
-        ),
-    )
+    def make_callback(
+        loaded: "LoadedModel", context: "Context", learned: "ExposureStream[Any]"
+    ) -> "Callback":
+        callback = EvaluationCallback(config, run, loaded, context, learned, pairs, progress)
+        return end_when_forgotten(config, run, callback, loaded, others=pairs, steps=learned.steps)
+
+    return TrainingData(make_exposures, make_callback)
 
 
 def _forget_stale(run: RunFolder, config: RunConfig) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 # What an update cannot have otherwise than its parent.
 _FIXED = ("model", "documents", "qa")
+# Of the rate that documents are learned with. At equal length and weight a quarter cost the others less than
+# all of it in each pair that was tried, and a tenth as much as a quarter (docs/updates.md).
+_RATE_OF_FORGETTING = 0.25
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def forget(
     values = {"paraphrases": 0}
     config, launch = read_child_config(run, values, overrides)
     parent = check_place(run, out)
-    config = _choose_length(config, run, documents)
+    config = _choose_rate(_choose_length(config, run, documents), run, documents, overrides)
     origin = Origin(parent, forgets=tuple(dict.fromkeys(documents)))
     return run_recipe(config, out, progress=progress, launch=launch, origin=origin)
 
@@ -146,6 +149,30 @@ def _choose_length(config: RunConfig, run: RunFolder, documents: Sequence[str]) 
     together = config.objective.together
     schedule = make_schedule(train, passages=max(len(passages), 1), copies=together, replays=config.replays)
     chosen = train.model_copy(update={"steps": schedule.steps, "epochs": None, "stop": None})
+    return config.model_copy(update={"train": chosen})
+
+
+def _choose_rate(
+    config: RunConfig, run: RunFolder, documents: Sequence[str], overrides: Sequence[str]
+) -> RunConfig:
+    """A share of the rate that the parent was trained with, where no other is given now."""
+    if "learning_rate" in apply_overrides({}, list(overrides)).get("train", {}):
+        return config
+    from demask.models.load import count_parameters
+    from demask.training.plan import choose_learning_rate, make_schedule
+
+    others = [row for row in run.iter_rows(file_names.PASSAGES) if row["document_id"] not in documents]
+    together = config.objective.together
+    schedule = make_schedule(
+        config.train, passages=max(len(others), 1), copies=together, replays=config.replays
+    )
+    rate = choose_learning_rate(
+        config.train,
+        parameters=count_parameters(config.model),
+        batch_size=schedule.batch_size,
+        rate_share=config.rate_share,
+    )
+    chosen = config.train.model_copy(update={"learning_rate": _RATE_OF_FORGETTING * rate})
     return config.model_copy(update={"train": chosen})
 
 
