@@ -19,6 +19,7 @@ NAMES = (
     "guard",
     "input_side",
     "busy",
+    "page",
     "gpu",
 )
 SCRIPTS = tuple(f"{name}.py" for name in NAMES)
