@@ -15,6 +15,7 @@ import gc
 import re
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,8 @@ def _no_disk_is_waited_for() -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def _libraries_are_no_garbage() -> None:
     """What stays is not looked through again; each run collects garbage, a quarter of a second with torch."""
-    gc.collect()
+    with warnings.catch_warnings(action="ignore"):  # what the file before left open is not this one's fault
+        gc.collect()
     gc.freeze()
 
 
