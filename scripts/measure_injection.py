@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["demasking", "next-token"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--preset", default="fast", choices=["paper", "fast", "keep"])
+    parser.add_argument("--preset", default="fast", choices=["paper", "fast", "gated", "keep"])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--set", nargs="*", default=[], help="keys of the recipe, for all arms")
     options = parser.parse_args()

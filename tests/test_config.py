@@ -302,7 +302,7 @@ def test_the_preset_of_the_paper_is_what_the_paper_says() -> None:
 def test_an_unknown_preset_is_one_line(name: object) -> None:
     with pytest.raises(ConfigError) as raised:
         make_config({**LEAST, "preset": name}, source="my.yaml")
-    assert str(raised.value) == f"my.yaml: preset is {name!r}, expected one of paper, fast, keep"
+    assert str(raised.value) == f"my.yaml: preset is {name!r}, expected one of paper, fast, gated, keep"
 
 
 def test_no_preset_is_no_preset() -> None:

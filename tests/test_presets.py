@@ -51,7 +51,7 @@ def test_every_command_that_trains_or_plans_takes_a_preset(
         cli.main()
     assert ended.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == "demask: options: preset is 'papre', expected one of paper, fast, keep"
+    assert said == "demask: options: preset is 'papre', expected one of paper, fast, gated, keep"
 
 
 def test_beside_replay_steps_are_smaller_and_other_objectives_keep_their_share() -> None:
@@ -73,8 +73,8 @@ def test_without_a_name_the_preset_is_keep_and_a_recipe_says_otherwise_part_by_p
     kept = PRESETS["keep"]
     assert config.objective == Demasking(**kept["objective"])
     assert (config.train.weights, config.train.epochs) == (kept["train"]["weights"], None)
-    assert make_schedule(config.train, passages=1, replays=config.replays).steps == 140
-    assert make_schedule(config.train, passages=80, replays=config.replays).exposures == 40
+    assert make_schedule(config.train, passages=1, length=config.length).steps == 140
+    assert make_schedule(config.train, passages=80, length=config.length).exposures == 40
     assert (config.retain.conversations, config.retain.weight) == (3, kept["retain"]["weight"])
     assert make_config({"model": "m", "documents": "d", "preset": "fast"}).retain.conversations == 0
     monkeypatch.setenv("DEMASK_PRESET", "paper")
@@ -113,3 +113,13 @@ def test_the_folder_of_an_older_run_is_read_as_what_it_was_made_with(monkeypatch
     stored = make_stored_config(old, source="runs/old/config.json")
     assert (stored.train.weights, stored.retain.wrapped, stored.objective) == ("all", 0.0, Demasking())
     assert make_stored_config({"model": "m", "documents": ["d"]}, source="x").retain.conversations == 0
+
+
+def test_light_replay_behind_a_gate_takes_whole_steps_and_fewer_of_them() -> None:
+    config = make_config({"model": "m", "documents": "d", "preset": "gated"})
+    assert (config.held, config.rate_share, config.retain.gate) == (False, 1.0, True)
+    assert make_schedule(config.train, passages=1, length=config.length).steps == 56
+    assert make_schedule(config.train, passages=80, length=config.length).exposures == 35
+    heavier = make_config({"model": "m", "documents": "d", "preset": "gated", "retain": {"weight": 1.0}})
+    assert (heavier.held, heavier.rate_share) == (True, REPLAY_RATE_SHARE)
+    assert make_schedule(heavier.train, passages=80, length=heavier.length).exposures == 40

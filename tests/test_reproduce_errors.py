@@ -53,7 +53,7 @@ def refused(
         (["own", "--arm", "reverse", "--ablation", "ratio"], "both given"),
         (["own", "--budget", "time"], "expected 'steps' or 'tokens'"),
         (["own", "--rule", "best"], "expected one of fixed, best-on-validation, paper"),
-        (["own", "--preset", "slow"], "expected one of paper, fast, keep"),
+        (["own", "--preset", "slow"], "expected one of paper, fast, gated, keep"),
         (["own", "--set", "train.stepz=1"], "did you mean 'steps'?"),
         (["own", "--samples", "100"], "--samples is for masked-sft only; leave it out"),
         (["own", "--task", "two-facts"], "--task is for masked-sft only; leave it out"),

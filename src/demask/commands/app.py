@@ -52,7 +52,7 @@ Objective = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="paper, fast or keep: values that hold where nothing else is said."),
+    typer.Option(metavar="NAME", help="paper, fast, gated or keep: values where nothing else is said."),
 ]
 Set = Annotated[
     list[str] | None,

@@ -63,7 +63,7 @@ def reproduce(
     budget: Annotated[
         str, typer.Option(metavar="steps|tokens", help="What every arm gets as much of.")
     ] = "steps",
-    preset: Annotated[str, typer.Option(help="Of demasking: paper, fast or keep.")] = "paper",
+    preset: Annotated[str, typer.Option(help="Of demasking: paper, fast, gated or keep.")] = "paper",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of a recipe, for every cell."),

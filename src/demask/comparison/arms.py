@@ -140,7 +140,7 @@ ABLATIONS: Mapping[str, tuple[Arm, ...]] = {
         Arm(f"rate falls over {share:g}", {"objective": {"name": "demasking"}, "train": {"decay": share}})
         for share in (0.0, 0.5, 1.0)
     ),
-    "preset": tuple(Arm(f"preset {name}", {"preset": name}) for name in ("paper", "fast", "keep")),
+    "preset": tuple(Arm(f"preset {name}", {"preset": name}) for name in ("paper", "fast", "gated", "keep")),
     "retain": (
         Arm("fast", {**_MEASURED, "preset": "fast"}),
         Arm("next-token", {**_MEASURED, "preset": "fast", "objective": {"name": "next-token"}}),

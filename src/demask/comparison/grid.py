@@ -408,8 +408,7 @@ def _recipe(order: Order, arm: Arm, benchmark: Benchmark, data: Path, model: str
     config = make_recipe(arm, merge_values(shared, order.settings or {}))
     if config.train.steps is None:
         texts = len(benchmark.documents)
-        length = config.train.length(replays=config.replays)
-        exposures = order.exposures or config.train.epochs or length.epochs
+        exposures = order.exposures or config.train.epochs or config.length.epochs
         copies = config.objective.together
         batch = min(config.train.batch_size, texts * copies)
         steps = math.ceil(exposures * texts / batch)

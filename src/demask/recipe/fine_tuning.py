@@ -66,12 +66,6 @@ class SftTrain(Train):
         description="share of the steps, the last ones, over which the learning rate falls to zero",
     )
 
-    @staticmethod
-    def length(*, replays: bool) -> Length:
-        """How long, where the recipe does not say."""
-        del replays
-        return Length(2.0, 0)
-
 
 class SftConfig(Section):
     """One run of supervised fine-tuning or continued pre-training, completely."""
@@ -105,9 +99,9 @@ class SftConfig(Section):
     retain: Retain = Field(default_factory=Retain, description="what holds the model to what it was")
 
     @property
-    def replays(self) -> bool:
-        """Whether conversations are replayed."""
-        return self.retain.conversations > 0
+    def length(self) -> Length:
+        """How long is trained, where the recipe does not say."""
+        return Length(2.0, 0)
 
     @property
     def evaluate(self) -> Evaluate:

@@ -52,9 +52,14 @@ class Length:
 # confirmed; 140 are 70 exposures of eight in batches of four, with which `keep` was searched.
 DEFAULT_LENGTH = Length(28.0, 56)
 REPLAY_LENGTH = Length(40.0, 140)
+# Where replay is too light to hold the model, which is then asked behind a gate; the exposures are those with
+# which `gated` was confirmed.
+LIGHT_REPLAY_LENGTH = Length(35.0, 56)
 DEFAULT_BATCH_SIZE = 5
 DEFAULT_DECAY = 0.5
-# Of the default learning rate where conversations are replayed: at the whole of it a step moves the model
+# From this weight on replay holds the model to its base. Below, steps are as large as without.
+HOLDING_WEIGHT = 0.5
+# Of the default learning rate where replay holds the model: at the whole of it a step moves the model
 # further than those of the next step bring it back (docs/retention.md). Feed-forward layers alone take more.
 REPLAY_RATE_SHARE = 0.14
 REPLAY_RATE_SHARE_MLP = 0.4
@@ -102,7 +107,8 @@ class Train(Section):
     epochs: float | None = Field(
         None,
         gt=0,
-        description="exposures per passage; none and no steps: 28, at least 56 steps; beside replay 40, 140",
+        description="exposures per passage; none and no steps: 28, at least 56 steps; beside replay 40, 140, "
+        "where its weight is below 0.5 35, 56",
     )
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE, gt=0, description="examples per step; measured at 135M, paper: 64 at 8B"
@@ -173,11 +179,6 @@ class Train(Section):
         if a_number or value in ("doubling", None):
             return value
         raise ValueError(f"expected a number of steps above 0, or 'doubling', got {value!r}")
-
-    @staticmethod
-    def length(*, replays: bool) -> Length:
-        """How long, where the recipe does not say."""
-        return REPLAY_LENGTH if replays else DEFAULT_LENGTH
 
     @field_validator("weights")
     @classmethod
@@ -415,15 +416,22 @@ class RunConfig(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate)
 
     @property
-    def replays(self) -> bool:
-        """Whether conversations of the base model are replayed."""
-        return self.retain.conversations > 0
+    def held(self) -> bool:
+        """Whether replay holds the model to its base, so that steps are small and many."""
+        return self.retain.conversations > 0 and self.retain.weight >= HOLDING_WEIGHT
+
+    @property
+    def length(self) -> Length:
+        """How long is trained, where the recipe does not say."""
+        if self.held:
+            return REPLAY_LENGTH
+        return LIGHT_REPLAY_LENGTH if self.retain.conversations else DEFAULT_LENGTH
 
     @property
     def rate_share(self) -> float:
-        """Of the default learning rate, what this objective takes, and less of it beside replay."""
+        """Of the default learning rate, what this objective takes, and less of it where replay holds on."""
         share = self.objective.rate_share
-        if self.replays:
+        if self.held:
             share *= REPLAY_RATE_SHARE_MLP if self.train.weights == "mlp" else REPLAY_RATE_SHARE
         return share
 
@@ -548,6 +556,7 @@ _FAST_OBJECTIVE: dict[str, Any] = {
     "spans": 0.0,
 }
 # `paper`: masked fine-tuning of Pan et al. 2025. `fast`: facts as quickly as they go in (docs/benchmarks.md).
+# `gated`: facts as quickly, to be asked in any form, behind a gate that keeps the rest; alone it recites.
 # `keep`: small steps for long, with what the model is replayed beside them (docs/retention.md).
 DEFAULT_PRESET = "keep"
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -569,6 +578,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "fast": {
         "objective": _FAST_OBJECTIVE,
         "train": {"method": "full", "batch_size": DEFAULT_BATCH_SIZE, "decay": DEFAULT_DECAY},
+    },
+    "gated": {
+        "objective": {**_FAST_OBJECTIVE, "fragments": 0.5},
+        "train": {"method": "full", "weights": ALL_WEIGHTS, "batch_size": 8, "decay": 0.9},
+        "retain": {"conversations": 2, "weight": 0.3, "pool": 384, "wrapped": 0.35, "gate": True},
     },
     "keep": {
         "objective": {**_FAST_OBJECTIVE, "fragments": 0.75},

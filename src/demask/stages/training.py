@@ -65,7 +65,7 @@ def check_share(config: TaskConfig, launch: Launch, *, samples: int) -> None:
     from demask.training.plan import check_ranks, make_schedule
 
     schedule = make_schedule(
-        config.train, passages=samples, copies=config.objective.together, replays=config.replays
+        config.train, passages=samples, copies=config.objective.together, length=config.length
     )
     check_ranks(config.train, batch_size=schedule.batch_size, ranks=launch.ranks)
 

@@ -147,7 +147,7 @@ def _choose_length(config: RunConfig, run: RunFolder, documents: Sequence[str]) 
 
     passages = [row for row in run.iter_rows(file_names.PASSAGES) if row["document_id"] in documents]
     together = config.objective.together
-    schedule = make_schedule(train, passages=max(len(passages), 1), copies=together, replays=config.replays)
+    schedule = make_schedule(train, passages=max(len(passages), 1), copies=together, length=config.length)
     chosen = train.model_copy(update={"steps": schedule.steps, "epochs": None, "stop": None})
     return config.model_copy(update={"train": chosen})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from demask.errors import ConfigError
-from demask.recipe.sections import Train
+from demask.recipe.sections import DEFAULT_LENGTH, Length, Train
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -48,7 +48,9 @@ class Schedule:
     exposures: float  # of each passage, over the run
 
 
-def make_schedule(train: Train, *, passages: int, copies: int = 1, replays: bool = False) -> Schedule:
+def make_schedule(
+    train: Train, *, passages: int, copies: int = 1, length: Length = DEFAULT_LENGTH
+) -> Schedule:
     """Resolve steps or epochs, alike for all objectives, so that arms see as many examples.
 
     A batch never holds more than one epoch, so that few documents get many small steps rather
@@ -61,10 +63,9 @@ def make_schedule(train: Train, *, passages: int, copies: int = 1, replays: bool
         train: the recipe's section.
         passages: how many there are.
         copies: of a passage in one step; a batch holds all of them or none.
-        replays: whether conversations are replayed.
+        length: of the run, where the recipe does not say.
     """
     batch_size = min(train.batch_size, passages * copies)
-    length = train.length(replays=replays)
     steps = train.steps or math.ceil((train.epochs or length.epochs) * passages / batch_size)
     if train.steps is None and train.epochs is None:
         steps = max(steps, length.least_steps)

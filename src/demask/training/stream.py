@@ -207,7 +207,7 @@ def make_stream(config: TaskConfig, context: Context, samples: Samples) -> Expos
     """
     objective = config.objective
     schedule = make_schedule(
-        config.train, passages=len(samples), copies=objective.together, replays=config.replays
+        config.train, passages=len(samples), copies=objective.together, length=config.length
     )
     return ExposureStream(
         samples,

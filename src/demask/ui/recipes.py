@@ -47,6 +47,13 @@ PRESETS = (
         "Preset keep: demasking on the feed-forward layers, beside replay with KL to the base.",
     ),
     Choice(
+        "gated",
+        "Quick, with a gate",
+        "Learns the documents quickly and answers about them in any form; the model from before answers "
+        "everything else. A file for another program has no gate, and answers nearly everything with them.",
+        "Preset gated: demasking of all weights beside light replay, behind a gate of rare words.",
+    ),
+    Choice(
         "fast",
         "Quick",
         "Learns the documents, but afterwards answers nearly everything with them. Good for a first look.",
