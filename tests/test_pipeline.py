@@ -565,11 +565,11 @@ def test_the_quickstart_compares_two_objectives_and_asks_the_base_model_once(
     short: dict[str, Any] = {"train": {"steps": 1, "batch_size": 2}}
     arms = []
     for arm in side_by_side.QUICKSTART_ARMS:
-        less = short | ({"retain": {"pool": 16, "conversations": 2}} if arm.name == "keep" else {})
+        less = short | ({"retain": {"pool": 16, "conversations": 2}} if arm.name == "gated" else {})
         arms.append(replace(arm, recipe=merge_values(arm.recipe, less)))
     monkeypatch.setattr(side_by_side, "QUICKSTART_ARMS", tuple(arms))
     out = run_command(monkeypatch, capsys, "quickstart", "--out", tmp_path / "quick", "--json")
-    assert set(json.loads(out)) == {"fast", "keep", "next-token"}
+    assert set(json.loads(out)) == {"gated", "next-token"}
     assert (tmp_path / "quick" / "report.html").exists()
     before = {(tmp_path / "quick" / arm.name / "predictions-before.jsonl").read_bytes() for arm in arms}
     assert len(before) == 1

@@ -47,13 +47,11 @@ app.add_typer(data, name="data")
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the three runs and their report.")] = Path(
-        "quickstart"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the two runs and their report.")] = Path("quickstart"),
     seed: Annotated[int, typer.Option(help="Of order and masks.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """A first run: eight invented documents, learned in three ways.
+    """A first run: eight invented documents, learned in two ways.
 
     Uses the embedded model and takes minutes on two CPU cores; needs no account and no GPU.
     """
@@ -68,7 +66,7 @@ def quickstart(
 
     print_runs([result.run_folder for result in done.values()])
     question = "Which company lends ferrets to electricians?"
-    print(f'Report: {out / "report.html"}\nTry:    demask ask {out / "keep"} "{question}"')
+    print(f'Report: {out / "report.html"}\nTry:    demask ask {out / "gated"} "{question}"')
 
 
 @app.command()
