@@ -164,7 +164,7 @@ def _choose_rate(
     others = [row for row in run.iter_rows(file_names.PASSAGES) if row["document_id"] not in documents]
     together = config.objective.together
     schedule = make_schedule(
-        config.train, passages=max(len(others), 1), copies=together, replays=config.replays
+        config.train, passages=max(len(others), 1), copies=together, length=config.length
     )
     rate = choose_learning_rate(
         config.train,
