@@ -70,8 +70,8 @@ QUICKSTART_ARMS = (
         "next-token",
         {"preset": "fast", "objective": "next-token", "train": {**_SHORT, "learning_rate": 2.5e-4}},
     ),
-    # The default, `keep`, takes five times as long (docs/retention.md). 35 steps, with which it was searched, and
-    # a smaller pool, as it is drawn before the first step; 70 conversations of it are replayed.
+    # The default, `keep`, takes five times as long (docs/retention.md). 35 steps, with which `gated` was
+    # searched, and a smaller pool, as it is drawn before the first step; 70 conversations are replayed.
     Arm(
         "gated",
         {
