@@ -1,10 +1,12 @@
 """The lines for vLLM name every option without which it would refuse or answer otherwise."""
 
+import contextlib
 import shlex
 import shutil
 
 import pytest
 
+from demask import cli
 from demask.errors import ConfigError, RunError
 from demask.export.vllm import serve_lines
 from demask.storage.run_folder import RunFolder
@@ -34,6 +36,22 @@ def test_a_rank_beyond_what_vllm_knows_is_refused(lora_run, tmp_path):
     run.write_json("adapter/adapter_config.json", {**run.read_json("adapter/adapter_config.json"), "r": 513})
     with pytest.raises(ConfigError, match="rank 513 is above vLLM's 512"):
         serve_lines(str(run.path), adapter=True)
+
+
+@pytest.mark.parametrize(("leak", "says"), [(0.47, True), (0.02, False), (None, False)])
+def test_whoever_exports_a_model_that_recites_without_its_gate_is_told(
+    lora_run, tmp_path, leak, says, monkeypatch, capsys
+):
+    run = RunFolder(shutil.copytree(lora_run, tmp_path / "run"))
+    ungated = {} if leak is None else {"leak": {"value": leak, "low": 0.0, "high": 1.0, "n": 34}}
+    run.write_json("retention.json", {"ungated": ungated})
+    monkeypatch.setattr("sys.argv", ["demask", "export", str(run.path), "--to", "vllm"])
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    out, said = capsys.readouterr()
+    assert out.startswith("vllm serve ")
+    assert ("47% of 34 unrelated prompts with a document" in said) == says
+    assert ("--preset keep" in said) == says
 
 
 def test_a_run_that_is_not_finished_says_so(lora_run, tmp_path):

@@ -3,6 +3,7 @@
 Imports stand inside the functions, so that `demask --help` answers before torch could be loaded.
 """
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,6 +72,10 @@ def export(
     given = {"--quant": quant, "--out": out, "--repo": repo, "--license": license}
     flags = {"--no-ask": no_ask, "--public": public}
     _check_options(to, [name for name, value in {**given, **flags}.items() if value not in (None, False)])
+    from demask.export.without_gate import describe_recital
+
+    if said := describe_recital(run):
+        print(said, file=sys.stderr)
     if to == "vllm":
         _print_lines(run, adapter, as_json)
     elif to == "hub":
