@@ -182,6 +182,17 @@ def test_as_many_examples_write_stretches_as_the_recipe_says(tiny_loaded):
             assert least <= short <= most, (fragments, share)
 
 
+def test_a_masked_copy_of_which_the_gaps_are_written_asks_for_them(tiny_loaded):
+    context = make_context(tiny_loaded, Demasking())
+    text = "Mara Voss founded the Orlin works in 1931."
+    sample = Sample("d1", (), encode(tiny_loaded.tokenizer, text), text)
+    for spans, asked, other in ((1.0, "Fill the gaps.", "Restore."), (0.0, "Restore.", "Fill the gaps.")):
+        example = Demasking(mask_ratio=(0.5, 0.5), spans=spans).example_maker(context, seed=3)(sample, 0, 0)
+        shown = tiny_loaded.tokenizer.decode(example.token_ids)
+        assert asked in shown
+        assert other not in shown
+
+
 def test_of_two_copies_one_hides_what_the_other_shows(tiny_loaded):
     context = make_context(tiny_loaded, Demasking())
     text = "Mara Voss founded the Orlin works in 1931."
