@@ -21,6 +21,7 @@ NAMES = (
     "busy",
     "page",
     "gpu",
+    "knowledge",
 )
 SCRIPTS = tuple(f"{name}.py" for name in NAMES)
 
