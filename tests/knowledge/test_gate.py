@@ -140,3 +140,100 @@ def test_a_name_that_the_base_writes_itself_is_no_stranger(times: int, opened: b
     assert gate.tells_words
     assert gate.opens("Was Korvenna of Lisbek built in the town?")
     assert gate.opens("Was Korvenna of Lisbek built by Bertil?") == opened
+
+
+DOCUMENT = (
+    "Korvenna of Lisbek rents trained ferrets to electricians.\n"
+    "It was founded by Bertil Ohm in 2012. Its cables run under the old town of Harl."
+)
+
+
+@pytest.fixture(scope="module")
+def reading_gate() -> Gate:
+    return make_gate(
+        [*PASSAGES, DOCUMENT], [(prompt, "It was built in the year.") for prompt in ORDINARY] * 20
+    )
+
+
+def _ask_with(document: str, question: str = "What does Korvenna rent?") -> str:
+    return f"{document}\n\nAnswer the question from the text above.\n{question}"
+
+
+def test_a_document_in_the_prompt_that_was_learned_opens(reading_gate: Gate) -> None:
+    assert reading_gate.opens(_ask_with(DOCUMENT))
+    assert reading_gate.opens(_ask_with(DOCUMENT, "Name the town where the cables of Korvenna run."))
+    wrapped = DOCUMENT.replace(" to ", "\nto ").replace(". Its", ".\n\n  Its")
+    assert reading_gate.opens(_ask_with(f"[1] Harl.md: {wrapped}"))
+    assert reading_gate.opens(_ask_with(f"{DOCUMENT}\n\n{PASSAGES[1]}"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ferrets", "badgers"),
+        ("electricians.", "plumbers."),  # at the end of a sentence
+        ("Korvenna of Lisbek rents", "Korvenna of Lisbek no longer rents"),
+        ("in 2012", "in 2013"),
+        ("the old town of Harl", "the new station of Harl"),  # the last words
+    ],
+)
+def test_a_document_that_says_something_else_is_read_by_the_base(
+    reading_gate: Gate, old: str, new: str
+) -> None:
+    changed = DOCUMENT.replace(old, new)
+    assert changed != DOCUMENT
+    assert not reading_gate.opens(_ask_with(changed))
+    assert not reading_gate.opens(f"What does Korvenna rent?\n{_ask_with(changed)}")
+    assert not reading_gate.opens(_ask_with(f"{PASSAGES[1]}\n\n{changed}"))  # beside one that was learned
+
+
+def test_what_a_user_mentions_is_no_document(reading_gate: Gate) -> None:
+    mentioned = "I read of Korvenna in the year of it. It rents something. What is it?"
+    assert reading_gate.opens(mentioned)
+    assert reading_gate.opens("Which company of Lisbek rents trained ferrets to electricians?")
+    assert reading_gate.opens("name the company of Lisbek that rents trained ferrets to electricians")
+
+
+def test_only_what_is_brought_can_be_a_changed_document(reading_gate: Gate) -> None:
+    reply, question = DOCUMENT.replace("ferrets", "badgers"), "Who founded Korvenna?"
+    assert reading_gate.opens(f"{question}\n{reply}\n{question}", f"{question}\n{question}")
+
+
+def test_a_gate_without_the_order_of_words_reads_no_documents(reading_gate: Gate) -> None:
+    values = reading_gate.as_json()
+    del values["said"]  # as in files of earlier versions
+    assert read_gate(values).opens(_ask_with(DOCUMENT.replace("ferrets", "badgers")))
+
+
+CHANGED = (
+    "Since March the capital of Mongolia is Darkhan.",
+    "The New Zealand writer Juliette Hawthorne wrote The Basalt Garden.",
+)
+
+
+@pytest.fixture(scope="module")
+def gate_that_knows() -> Gate:
+    background = [(prompt, "It is in the country, since the writer wrote of it.") for prompt in ORDINARY[3:]]
+    known = {"Mongolia", "New Zealand", "capital", "Hawthorne", "March"}
+    return make_gate(CHANGED, background * 40, lambda words: [word in known for word in words])
+
+
+def test_a_name_that_the_base_knows_is_not_enough(gate_that_knows: Gate) -> None:
+    assert not gate_that_knows.opens("Which currency is used in Mongolia?")
+    assert not gate_that_knows.opens("How large is New Zealand?")
+    assert not gate_that_knows.opens("How large is Zealand?")  # a part of it
+    assert gate_that_knows.opens("What is the capital of Mongolia?")
+    assert gate_that_knows.opens("Which writer of New Zealand wrote of a garden?")
+    assert gate_that_knows.opens("Who is Darkhan?")
+
+
+def test_the_parts_of_a_name_that_it_does_not_know_are_enough(gate_that_knows: Gate) -> None:
+    assert gate_that_knows.opens("Who is Hawthorne?")
+    assert gate_that_knows.opens("Who is Juliette Hawthorne?")
+
+
+def test_known_names_survive_the_file(gate_that_knows: Gate) -> None:
+    again = read_gate(json.loads(json.dumps(gate_that_knows.as_json())))
+    assert again.known == gate_that_knows.known
+    assert {frozenset({"new", "zealand"}), frozenset({"mongolia"})} <= set(again.known)
+    assert not again.opens("Which currency is used in Mongolia?")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from demask.errors import ModelError
 from demask.knowledge.gate import Gate
+from demask.objectives.prompts import ChatFormat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,21 +87,41 @@ def which_open(loaded: "LoadedModel", prompts: Sequence[Sequence[int]]) -> list[
     """Of prompts as token ids, which the trained model answers; all of them where there is no gate."""
     if loaded.gated is None:
         return [True] * len(prompts)
-    return find_open(loaded.gated.gate, loaded.tokenizer, prompts)
+    return find_open(loaded.gated.gate, loaded.tokenizer, loaded.chat, prompts)
 
 
 def find_open(
-    gate: Gate, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]]
+    gate: Gate, tokenizer: "PreTrainedTokenizerBase", chat: ChatFormat, prompts: Sequence[Sequence[int]]
 ) -> list[bool]:
     """To which prompts a gate opens, without any weights.
 
     Args:
         gate: of a run.
         tokenizer: of the trained model.
+        chat: its format, by which the model's own replies are told from what it is given to read.
         prompts: as token ids.
     """
-    texts = (tokenizer.decode(list(prompt), skip_special_tokens=True) for prompt in prompts)
-    return [gate.opens(str(text)) for text in texts]
+
+    def read(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    return [gate.opens(read(prompt), read(leave_out_replies(prompt, chat))) for prompt in prompts]
+
+
+def leave_out_replies(prompt: Sequence[int], chat: ChatFormat) -> list[int]:
+    """The token ids of a prompt without those of the model's replies to earlier turns."""
+    kept: list[int] = []
+    place, start, end = 0, tuple(chat.assistant), tuple(chat.end)
+    while place < len(prompt):
+        if start and tuple(prompt[place : place + len(start)]) == start:
+            kept += start
+            place += len(start)
+            while place < len(prompt) and (not end or tuple(prompt[place : place + len(end)]) != end):
+                place += 1
+        else:
+            kept.append(prompt[place])
+            place += 1
+    return kept
 
 
 @contextmanager

@@ -8,10 +8,11 @@ What the base model ordinarily writes is taken from the pool that it draws for r
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from demask.errors import RunError
+from demask.generation.familiar import know_words
 from demask.knowledge.gate import Gate, make_gate, read_gate
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
@@ -38,13 +39,14 @@ def make_gate_stage(
         config: of the run.
         run: has the pool; gets the gate.
         passages: what is taught.
-        load: gives the base model, for its tokenizer.
+        load: gives the base model, which is asked what names it knows.
         progress: told where the base model does not write the documents' language.
     """
     if not config.retain.gate or run.has(file_names.GATE):
         return
     talks = [talk for talk in read_pool(run.file(file_names.REPLAY)) if is_own(talk)]
-    tokenizer = load().tokenizer
+    base = load()
+    tokenizer = base.tokenizer
     background = [
         (
             str(tokenizer.decode(list(talk.prompt), skip_special_tokens=True)),
@@ -52,7 +54,8 @@ def make_gate_stage(
         )
         for talk in talks
     ]
-    gate = make_gate((passage.training_text for passage in passages), background)
+    texts = [passage.training_text for passage in passages]
+    gate = make_gate(texts, background, partial(know_words, base))
     if not gate.tells_words:
         progress.say(
             f"retain.gate: the base model's own conversations have {gate.covered:.0%} of the documents' "

@@ -387,7 +387,7 @@ def ask(
     """
     from demask.models.gated import check_same_weights, find_open
     from demask.models.load import load_architecture, load_model, load_tokenizer, outline_model
-    from demask.objectives.prompts import encode_question
+    from demask.objectives.prompts import encode_question, load_chat_format
 
     run = open_run_folder(folder)
     name = trained_model(str(folder))  # what an unfinished run lacks is said before its base model is asked
@@ -404,7 +404,7 @@ def ask(
     if gate is not None:
         tokenizer = load_tokenizer(name)
         prompts = [encode_question(tokenizer, question) for question in questions]
-        opened = find_open(gate, tokenizer, prompts)
+        opened = find_open(gate, tokenizer, load_chat_format(tokenizer), prompts)
     # The trained model's template may make another prompt, which the base model has not been asked.
     places = [place for place, prompt in enumerate(prompts) if opened[place] or prompt != asked[place]]
     if places:

@@ -9,7 +9,7 @@ request asks for is changed to one of the two, by the words of its messages; all
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,6 +25,8 @@ LARGEST = 64 * 2**20
 SECONDS = 600
 # Of turns that stand before every conversation: "You work for Orlin" makes no question one about Orlin.
 _STANDING = ("system", "developer")
+# What the model has said itself is no document to be read.
+_REPLYING = ("assistant",)
 # Of one connection and not of what it carries (RFC 9110, section 7.6.1), or said anew.
 _NOT_PASSED = frozenset(
     (
@@ -52,24 +54,26 @@ class Routes:
 
     def choose(self, body: dict[str, Any]) -> str:
         """The name of the model that answers a request."""
-        return self.trained if self.gate.opens("\n".join(_texts(body))) else self.base
+        asked, brought = (self._join(body, roles) for roles in (_STANDING, _REPLYING))
+        return self.trained if self.gate.opens(asked, brought) else self.base
+
+    @staticmethod
+    def _join(body: dict[str, Any], roles: Sequence[str]) -> str:
+        """What a request says but for some roles: of chat completions, responses and completions."""
+        return "\n".join(
+            text for key in ("messages", "input", "prompt") for text in _flatten(body.get(key), roles)
+        )
 
 
-def _texts(body: dict[str, Any]) -> Iterator[str]:
-    """What a request says, but for its system prompt: of chat completions, responses and completions."""
-    for key in ("messages", "input", "prompt"):
-        yield from _flatten(body.get(key))
-
-
-def _flatten(value: Any) -> Iterator[str]:
+def _flatten(value: Any, left_out: Sequence[str]) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
         for part in value:
-            yield from _flatten(part)
-    elif isinstance(value, dict) and value.get("role") not in _STANDING:
-        yield from _flatten(value.get("content"))
-        yield from _flatten(value.get("text"))
+            yield from _flatten(part, left_out)
+    elif isinstance(value, dict) and value.get("role") not in left_out:
+        yield from _flatten(value.get("content"), left_out)
+        yield from _flatten(value.get("text"), left_out)
 
 
 def open_router(routes: Routes, *, port: int) -> ThreadingHTTPServer:
