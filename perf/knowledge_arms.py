@@ -293,7 +293,7 @@ def measure_answers(ready: Ready, loaded: "LoadedModel", step: int) -> dict[str,
     if not ready.config.retain.gate:
         return found
     gate, prompts = read_gate_file(ready.run), make_prompts(loaded, ready.pairs)
-    opened = find_open(gate, loaded.tokenizer, prompts)
+    opened = find_open(gate, loaded.tokenizer, loaded.chat, prompts)
     base = {score.qa_id: score.values[HEADLINE] for score in score_predictions(ready.before, ready.pairs)}
     seen = {
         pair.id: (alone if is_open else base)[pair.id]

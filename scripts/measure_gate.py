@@ -3,23 +3,26 @@
     python scripts/measure_gate.py RUN [--pool N] [--json FILE]
 
 RUN has been trained with the default preset, so its pool says what its base model ordinarily writes. For each
-set a gate is made of its documents, and told its own questions, the prompts of the retention suite, and the
-questions of all other sets. Sets: the quickstart, on whose questions the gate's numbers were chosen; the
-benchmarks; SQuAD's passages with the questions that people asked about them.
+set a gate is made of its documents, and told its own questions, alone and behind the document as it is or
+changed, the prompts of the retention suite, and the questions of all other sets. Sets: the quickstart, on
+whose questions the gate's numbers were chosen; the benchmarks; SQuAD's passages with people's questions.
 """
 
 import argparse
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from demask.benchmarks.sets import BENCHMARKS, data_folder, load_benchmark
-from demask.evaluation.retention.suite import load_suite, replace_names
+from demask.evaluation.qa import CEILING_PROMPT
+from demask.evaluation.retention.suite import Sources, base_probes, load_suite, replace_names
+from demask.generation.familiar import know_words
 from demask.knowledge.files import load_qa_pairs
 from demask.knowledge.gate import Gate, make_gate
-from demask.models.load import load_tokenizer
+from demask.models.load import load_model, load_tokenizer
 from demask.records import DIRECTIONS, QAPair
 from demask.stages.replay import is_own, read_pool
 from demask.storage import file_names
@@ -30,26 +33,33 @@ QUICKSTART = Path(__file__).parent.parent / "src/demask/quickstart"
 
 @dataclass(frozen=True)
 class Asked:
-    """Documents, and questions about them by direction."""
+    """Documents, and questions about them by direction; the same as pairs, where answers are at hand."""
 
     documents: Sequence[str]
     questions: Mapping[str, Sequence[str]]
+    pairs: Sequence[QAPair] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_sets() -> dict[str, Asked]:
     """All that are at hand."""
-    rows = (QUICKSTART / "documents.jsonl").read_text().splitlines()
+    rows = [json.loads(row) for row in (QUICKSTART / "documents.jsonl").read_text().splitlines()]
     pairs = load_qa_pairs(QUICKSTART / "qa_pairs.jsonl", documents=None)
-    found = {"quickstart (searched)": Asked([json.loads(row)["text"] for row in rows], _split(pairs))}
+    found = {"quickstart (searched)": _with_pairs({row["id"]: row["text"] for row in rows}, pairs)}
     for name in BENCHMARKS:
         benchmark = load_benchmark(name, facts=None)
-        found[name] = Asked([document.text for document in benchmark.documents], _split(benchmark.pairs))
+        found[name] = _with_pairs({one.id: one.text for one in benchmark.documents}, benchmark.pairs)
     passages = data_folder() / "squad_passages/passages.jsonl"
     if passages.exists():
         asked = [json.loads(row) for row in passages.read_text().splitlines()]
         questions = [pair["question"] for row in asked for pair in row["questions"]]
         found["SQuAD"] = Asked([row["passage"] for row in asked], {"both": questions})
     return found
+
+
+def _with_pairs(documents: Mapping[str, str], pairs: Sequence[QAPair]) -> Asked:
+    texts = {pair.id: documents[pair.document_id] for pair in pairs}
+    return Asked([*documents.values()], _split(pairs), pairs, texts)
 
 
 def _split(pairs: Sequence[QAPair]) -> dict[str, list[str]]:
@@ -85,8 +95,13 @@ def measure(gate: Gate, name: str, sets: Mapping[str, Asked]) -> dict[str, float
         for questions in theirs.questions.values()
         for question in questions
     ]
+    reading = [CEILING_PROMPT.format(document=asked.texts[p.id], question=p.question) for p in asked.pairs]
+    probes = base_probes(suite, Sources(asked.pairs, asked.texts, leaks=False))
+    changed = [probe.turns[-1].content for probe in probes if probe.kind == "reading-changed"]
     return {
         **{f"own, {d}": share_opened(gate, questions) for d, questions in asked.questions.items()},
+        **({"own, document in front": share_opened(gate, reading)} if reading else {}),
+        **({"own, changed document in front": share_opened(gate, changed)} if changed else {}),
         "own, with strangers": share_opened(gate, [s for s, q in zip(strangers, own, strict=True) if s != q]),
         "everyday": share_opened(gate, [one.prompt for one in suite.everyday]),
         "easy facts": share_opened(gate, [text for f in suite.facts for text in (f.question, f.reworded)]),
@@ -102,10 +117,12 @@ def main() -> None:
     parser.add_argument("--pool", type=int, help="conversations of the pool that are used; all")
     parser.add_argument("--json", type=Path, help="file for the shares")
     given = parser.parse_args()
-    background, sets = read_background(RunFolder(given.run), given.pool), read_sets()
+    run = RunFolder(given.run)
+    background, sets = read_background(run, given.pool), read_sets()
+    knows = partial(know_words, load_model(run.read_json(file_names.CONFIG)["model"]))
     rows = {}
     for name, asked in sets.items():
-        gate = make_gate(asked.documents, background)
+        gate = make_gate(asked.documents, background, knows)
         rows[name] = measure(gate, name, sets)
         counts = ", ".join(f"{key} {share:.2f}" for key, share in rows[name].items())
         print(f"{name}: {len(asked.documents)} documents, least {gate.least:.2f} nats: {counts}", flush=True)

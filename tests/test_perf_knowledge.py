@@ -159,7 +159,8 @@ def test_a_question_that_leaves_the_gate_shut_has_the_answer_of_the_base_model(
     all_right = [{"qa_id": pair.id, HEADLINE: 1.0} for pair in ready.pairs]
     monkeypatch.setattr(callbacks, "measure_accuracy", lambda *given: ([], all_right))
     monkeypatch.setattr(
-        "demask.models.gated.find_open", lambda gate, tokenizer, prompts: [place > 0 for place in range(32)]
+        "demask.models.gated.find_open",
+        lambda gate, tokenizer, chat, prompts: [place > 0 for place in range(32)],
     )
     found = measure_answers(ready, ready.base(), 1)
     assert found["alone"] == {"forward": 1.0, "backward": 1.0}
