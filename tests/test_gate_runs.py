@@ -85,7 +85,7 @@ def test_behind_a_gate_the_base_model_answers_what_is_about_something_else(
     talked = CliRunner().invoke(
         app, ["chat", str(gated.run_folder)], input=f"{OTHER}\n/new\n{ABOUT}\n/quit\n"
     )
-    assert talked.output.count("said by the base model: not about the documents") == 1
+    assert talked.output.count("said by the base model: the gate stayed shut") == 1
     report = (gated.run_folder / "report.md").read_text()
     assert "A gate stands before the trained model" in report
     assert "A gate stands" not in (open_run.run_folder / "report.md").read_text()

@@ -38,6 +38,7 @@ SIZES = read_sizes(
         "questions": 6,
         "held_out": 3,
         "exposures": 48,
+        "fact_exposures": 48,
         "least_epochs": 1,
         "search_samples": 10,
         "rates": [1e-3, 2e-3],

@@ -15,6 +15,7 @@ SIZES = {
     "questions": 6,
     "held_out": 3,
     "exposures": 32,
+    "fact_exposures": 32,
     "least_epochs": 1,
     "rates": "[1e-3]",
     "max_new_tokens": 4,

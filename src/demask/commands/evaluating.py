@@ -206,7 +206,9 @@ def ask(
         else:
             print(clean(f"{answer.question}\n  before: {answer.before}\n  after:  {answer.after}"))
         if not answer.is_open:
-            print("          (said by the base model: the gate stayed shut, this is not about the documents)")
+            print(
+                "          (said by the base model: the gate stayed shut, as the documents do not say this)"
+            )
 
 
 @app.command()

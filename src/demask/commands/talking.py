@@ -143,7 +143,7 @@ def _reply(chatting: _Chat, line: str) -> None:
         hear(beside, asked, on_text=lambda text: say(text, end=""))
         say("\ntrained: ", end="")
     reply = hear(chatting.talk, asked, on_text=lambda text: say(text, end=""))
-    shut = "" if is_open(chatting.talk, asked) else " (said by the base model: not about the documents)"
+    shut = "" if is_open(chatting.talk, asked) else " (said by the base model: the gate stayed shut)"
     say(shut if reply.stopped else f"{shut} (cut short; --max-new-tokens)")
     chatting.turns = [*asked, Turn("assistant", reply.text)]
 

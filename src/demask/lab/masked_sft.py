@@ -49,7 +49,7 @@ SEARCH_SEED = 1000
 
 
 def _default_pretraining() -> Pretraining:
-    return Pretraining(known=100, new=1, autoregressive_steps=700, width=128, learning_rate=2e-3)
+    return Pretraining(known=300, new=1, autoregressive_steps=1500, width=192, learning_rate=2e-3)
 
 
 class Sizes(BaseModel):
@@ -60,14 +60,21 @@ class Sizes(BaseModel):
     pretraining: Pretraining = Field(default_factory=_default_pretraining)
     batch_size: int = Field(16, gt=0, description="samples per step")
     exposures: int = Field(3000, gt=0, description="samples seen in a run, at least")
-    least_epochs: int = Field(4, gt=0, description="passes over many samples")
-    search_samples: int = Field(300, gt=0, description="with which learning rates are searched")
+    # Past 100 steps of 16 a model learns the people of the samples by heart: 0.65 in distribution after 100,
+    # 0.55 after 188 and 0.13 after 500.
+    fact_exposures: int = Field(1600, gt=0, description="the same of two-facts")
+    least_epochs: int = Field(1, gt=0, description="passes over many samples")
+    search_samples: int = Field(1000, gt=0, description="with which learning rates are searched")
     rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (3e-4, 1e-3, 3e-3), min_length=1, description="learning rates that are tried, rising"
+        (1e-4, 3e-4, 1e-3, 3e-3), min_length=1, description="learning rates that are tried, rising"
     )
     questions: int = Field(100, gt=0, description="of each split")
     held_out: int = Field(40, ge=0, description="samples whose loss is measured")
     max_new_tokens: int = Field(64, gt=0, description="of an answer")
+
+    def count_exposures(self, task: str) -> int:
+        """Samples that a run of a task sees, at least."""
+        return self.fact_exposures if task == two_facts.NAME else self.exposures
 
 
 def read_sizes(values: Mapping[str, Any]) -> Sizes:
@@ -307,8 +314,7 @@ def _plan(
     asks = Asks(str(asked), prepared.sizes.max_new_tokens, batch_size=prepared.sizes.questions)
     trials = []
     for seed in seeds:
-        data = write_samples(prepared, prepared.task(name), samples, seed)
-        make = partial(_recipe, prepared, data, samples, seed)
+        make = partial(_recipe, prepared, name, samples, seed)
         for arm in arms:
             config = make(arm, rates[arm.name])
             if arm.tokens_of:
@@ -319,22 +325,22 @@ def _plan(
     return trials
 
 
-def _recipe(prepared: Prepared, data: Path, samples: int, seed: int, arm: Arm, rate: float) -> SftConfig:
+def _recipe(prepared: Prepared, task: str, samples: int, seed: int, arm: Arm, rate: float) -> SftConfig:
     """Of one trial.
 
     Args:
         prepared: what all share.
-        data: its samples.
-        samples: how many of them are trained.
-        seed: of order and masks.
+        task: its name.
+        samples: how many are trained.
+        seed: of the samples, their order and masks.
         arm: the way to train.
         rate: learning rate.
     """
     sizes = prepared.sizes
-    exposures = max(sizes.exposures, sizes.least_epochs * samples) * arm.epochs
+    exposures = max(sizes.count_exposures(task), sizes.least_epochs * samples) * arm.epochs
     shared: dict[str, Any] = {
         "model": str(prepared.model),
-        "data": [str(data)],
+        "data": [str(write_samples(prepared, prepared.task(task), samples, seed))],
         "held_out": sizes.held_out,
         "seed": seed,
         "measure": "none",  # the comparison asks about its own world what is still known

@@ -216,8 +216,9 @@ def citation(run: RunResult) -> str:
 
 GATED = (
     "A gate stands before the trained model: the base model answers prompts that share no rare words with a "
-    "document. The figures after training are those of both together, as demask's ask, chat, serve and "
-    "evaluate have them. A program that loads model/ alone has the trained model without its gate."
+    "document, or bring one that says something else. The figures after training are those of both together, "
+    "as demask's ask, chat, serve and evaluate have them. A program that loads model/ alone has the trained "
+    "model without its gate."
 )
 
 

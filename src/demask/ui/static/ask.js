@@ -8,7 +8,7 @@
   const NAMES = { trained: "after training", base: "before training" };
   const CHOSEN = {
     trained: "The gate is open: this is about the documents, so the trained model answers.",
-    base: "The gate is shut: this is not about the documents, so the model before training answers."
+    base: "The gate is shut: this is about something else, or brings a text that says something else than the documents. The model before training answers."
   };
   let turns = [], last = "", asking = null;
 
