@@ -9,7 +9,8 @@ each, so that a noisy machine hits all alike. A slice is a process of its own th
 checkpoint, so that one model is in memory at a time. At its end the questions are asked, and an arm that is
 right often enough in both directions stops there; then it is measured, once, what else training changed,
 beside a budget of leaks, known facts and drift. Training is counted from the first forward to the last update
-of a slice, asking apart from it; start-up and checkpoints stand in `process_seconds` alone.
+of a slice; asking, and what stands before training (a pool is drawn once for each base model and dtype, and
+kept in the cache), apart from it; start-up and checkpoints stand in `process_seconds` alone.
 
 `--out` is a folder with a run folder for each arm, and `knowledge.json`, which has the result of each part at
 once: the same command goes on where one was cut.
@@ -96,8 +97,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             arm, numbers = ARMS[name], found["arms"].setdefault(name, {"process_seconds": []})
             reason = why_left_out(arm, options)
             part = None if reason else next_part(options.out / name, numbers)
-            longest = max((seconds for _, seconds in numbers["process_seconds"]), default=0.0)
-            if part and end - time.monotonic() < longest:
+            # The first one may have drawn a pool, so the shortest says what a part takes.
+            least = min((seconds for _, seconds in numbers["process_seconds"]), default=0.0)
+            if part and end - time.monotonic() < least:
                 reason, part = f"{options.minutes:g} minutes were over", None
             if part is None:
                 left.remove(name)
@@ -184,6 +186,8 @@ def add_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{name: last[name] for name in kept if name in last},
         **({"alone": last["alone"]} if "alone" in last else {}),
         **{name: round(sum(row[name] for row in rows), 1) for name in sums},
+        # The first slice's: those after it read what that one has made.
+        **{name: rows[0][name] for name in ("preparing_seconds", "preparing_processor_seconds")},
         "peak_memory_bytes": max(row["peak_memory_bytes"] for row in rows),
     }
 
@@ -241,8 +245,8 @@ def show(found: Mapping[str, Any]) -> None:
     for name, arm in found["arms"].items():
         if "step" in arm:
             rows.append([name, *show_arm(arm)])
-    header = ["arm", "rate", "passed at", "forward / backward", "tokens", "training, s (CPU)"]
-    header += ["asking, s (CPU)", "peak memory"]
+    header = ["arm", "rate", "passed at", "forward / backward", "tokens", "before, s (CPU)"]
+    header += ["training, s (CPU)", "asking, s (CPU)", "peak memory"]
     header += ["alone: leak, known, drift: in budget", "behind its gate"]
     wanted = " / ".join(map(str, found["settings"]["wanted"]))
     print_table(f"Until {wanted}, seed {found['settings']['seed']}", header, rows)
@@ -264,6 +268,7 @@ def show_arm(arm: Mapping[str, Any]) -> list[str]:
         f"{arm['step']} of {arm['steps']}" if arm["passed"] else f"not in {arm['step']} of {arm['steps']}",
         show_answers(arm),
         f"{arm['tokens']:,}",
+        f"{arm['preparing_seconds']:,.0f} ({arm['preparing_processor_seconds']:,.0f})",
         f"{arm['seconds']:,.0f} ({arm['processor_seconds']:,.0f})",
         f"{arm['asking_seconds']:,.0f} ({arm['asking_processor_seconds']:,.0f})",
         f"{arm['peak_memory_bytes'] / 1e9:.2f} GB",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 SLICES = "slices.jsonl"
 # Fewer than a run has, so that checkpoints are those at the ends of slices.
 NEVER = 10**9
-# Of `gated`; what only the gate of another arm needs costs nothing more then.
+# As `gated` has. LoRA's is drawn anew: its base model is kept in the dtype that it is stored in.
 POOL = 384
 TINY: dict[str, Any] = {"evaluate": {"max_new_tokens": 4}, "train": {"steps": 4, "batch_size": 2}}
 TINY_POOL = {"pool": 4, "conversations": 1}

@@ -243,11 +243,14 @@ def test_slices_are_parts_of_the_run_and_what_they_took_is_added_up() -> None:
         **{"step": 2, "steps": 4, "learning_rate": 1e-4, "tokens": 50, "passed": False},
         **{"forward": 0.5, "backward": 0.25, "seconds": 2.0, "processor_seconds": 1.0},
         **{"asking_seconds": 3.0, "asking_processor_seconds": 2.0, "peak_memory_bytes": 7},
+        **{"preparing_seconds": 9.0, "preparing_processor_seconds": 8.0},
     }
-    both = add_up([row, {**row, "step": 4, "tokens": 100, "backward": 1.0, "peak_memory_bytes": 5}])
+    later = {"step": 4, "tokens": 100, "backward": 1.0, "peak_memory_bytes": 5, "preparing_seconds": 1.0}
+    both = add_up([row, {**row, **later}])
     assert (both["step"], both["tokens"], both["backward"]) == (4, 100, 1.0)  # as the last one says
     assert (both["seconds"], both["processor_seconds"]) == (4.0, 2.0)
     assert (both["asking_seconds"], both["peak_memory_bytes"]) == (6.0, 7)
+    assert both["preparing_seconds"] == 9.0  # of the one that may have drawn a pool
 
 
 def test_the_paraphrases_of_the_quickstart_say_what_its_documents_say_in_their_order() -> None:
