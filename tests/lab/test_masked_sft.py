@@ -39,6 +39,7 @@ SIZES = read_sizes(
         "held_out": 3,
         "exposures": 48,
         "fact_exposures": 48,
+        "search_seeds": 2,
         "least_epochs": 1,
         "search_samples": 10,
         "rates": [1e-3, 2e-3],
@@ -118,7 +119,7 @@ def test_shares_stretch_over_the_epochs_of_a_run(trials):
 def test_the_best_rate_on_validation_is_taken_the_lowest_of_equal_ones_and_earlier_choices_stay(prepared):
     order = replace(ORDER, arms=SFT_ARMS[:3])
     search = plan_search(prepared, order)
-    assert {trial.seed for trial in search} == {masked_sft.SEARCH_SEED}
+    assert {trial.seed for trial in search} == {masked_sft.SEARCH_SEED, masked_sft.SEARCH_SEED + 1}
 
     def is_right(trial, pair):
         assert pair.kind == "validation"
@@ -131,6 +132,19 @@ def test_the_best_rate_on_validation_is_taken_the_lowest_of_equal_ones_and_earli
     assert chosen["two-facts"]["half masked"] == 0.5
     keep_rates(prepared.out, chosen)
     assert load_rates(prepared.out) == chosen
+
+
+def test_a_rate_that_suits_one_seed_alone_is_not_taken(prepared):
+    search = plan_search(prepared, replace(ORDER, arms=SFT_ARMS[:1]))
+
+    def is_right(trial, pair):
+        if trial.cell.config.train.learning_rate == 2e-3:
+            return trial.seed == masked_sft.SEARCH_SEED
+        return hash_of(trial.seed, pair.id) < 0.7
+
+    folder = prepared.out / "two seeds"
+    finish(search, folder, is_right)
+    assert set(choose_rates(search, folder, {})["word-problems"].values()) == {1e-3}
 
 
 def test_a_better_arm_is_called_better_and_one_that_is_alike_is_not(prepared, trials):

@@ -16,6 +16,7 @@ SIZES = {
     "held_out": 3,
     "exposures": 32,
     "fact_exposures": 32,
+    "search_seeds": 1,
     "least_epochs": 1,
     "rates": "[1e-3]",
     "max_new_tokens": 4,
