@@ -286,7 +286,7 @@ def _find_statements(text: str) -> list[_Statement]:
 
 
 def _hash_runs(words: Sequence[str]) -> frozenset[int]:
-    """Words, and which follow each other, as numbers that do not give the text away."""
+    """Words, and which follow each other, as numbers, so that a file of them is no copy of the text."""
     pairs = (f"{first} {second}" for first, second in pairwise(words))
     return frozenset(map(_hash, (*words, *pairs)))
 
