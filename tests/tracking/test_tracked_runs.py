@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -335,7 +336,11 @@ def test_wandb_is_offline_and_keeps_its_files_in_the_run_folder(
     (folder,) = out.glob("wandb/offline-run-*")
     id = json.loads((out / "tracked.json").read_text())["wandb"]["id"]
     (file,) = folder.glob(f"run-{id}.wandb")
-    for written in (b"train/loss", b"final/after/forward/contains", b"report.html"):
+    wanted = (b"train/loss", b"final/after/forward/contains", b"report.html")
+    until = time.monotonic() + 20  # wandb's own process writes it, and was seen to be behind once
+    while not all(written in file.read_bytes() for written in wanted) and time.monotonic() < until:
+        time.sleep(0.1)
+    for written in wanted:
         assert written in file.read_bytes()
     assert capfd.readouterr().out == ""
 

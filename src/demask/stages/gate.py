@@ -12,7 +12,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from demask.errors import RunError
-from demask.generation.familiar import know_words
 from demask.knowledge.gate import Gate, make_gate, read_gate
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
@@ -44,6 +43,8 @@ def make_gate_stage(
     """
     if not config.retain.gate or run.has(file_names.GATE):
         return
+    from demask.generation.familiar import know_words
+
     talks = [talk for talk in read_pool(run.file(file_names.REPLAY)) if is_own(talk)]
     base = load()
     tokenizer = base.tokenizer
