@@ -2,8 +2,8 @@
 
 import importlib.util
 import json
-import time
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
