@@ -183,3 +183,18 @@ def test_an_address_that_is_none_or_taken_is_refused() -> None:
         pytest.raises(ConfigError, match="cannot be listened at"),
     ):
         open_router(Routes(GATE, "http://127.0.0.1:9", "a", "b"), port=int(address.rpartition(":")[2]))
+
+
+def test_a_document_that_says_something_else_goes_to_the_base_whoever_shows_it_but_the_model() -> None:
+    taught = "Mara Voss founded the Orlin works in 1931. They made lamps of basalt for the port of Lisbek."
+    gate = make_gate([taught], [("Who is the dog", "It sleeps")] * 40)
+    routes = Routes(gate, "http://127.0.0.1:9", "trained", "base")
+    asked = {"role": "user", "content": "Who founded the Orlin works?"}
+
+    def choose(role: str, content: str) -> str:
+        return routes.choose({"messages": [asked, {"role": role, "content": content}, asked]})
+
+    other = taught.replace("basalt", "copper")
+    chosen = [choose(role, other) for role in ("user", "system", "developer", "tool", "assistant")]
+    assert chosen == ["base", "base", "base", "base", "trained"]
+    assert choose("user", taught) == choose("system", taught) == "trained"

@@ -165,6 +165,8 @@ def test_a_document_in_the_prompt_that_was_learned_opens(reading_gate: Gate) -> 
     wrapped = DOCUMENT.replace(" to ", "\nto ").replace(". Its", ".\n\n  Its")
     assert reading_gate.opens(_ask_with(f"[1] Harl.md: {wrapped}"))
     assert reading_gate.opens(_ask_with(f"{DOCUMENT}\n\n{PASSAGES[1]}"))
+    # A word about the document is no sentence of it.
+    assert reading_gate.opens(_ask_with(f"Kindly look once more at this page about Korvenna.\n\n{DOCUMENT}"))
 
 
 @pytest.mark.parametrize(
@@ -174,6 +176,7 @@ def test_a_document_in_the_prompt_that_was_learned_opens(reading_gate: Gate) -> 
         ("electricians.", "plumbers."),  # at the end of a sentence
         ("Korvenna of Lisbek rents", "Korvenna of Lisbek no longer rents"),
         ("in 2012", "in 2013"),
+        ("Korvenna of Lisbek rents", "Korvenna of Harl rents"),  # a word of the document, elsewhere
         ("the old town of Harl", "the new station of Harl"),  # the last words
     ],
 )

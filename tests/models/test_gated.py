@@ -11,8 +11,9 @@ import torch
 from demask.errors import ModelError
 from demask.generation.answers import generate_answers, stream_answer
 from demask.generation.conversations import Conversation, score_replies
+from demask.generation.texts import Turn, turn_encoder
 from demask.knowledge.gate import Gate, make_gate
-from demask.models.gated import as_base, put_gate, which_open
+from demask.models.gated import as_base, leave_out_replies, put_gate, which_open
 from demask.models.load import LoadedModel, load_model
 from demask.objectives.prompts import encode_question
 from demask.recipe.sections import Evaluate
@@ -109,3 +110,28 @@ def test_another_base_is_refused(
     other = replace(base, model=make_model(hidden_size=64).eval(), name="other")
     with pytest.raises(ModelError, match="other: its weights are not those that"):
         put_gate(trained, other, gate)
+
+
+TAUGHT = "Mara Voss founded the Orlin works in 1931. They made lamps of basalt for the lighthouse of Lisbek."
+
+
+def test_a_changed_document_goes_to_the_base_but_not_what_the_model_has_said(
+    both: tuple[LoadedModel, LoadedModel],
+) -> None:
+    base, trained = both
+    behind = put_gate(trained, base, make_gate([TAUGHT], [("Who is the dog", "It sleeps")] * 40))
+    encode, other = turn_encoder(behind), TAUGHT.replace("basalt", "copper")
+    asked = Turn("user", "Who founded the Orlin works?")
+    by_user = encode([Turn("user", other), Turn("assistant", "I see."), asked])
+    by_model = encode([asked, Turn("assistant", other), asked])
+    by_system = encode([Turn("system", other), asked])
+    learned = encode([Turn("user", TAUGHT), Turn("assistant", "I see."), asked])
+    assert which_open(behind, [by_user, by_model, by_system, learned]) == [False, True, False, True]
+
+
+def test_only_the_replies_are_left_out_of_a_prompt(both: tuple[LoadedModel, LoadedModel]) -> None:
+    loaded = both[0]
+    turns = [Turn("user", "ab"), Turn("assistant", "cd"), Turn("user", "ef"), Turn("assistant", "gh")]
+    prompt = turn_encoder(loaded)([*turns, Turn("user", "ij")])
+    left = str(loaded.tokenizer.decode(leave_out_replies(prompt, loaded.chat), skip_special_tokens=True))
+    assert [said in left for said in ("ab", "cd", "ef", "gh", "ij")] == [True, False, True, False, True]

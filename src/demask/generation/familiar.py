@@ -15,7 +15,8 @@ from demask.objectives.prompts import encode
 
 # What stands before a word; it says nothing of it.
 BEFORE = "Tell me about"
-# Of invented names the embedded model had -7.4 to -23 nats, of countries, cities and common words -5 to 0.
+# Of eight invented names of the quickstart the embedded model had -23 to -13 nats, of most countries and
+# cities -5 to 0.
 FINISHED = -5.0
 _ROWS = 64
 
