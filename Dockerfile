@@ -9,11 +9,13 @@ FROM ${BASE}
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG EXTRAS=documents,questions,gguf,serve
 
-# CUDA's images have no Python.
-RUN command -v python3 >/dev/null && python3 -m venv --help >/dev/null \
-    || (apt-get update \
+# CUDA's images have no Python; which version there is depends on the base image.
+# hadolint ignore=DL3008
+RUN if ! python3 -m venv --help >/dev/null 2>&1; then \
+        apt-get update \
         && apt-get install -y --no-install-recommends python3 python3-venv \
-        && rm -rf /var/lib/apt/lists/*)
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 
 RUN python3 -m venv /opt/demask
 ENV PATH=/opt/demask/bin:$PATH \
@@ -29,8 +31,9 @@ COPY pyproject.toml README.md LICENSE CHANGELOG.md /src/
 COPY src /src/src
 RUN pip install -c /src/constraints.txt "/src[${EXTRAS}]"
 
-RUN useradd --create-home demask && mkdir -p /cache /work && chown demask /cache /work
-USER demask
+# By number, which hosts and orchestrators can check; 1000 is taken in images of Ubuntu.
+RUN useradd --uid 10001 --create-home demask && mkdir -p /cache /work && chown demask /cache /work
+USER 10001
 VOLUME /cache
 WORKDIR /work
 ENTRYPOINT ["demask"]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import venv
@@ -130,26 +131,19 @@ def instructions() -> list[str]:
     return "\n".join(lines).replace("\\\n", " ").splitlines()
 
 
-def test_the_dockerfile_keeps_what_a_linter_asks_for() -> None:
+def test_the_dockerfile_has_no_fault_that_a_linter_finds() -> None:
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
+    done = subprocess.run(
+        [hadolint, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+
+
+def test_the_container_runs_as_a_user_of_its_own() -> None:
     lines = [line.split(maxsplit=1) for line in instructions()]
-    known = {"ARG", "FROM", "RUN", "ENV", "COPY", "USER", "VOLUME", "WORKDIR", "ENTRYPOINT", "CMD"}
-    assert {word for word, _ in lines} <= known
-    assert lines[0] == ["ARG", lines[0][1]]
-    assert lines[0][1].startswith("BASE=")
-    assert lines[1] == ["FROM", "${BASE}"]
-    assert ":" in lines[0][1]
-    assert not lines[0][1].endswith(":latest")
-    runs = [rest for word, rest in lines if word == "RUN"]
-    for rest in runs:
-        if "apt-get install" in rest:
-            assert "apt-get update" in rest
-            assert "rm -rf /var/lib/apt/lists" in rest
-            assert "-y --no-install-recommends" in rest
-        assert "sudo" not in rest
-        assert "curl" not in rest
-        assert subprocess.run(["sh", "-n", "-c", rest], check=False).returncode == 0, rest
-    assert [rest for word, rest in lines if word == "USER"] == ["demask"]
-    assert all(rest.startswith("[") for word, rest in lines if word in ("ENTRYPOINT", "CMD"))
+    (user,) = [rest for word, rest in lines if word == "USER"]
+    assert user.isdecimal()
+    assert f"useradd --uid {user} " in "\n".join(instructions())
 
 
 def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:

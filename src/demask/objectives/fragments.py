@@ -45,6 +45,8 @@ _PARTS = (1, 1, 2, 3)
 _TELLING = 2
 # Draws until one tells enough; a text that hardly tells anything has whatever the last one was.
 _DRAWS = 60
+# Words of a short answer.
+_ANSWERED = (1, 5)
 # Letters from which on a word is rarely one of those that hold a sentence together.
 _LONG = 7
 
@@ -115,6 +117,27 @@ def draw_fragment(words: Sequence[int], telling: Sequence[bool], rng: random.Ran
         if sum(telling[word] for word in shown) >= _TELLING:
             break
     return tuple(word not in shown for word in words)
+
+
+def draw_answer(
+    ids: Sequence[int], words: Sequence[int], masked: Sequence[bool], rng: random.Random
+) -> tuple[int, ...]:
+    """A few words in a row of those that a fragment hides, as a short answer; empty where it hides none.
+
+    Args:
+        ids: the passage.
+        words: for each token the number of its word.
+        masked: for each token whether the fragment leaves it out.
+        rng: draws where the answer begins, and how long it is.
+    """
+    hidden = sorted({word for word, hide in zip(words, masked, strict=True) if hide})
+    if not hidden:
+        return ()
+    first, length = rng.choice(hidden), rng.randint(*_ANSWERED)
+    run = {word for word in hidden if first <= word < first + length}
+    while run and max(run) - first + 1 > len(run):  # something that is shown stands between
+        run.remove(max(run))
+    return tuple(token for token, word in zip(ids, words, strict=True) if word in run)
 
 
 def _draw_words(count: int, rng: random.Random) -> set[int]:

@@ -364,8 +364,8 @@ def _replay_some(
 def _wrap_some(
     documents: "ExposureStream[Any]", share: float, context: "Context", talks: "Sequence[Conversation]"
 ) -> "ExposureStream[Any]":
-    """Some examples behind other words; those that would not fit the model's context stay bare."""
-    from demask.generation.surroundings import LONGEST, make_surroundings, put_behind
+    """Some examples among other words; those that would not fit the model's context stay bare."""
+    from demask.generation.surroundings import LONGEST, SHOTS, ask_about, make_surroundings, put_into
     from demask.models.load import context_length
 
     surroundings, most = make_surroundings(context, talks), context_length(context.architecture)
@@ -375,9 +375,13 @@ def _wrap_some(
         rng = keyed_rng("wrapped", documents.seed, example.id)
         if rng.random() >= share:
             return example
-        other = documents.passages[rng.randrange(len(documents.passages))]
-        shown = None if other.id == sample.id else documents.make_example(other, epoch, variant)
-        wrapped = put_behind(example, surroundings.draw(rng, shown), context)
+        drawn = (documents.passages[rng.randrange(len(documents.passages))] for _ in range(SHOTS))
+        others = [
+            ask_about(other, documents.make_example(other, epoch, variant), context, rng)
+            for other in drawn
+            if other.id != sample.id
+        ]
+        wrapped = put_into(example, surroundings.draw(rng, others), context)
         return wrapped if len(wrapped.token_ids) <= most else example
 
     return replace(documents, make_example=make_example, in_front=LONGEST)
