@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from demask import cli
+from demask import __version__, cli
 from demask.commands.app import BEGIN_ANEW
 from demask.storage.locks import holding
 
@@ -771,6 +771,11 @@ def test_a_command_says_that_it_has_begun_before_anything_heavy_is_imported(tmp_
         )
         name = " ".join(words[: words.index("nothing")])
         assert done.stderr.splitlines()[:2] == ["[]", f"demask {name}: starting"], done.stderr
+
+
+def test_the_version_is_printed_before_any_command(demask: Callable[..., Finished]) -> None:
+    done = demask("--version")
+    assert (done.code, done.out) == (0, f"demask {__version__}\n")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["plan", "--foo"], ["qa"]])

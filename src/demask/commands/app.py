@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from demask import __version__
 from demask.errors import ConfigError, StoppedError, ThresholdError
 
 if TYPE_CHECKING:
@@ -111,6 +112,23 @@ app = App(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes around the help would take a third of its time
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"demask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """What stands before a command."""
+    del version  # has ended the program, where it was asked for
 
 
 def guard(
