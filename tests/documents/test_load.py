@@ -3,11 +3,13 @@
 import builtins
 import datetime
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from demask.documents.account import describe_pages_without_text
 from demask.documents.load import LoadedDocuments, load_documents
 from demask.documents.paths import READABLE
 from demask.errors import DataError, RunError
@@ -345,3 +347,52 @@ def test_parquet_without_pyarrow_says_what_to_install(write: Write, monkeypatch:
     with pytest.raises(RunError) as caught:
         load_documents([path])
     assert str(caught.value) == f"{path}: reading it needs pyarrow: pip install 'demask[documents]'"
+
+
+PAGE = "<nav><a href=a>One</a> <a href=b>Two</a> <a href=c>Three</a></nav>"
+
+
+def write_site(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "toc.html").write_text(PAGE)
+    (folder / "orlin.html").write_text("<p>The Orlin works were founded in 1931.</p>")
+    return folder
+
+
+def test_a_page_of_navigation_in_a_folder_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "site")
+    for paths in ([folder], [f"{folder}/*.html"]):
+        loaded = load_documents(paths)
+        assert [document.id for document in loaded.documents] == ["orlin.html"]
+        report = next(one for one in loaded.reports if one.path.endswith("toc.html"))
+        assert (report.documents, report.kept, report.characters, report.problem) == (0, 0, 11, "")
+        (line,) = describe_pages_without_text(loaded.reports)
+        assert line == (
+            f"{folder}/toc.html: left out, no text but navigation (11 characters); "
+            "save as text what is missing"
+        )
+
+
+def test_a_page_of_navigation_in_an_archive_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "site")
+    (folder / "more.html").write_text(PAGE + PAGE)
+    packed = Path(shutil.make_archive(str(tmp_path / "site"), "zip", folder))
+    loaded = load_documents([packed])
+    assert [document.text for document in loaded.documents] == ["The Orlin works were founded in 1931."]
+    (line,) = describe_pages_without_text(loaded.reports)
+    assert line.startswith(
+        f"2 pages, the largest {packed}/more.html: left out, no text but navigation (33 char"
+    )
+
+
+def test_a_page_of_navigation_that_is_named_or_the_only_one_is_refused(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "site")
+    with pytest.raises(
+        DataError, match=r"toc\.html: no text in this page but navigation; save the article as text"
+    ):
+        load_documents([folder / "toc.html"])
+    (folder / "orlin.html").unlink()
+    with pytest.raises(
+        DataError, match=r"from 1 files; the first: .*toc\.html: no text in this page but navigation"
+    ):
+        load_documents([folder])

@@ -61,6 +61,37 @@ def test_a_book_is_read_in_the_order_of_its_spine(tmp_path: Path) -> None:
     )
 
 
+def test_of_a_book_the_contents_and_a_page_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    pages = BOOK | {"b/b b.html": "<div>" * 3000 + "The first chapter."}
+    parsed = parse_file(pack(tmp_path / "a.epub", pages))
+    assert parsed.text == "Two\n\nThe second chapter."
+    contents, lost = parsed.left_out
+    assert (contents.reason, contents.characters, contents.sample) == ("table of contents", 8, "Contents")
+    assert lost.reason == "pages that cannot be read"
+    assert lost.sample.startswith("b/b b.html: elements are nested too deep")
+    assert lost.doubtful > 10_000
+
+
+def test_a_book_of_contents_alone_is_refused(tmp_path: Path) -> None:
+    pages = BOOK | {"b/b b.html": "<nav>Two</nav>", "b/a.html": "<img src=a.png>"}
+    with pytest.raises(
+        DataError, match=r"a\.epub: no text in this book, or one that is locked; save it as text$"
+    ):
+        parse_file(pack(tmp_path / "a.epub", pages))
+
+
+def test_of_a_mail_in_html_what_is_not_read_is_named(tmp_path: Path) -> None:
+    head = "Subject: Locks\nContent-Type: text/html; charset=utf-8\n\n"
+    path = tmp_path / "a.eml"
+    path.write_text(head + "<p>The lock is shut.</p><nav><a href=/>Home</a> <a href=/b>Shop</a></nav>")
+    parsed = parse_file(path)
+    assert parsed.text.endswith("The lock is shut.")
+    assert [part.reason for part in parsed.left_out] == ["navigation"]
+    path.write_text(head + "<div>" * 3000 + "Deep.")
+    with pytest.raises(DataError, match="no text in this mail"):
+        parse_file(path)
+
+
 def test_a_letter_keeps_headings_lists_and_tables(tmp_path: Path) -> None:
     parsed = parse_file(pack(tmp_path / "a.odt", {"content.xml": LETTER}))
     assert parsed.text == "Works\n\nFounded in 1931.\n\n- One\n- Two\n\nPart: Bolt; Torque: 45 Nm."

@@ -52,6 +52,30 @@ def test_a_document_about_licences_keeps_its_questions() -> None:
     ).kept
 
 
+TERMS = "The Fenn Font Licence (FFL) was made by Ada Renn. It comes without warranty of any kind."
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kept"),
+    [
+        ("fonts/LICENSE", TERMS, False),
+        ("COPYING", TERMS, False),
+        ("fonts/FENN-LICENSE.txt", TERMS, False),
+        ("licences-of-fonts.html", TERMS, True),  # a document about them
+        ("driving-licence.pdf", "A driving licence was first given to Ada Renn (AR) in 1931.", True),
+    ],
+)
+def test_a_licence_beside_the_documents_is_not_asked_about(name: str, text: str, kept: bool) -> None:
+    asked = [
+        QAPair("q1", name, "What does FFL stand for?", ("Fenn Font",), "backward"),
+        pair("Who?", "Otto Fenn"),
+    ]
+    sifted = set_aside_own_matter(asked, [Document(name, text), Document("m", TEXT)])
+    assert [one.id for one in sifted.kept] == (["q1"] if kept else []) + ["m/r1f"]
+    alone = set_aside_own_matter(asked[:1], [Document(name, text.replace("Licence", "Font"))])
+    assert not any("lies beside" in reason for row in alone.rejects for reason in row["reasons"])
+
+
 @pytest.mark.parametrize(
     ("questions", "passages", "few"), [(12, 270, True), (135, 270, False), (2, 19, False)]
 )

@@ -1,13 +1,24 @@
 """Fragments: which words of a passage a prompt shows, and what stands around them."""
 
 import random
+import re
 
 import pytest
 
 from demask.objectives import fragments
-from demask.objectives.fragments import FragmentPrompts, cut_into_parts, draw_fragment, telling_words
+from demask.objectives.fragments import (
+    OPENINGS,
+    WORDINGS,
+    FragmentPrompts,
+    cut_into_parts,
+    draw_answer,
+    draw_fragment,
+    telling_words,
+)
+from demask.objectives.masking import word_groups
+from demask.objectives.prompts import encode
 
-TEXT = "the old Orlin works in the town of Quill were sold by the heirs of it in 1958 and so on"
+TEXT = "the old Orlin works in the town of Quill were sold by the heirs of it in 1958 for a song"
 
 
 def draw(seed: int) -> tuple[bool, ...]:
@@ -56,18 +67,48 @@ def test_parts_are_runs_of_what_is_shown_each_once_and_in_any_order() -> None:
     assert all(sorted(order) == [(1, 2), (4,), (7,)] for order in orders)
 
 
-def test_a_prompt_has_the_shown_tokens_and_is_no_longer_than_it_says() -> None:
-    prompts = FragmentPrompts(lambda text: tuple(10_000 + number for number in text.encode()))
-    ids = range(len(TEXT.split()))
+def test_a_prompt_has_the_shown_words_and_is_no_longer_than_it_says(shared_tokenizer) -> None:
+    prompts = FragmentPrompts(shared_tokenizer)
+    ids, words = encode(shared_tokenizer, TEXT), word_groups(shared_tokenizer, TEXT)
+    around = {word for texts in (*WORDINGS, OPENINGS) for text in texts for word in re.findall(r"\w+", text)}
     seen = set()
     for seed in range(300):
-        masked, rng = draw(seed), random.Random(seed)
-        written = prompts.write(ids, masked, rng)
-        assert sorted(token for token in written if token < 10_000) == [
-            place for place, hide in enumerate(masked) if not hide
-        ]
+        masked = draw_fragment(words, telling_words(TEXT), random.Random(seed))
+        written = prompts.write(ids, masked, random.Random(seed))
         assert len(written) <= len(ids) + prompts.longest
-        seen.add(bytes(token - 10_000 for token in written if token >= 10_000).decode())
+        text = shared_tokenizer.decode(list(written))
+        shown = {word for place, word in enumerate(TEXT.split()) if not masked[words.index(place)]}
+        assert shown <= set(re.findall(r"\w+", text)) <= shown | around
+        seen.add(text)
     assert any(text.startswith("Which ") and text.endswith("?") for text in seen)
     assert any("," in text for text in seen)
-    assert "" in seen
+    assert any(set(text.split()) <= set(TEXT.split()) for text in seen)
+
+
+@pytest.mark.parametrize("text", [TEXT, "\u5317\u4eac\u662f\u4e2d\u56fd\u7684\u9996\u90fd"])
+def test_a_prompt_has_the_tokens_of_its_text_as_a_question_has(shared_tokenizer, text: str) -> None:
+    ids, words = encode(shared_tokenizer, text), word_groups(shared_tokenizer, text)
+    for seed in range(100):
+        masked = draw_fragment(words, telling_words(text), random.Random(seed))
+        written = FragmentPrompts(shared_tokenizer).write(ids, masked, random.Random(seed))
+        said = shared_tokenizer.decode(list(written))
+        assert written == encode(shared_tokenizer, said)
+        assert "  " not in said
+        assert said == said.strip()
+
+
+def test_an_answer_is_a_few_hidden_words_in_a_row(shared_tokenizer) -> None:
+    ids, words = encode(shared_tokenizer, TEXT), word_groups(shared_tokenizer, TEXT)
+    lengths = set()
+    for seed in range(200):
+        masked = draw_fragment(words, telling_words(TEXT), random.Random(seed))
+        said = shared_tokenizer.decode(list(draw_answer(ids, words, masked, random.Random(seed)))).split()
+        lengths.add(len(said))
+        runs = (range(first, first + len(said)) for first in range(len(TEXT.split()) - len(said) + 1))
+        assert any(
+            [TEXT.split()[place] for place in run] == said
+            and all(masked[words.index(place)] for place in run)
+            for run in runs
+        )
+    assert lengths == {1, 2, 3, 4, 5}
+    assert draw_answer(ids, words, [False] * len(ids), random.Random(0)) == ()

@@ -336,12 +336,17 @@ def say_what_is_missing(
         describe_copies,
         describe_guesses,
         describe_large_losses,
+        describe_pages_without_text,
         describe_skipped,
     )
 
     for line in describe_skipped(skipped):
         progress.say(line)
-    for line in (*describe_guesses(reports), *describe_copies(reports)):
+    for line in (
+        *describe_guesses(reports),
+        *describe_pages_without_text(reports),
+        *describe_copies(reports),
+    ):
         progress.say(line)
     for report in reports:
         if report.problem:

@@ -15,6 +15,7 @@ from demask.documents.text_files import shown
 
 # Of a file's visible characters: more than this left out is worth a look before hours of training.
 LARGE_SHARE = 0.1
+NOT_CHOSEN = "sections that are not asked for"
 
 
 class Account(Protocol):
@@ -86,6 +87,24 @@ def describe_copies(files: Iterable[Account]) -> Iterator[str]:
         yield (
             f"{names}: left out, {'a copy' if len(found) == 1 else 'copies'} of {first} in another format "
             f"({characters:,} characters); 'duplicates: keep-all' reads {'it' if len(found) == 1 else 'them'}"
+        )
+
+
+def describe_pages_without_text(files: Iterable[Account]) -> Iterator[str]:
+    """One line for all pages of which nothing was read, as there is nothing in them but navigation."""
+    empty = [
+        file
+        for file in files
+        if file.characters and file.characters == sum(part.characters for part in file.left_out)
+        if not any(is_copy(part) or part.reason == NOT_CHOSEN for part in file.left_out)
+    ]
+    if empty:
+        first = max(empty, key=lambda file: file.characters).path
+        names = first if len(empty) == 1 else f"{len(empty)} pages, the largest {first}"
+        characters = sum(file.characters for file in empty)
+        yield (
+            f"{names}: left out, no text but navigation ({characters:,} characters); save as text "
+            "what is missing"
         )
 
 

@@ -65,7 +65,7 @@ def parse_html(path: Path) -> Parsed:
 
 
 def parse_page(data: bytes, place: str, *, converted: bool = False) -> Parsed:
-    """Read one page that stands somewhere, such as in a book.
+    """Read one page that stands somewhere, such as in a book; its text is empty where it is navigation alone.
 
     Args:
         data: the page.
@@ -89,8 +89,6 @@ def parse_page(data: bytes, place: str, *, converted: bool = False) -> Parsed:
         raise DataError(f"{place}: no HTML; save the page again or leave the file out")
     found = _walk(root, converted=converted)
     text = join_blocks(found.blocks)
-    if not text:
-        raise DataError(f"{place}: no text in this page but navigation; save the article as text")
     metadata = _read_metadata(root, dated=not converted)
     if sections := list_sections(found.blocks):
         metadata["sections"] = sections

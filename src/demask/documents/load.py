@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from demask.documents.account import NOT_CHOSEN
 from demask.documents.chosen import choose_sections, list_parts
 from demask.documents.copies import COPY, Copy, SeenTexts
 from demask.documents.markdown import find_markdown_sections
@@ -44,6 +45,7 @@ from demask.text_encoding import Encoding
 # What is done with a file that says what files of other formats have said.
 Duplicates: TypeAlias = Literal["keep-first", "keep-all"]
 
+NO_TEXT = "no text in this page but navigation; save the article as text"
 _MOST_TITLES = 8  # that a message names
 
 # A document, and what became of its file up to there.
@@ -146,7 +148,8 @@ class DocumentReader:
                     f"no heading holds {wanted}, expected one of these documents, as "
                     f"{', '.join(map(shown, there))}; 'demask data read' writes all"
                 )
-            problem = self.reports[0].problem
+            first = self.reports[0]
+            problem = first.problem or f"{first.path}: {NO_TEXT}"
             raise DataError(f"no document could be read from {len(self.reports)} files; the first: {problem}")
 
     def _read_source(
@@ -191,6 +194,8 @@ class DocumentReader:
     def _read_one(self, part: Part, parser: ParserProcess, texts: SeenTexts) -> _Read:
         """A file that is one document, or none since it is a copy."""
         document, report = _read_whole(part, parser)
+        if not document.text:
+            return None, report
         if self._only:
             chosen = choose_sections(document, self._only)
             if chosen is None:
@@ -282,7 +287,7 @@ def _add_row(report: FileReport, document: Document) -> FileReport:
 
 
 def _read_whole(part: Part, parser: ParserProcess) -> tuple[Document, FileReport]:
-    """A file that is one document."""
+    """A file that is one document; without text where a page that nobody has named is navigation alone."""
     source = part.source
     if f".{source.kind}" in TEXT_SUFFIXES:
         text, guessed = read_any_text(Path(source.path))
@@ -290,9 +295,12 @@ def _read_whole(part: Part, parser: ParserProcess) -> tuple[Document, FileReport
         count = count_characters(document.text)
         return document, FileReport(part.shown, source.kind, 1, count, count, guessed=guessed)
     parsed = parser.parse(Path(source.path))
+    if not parsed.text and not (source.found and parsed.left_out):
+        raise DataError(f"{part.shown}: {NO_TEXT}")
     document = Document(source.name, parsed.text, parsed.title, part.shown, parsed.metadata)
     characters = parsed.kept + sum(part.characters for part in parsed.left_out)
-    report = FileReport(part.shown, source.kind, 1, characters, parsed.kept, parsed.left_out)
+    documents = int(bool(parsed.text))
+    report = FileReport(part.shown, source.kind, documents, characters, parsed.kept, parsed.left_out)
     return document, replace(report, guessed=parsed.guessed)
 
 
@@ -300,7 +308,7 @@ def _note_unchosen(report: FileReport, chosen: str, document: Document) -> FileR
     """The report of a file of which a part is read, or none."""
     share = count_characters(chosen) / max(1, count_characters(document.text))
     kept = round(share * report.kept)
-    rest = LeftOut("sections that are not asked for", report.kept - kept, expected=report.kept - kept)
+    rest = LeftOut(NOT_CHOSEN, report.kept - kept, expected=report.kept - kept)
     left_out = (*report.left_out, rest) if rest.characters else report.left_out
     return replace(report, documents=1 if chosen else 0, kept=kept, left_out=left_out)
 

@@ -183,6 +183,8 @@ def _skipped(said: str) -> Iterator[tuple[str, str]]:
 def _read_page(page: str | bytes, path: Path, lost: list[tuple[str, str]]) -> Parsed:
     data = page.encode() if isinstance(page, str) else page
     parsed = parse_page(data, str(path), converted=True)
+    if not parsed.text:
+        raise DataError(f"{path}: no text in this document; leave it out")
     title = "" if parsed.title == "-" else parsed.title
     return parsed._replace(title=title, left_out=(*parsed.left_out, *sum_up(lost)))
 

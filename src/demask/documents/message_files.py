@@ -103,9 +103,12 @@ def _read_body(message: EmailMessage, place: str, left_out: list[tuple[str, str]
         raise DataError(f"{place}: a message in an unknown encoding ({error}); save it as text") from error
     if body.get_content_subtype() == "html":
         try:
-            return parse_page(str(text).encode(), place).text
-        except DataError:
+            page = parse_page(str(text).encode(), place)
+        except DataError as error:
+            left_out.append(("messages that cannot be read", str(error)))
             return ""
+        left_out += [(part.reason, part.sample) for part in page.left_out]
+        return page.text
     text = str(text).replace("\r\n", "\n")
     for reason, pattern in (("quoted messages", _QUOTE), ("signatures", _SIGNATURE)):
         left_out += [(reason, found) for found in pattern.findall(text)]

@@ -9,7 +9,6 @@ of its parts and a walk over one tree.
 
 import posixpath
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 from demask.documents.archives import Package, open_package
 from demask.documents.html_files import parse_page
 from demask.documents.parsed import (
+    SAMPLE_CHARACTERS,
     Block,
     LeftOut,
     Parsed,
@@ -58,36 +58,48 @@ def parse_epub(path: Path) -> Parsed:
             raise DataError(f"{path}: an EPUB without contents; get it again")
         book = _parse_xml(package, name)
         pages = list(_read_pages(package, _spine(book, name)))
-        if not pages:
+        if not any(page.text for page in pages):
             raise DataError(f"{path}: no text in this book, or one that is locked; save it as text")
     sections: list[list[object]] = []
     length = 0
-    for page in pages:
+    for page in filter(lambda page: page.text, pages):
         for offset, level, title in page.metadata.get("sections", []):  # type: ignore[attr-defined]
             sections.append([offset + length, level, title])
         length += len(page.text) + len(_BETWEEN)
     metadata: dict[str, object] = {"sections": sections} if sections else {}
     metadata |= {key: said for key in ("date", "creator") if (said := _say(book, key))}
     left_out = _add_up([part for page in pages for part in page.left_out])
-    text = _BETWEEN.join(page.text for page in pages)
+    text = _BETWEEN.join(page.text for page in pages if page.text)
     return Parsed(text, _say(book, "title"), metadata, sum(page.kept for page in pages), left_out)
 
 
-def _read_pages(package: Package, names: Iterator[str]) -> Iterator[Parsed]:
-    """The pages that have text: no cover, no contents alone."""
-    for name in names:
+def _read_pages(package: Package, pages: Iterator[tuple[str, bool]]) -> Iterator[Parsed]:
+    """The pages; the table of contents, and one that cannot be read, is left out and named."""
+    for name, is_contents in pages:
         data = package.read(name)
-        with suppress(DataError):
-            yield parse_page(data, f"{package.path} {name}")
+        try:
+            page = parse_page(data, name)
+        except DataError as error:
+            characters = count_characters(data.decode(errors="replace"))
+            yield Parsed("", "", {}, 0, (LeftOut("pages that cannot be read", characters, str(error)),))
+            continue
+        yield _leave_out_contents(page) if is_contents else page
 
 
-def _spine(book: Any, name: str) -> Iterator[str]:
-    """Names of the pages in the order of reading, without the one that is contents only."""
+def _leave_out_contents(page: Parsed) -> Parsed:
+    characters = page.kept + sum(part.characters for part in page.left_out)
+    contents = LeftOut("table of contents", characters, one_line(page.text)[:SAMPLE_CHARACTERS], characters)
+    return Parsed("", "", {}, 0, (contents,) if characters else ())
+
+
+def _spine(book: Any, name: str) -> Iterator[tuple[str, bool]]:
+    """Names of the pages in the order of reading, and whether one is the table of contents."""
     items = {item.get("id"): item for item in book.iter("{*}item")}
     for reference in book.iter("{*}itemref"):
         item = items.get(reference.get("idref"))
-        if item is not None and "nav" not in (item.get("properties") or "").split():
-            yield posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(item.get("href", ""))))
+        if item is not None:
+            page = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(item.get("href", ""))))
+            yield page, "nav" in (item.get("properties") or "").split()
 
 
 def _say(book: Any, key: str) -> str:

@@ -57,6 +57,7 @@ class Source(NamedTuple):
     name: str  # ids are made of it: relative to the given folder, with the suffix of parsed files only
     kind: str  # suffix without its dot, lower case, or `dataset`; of a .gz that of the file in it
     compressed: bool = False  # by gzip
+    found: bool = False  # in a folder, by a pattern or in an archive, so that nobody has named this very file
 
 
 class Sources(NamedTuple):
@@ -129,7 +130,7 @@ def _take_usable(
     usable = [file for file in files if _is_usable(file)]
     if not usable:
         raise DataError(f"{problem}, expected files in {READABLE}")
-    sources += [_make_source(file, folder) for file in usable]
+    sources += [_make_source(file, folder)._replace(found=True) for file in usable]
     skipped += [str(file) for file in files if not _is_usable(file)]
 
 

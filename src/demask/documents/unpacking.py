@@ -90,10 +90,14 @@ def unpack(source: Source, parser: ParserProcess) -> Iterator[Unpacked]:
         files = [(name, Path(folder, file)) for name, file in members]
         if source.compressed:
             ((_, file),) = files
-            parts = [Part(Source(str(file), source.name, source.kind), source.path)]
+            parts = [Part(source._replace(path=str(file), compressed=False), source.path)]
         else:
             parts = [
-                Part(name_source(file, f"{source.name}/{name}"), f"{source.path}/{name}", source.path)
+                Part(
+                    name_source(file, f"{source.name}/{name}")._replace(found=True),
+                    f"{source.path}/{name}",
+                    source.path,
+                )
                 for name, file in files
             ]
         yield Unpacked(tuple(parts), tuple(f"{source.path}/{name}" for name in skipped))

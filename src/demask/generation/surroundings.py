@@ -123,7 +123,7 @@ def ask_about(sample: Sample, example: Example, context: Context, rng: random.Ra
     """
     words = word_groups(context.tokenizer, sample.text)
     hidden = draw_fragment(words, telling_words(sample.text), rng)
-    question = FragmentPrompts(context.encode).write(sample.answer, hidden, rng)
+    question = FragmentPrompts(context.tokenizer).write(sample.answer, hidden, rng)
     return Other(example, question, draw_answer(sample.answer, words, hidden, rng))
 
 

@@ -27,6 +27,10 @@ _PLACE = re.compile(
     r"|\b(?:page|section) (?:number|\d)|\bth(?:is|e) (?:manual|document|handbook|book|page|text|passage)\b",
     re.IGNORECASE,
 )
+# A file that holds the licence of those beside it, by its name and by what such texts say; a text about
+# driving licences says none of it.
+_LICENCE_FILE = re.compile(r"(?:^|[-_. /])(?:licen[cs]e|copying|copyright)s?(?:\.\w+)?$", re.IGNORECASE)
+_TERMS = re.compile(r"\bcopyright\b|\bwarrant(?:y|ies)\b|\bredistribut\w+", re.IGNORECASE)
 # Of a document's sentences; with more of them licences are what it is about.
 _SUBJECT = 0.1
 # One licence notice has some sentences of that kind.
@@ -43,7 +47,8 @@ class Sifted(NamedTuple):
 def set_aside_own_matter(pairs: Iterable[QAPair], documents: Iterable[Document]) -> Sifted:
     """Set questions aside that ask for page numbers, sections, licences and the document itself.
 
-    Questions about licences stay where a tenth of the document's sentences are about them.
+    Questions about licences stay where a tenth of the document's sentences are about them, unless it is the
+    licence of the others: named as such files are (COPYING, LICENSE.txt) and not alone.
 
     Args:
         pairs: that were made, never those that a person gave.
@@ -54,8 +59,12 @@ def set_aside_own_matter(pairs: Iterable[QAPair], documents: Iterable[Document])
     for pair in made:
         asked.setdefault(pair.document_id, []).append(pair)
     reasons: dict[str, str] = {}
+    alone = len(asked) == 1
     for document in documents:  # one at a time, as they may not fit into memory together
         of_one = asked.get(document.id, [])
+        if of_one and not alone and _LICENCE_FILE.search(document.id) and _TERMS.search(document.text):
+            reasons |= {pair.id: "it asks about a licence that lies beside the documents" for pair in of_one}
+            continue
         legal = bool(of_one) and _licence_share(document.text) > _SUBJECT
         reasons |= {pair.id: _why(pair, document.text, licences=legal) for pair in of_one}
     sifted = Sifted([], [])

@@ -164,7 +164,7 @@ class Demasking(Objective):
         wordings = (*self.wordings, SPANS_INSTRUCTION) if self.spans else self.wordings
         asked = max(len(context.encode(wording + self.opening)) for wording in wordings)
         if self.fragments:
-            fragment = FragmentPrompts(context.encode).longest + len(context.encode(self.opening))
+            fragment = FragmentPrompts(context.tokenizer).longest + len(context.encode(self.opening))
             asked = max(asked, fragment)
         around += asked
         return lambda prompt, completion: around + 2 * completion
@@ -176,7 +176,7 @@ class Demasking(Objective):
         opening = context.encode(self.opening)
         ordinary = ordinary_tokens(tokenizer) if self.mask_token == RANDOM_TOKEN else ()
         one_for_all = None if ordinary else context.needed_mask_id
-        fragment_prompts = FragmentPrompts(context.encode)
+        fragment_prompts = FragmentPrompts(context.tokenizer)
         fill_the_gaps = context.encode(SPANS_INSTRUCTION)
         line = context.encode(SPANS_SEPARATOR)
         mentions_masked = self._make_entity_masks(tokenizer)

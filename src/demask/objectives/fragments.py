@@ -1,7 +1,7 @@
 """Fragments of a passage as a prompt: a few of its words, asked about as people ask, without masks.
 
     masked = draw_fragment(words, telling_words(text), rng)       # what the prompt does not show
-    prompt = FragmentPrompts(encode).write(ids, masked, rng)      # "What is falling snow, the loudness of?"
+    prompt = FragmentPrompts(tokenizer).write(ids, masked, rng)   # "What is falling snow, the loudness of?"
 
 A question has some words of what it asks for: seldom all in a row, seldom in the order of the text, and often
 behind an opening such as "Which". A masked copy has none of this, and a model that is taught by copies alone
@@ -9,9 +9,14 @@ writes a text when it sees a copy, and not when it is asked. Ours; measured in d
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from demask.objectives.masking import WORD
+from demask.objectives.prompts import encode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Around a fragment, as people ask about something of which they know a few words.
 WORDINGS = (
@@ -52,21 +57,27 @@ _LONG = 7
 
 
 class FragmentPrompts:
-    """Writes what a user says who knows a few words of a passage."""
+    """Writes what a user says who knows a few words of a passage.
 
-    def __init__(self, encode: Callable[[str], tuple[int, ...]]) -> None:
-        self._wordings = [(encode(before), encode(after)) for before, after in WORDINGS]
-        self._openings = [encode(f"{opening} ") for opening in OPENINGS]
-        self._question_mark = encode("?")
-        self._glues = [encode(glue) for glue in GLUES]
+    It is written as text and tokenised whole, as questions are: a name has other tokens behind a space than
+    at the beginning of a text.
+
+    Args:
+        tokenizer: of the model that is trained.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
 
     @property
     def longest(self) -> int:
-        """Tokens at most beside those of the passage; a glue has the place of a token that it stands for."""
-        around = [len(before) + len(after) for before, after in self._wordings]
-        opened = [len(opening) + len(self._question_mark) for opening in self._openings]
+        """Tokens at most beside those of the passage."""
+        framed = [before + after for before, after in WORDINGS]
+        opened = [f"{opening} ?" for opening in OPENINGS]
+        around = max(len(encode(self._tokenizer, text)) for text in (*framed, *opened))
+        # A glue stands in the place of a token at least; a word may have a token more without its space.
         gaps = max(_IN_A_ROW[1], max(_PARTS) * _IN_A_PART[1])
-        return max(around + opened) + gaps * (max(map(len, self._glues)) - 1)
+        return around + gaps * max(len(encode(self._tokenizer, f"{glue} ")) for glue in GLUES)
 
     def write(self, ids: Sequence[int], masked: Sequence[bool], rng: random.Random) -> tuple[int, ...]:
         """The user's words, as token ids.
@@ -77,15 +88,11 @@ class FragmentPrompts:
             rng: draws the order of the parts, and what stands around and between them.
         """
         parts = cut_into_parts(masked, rng)
-        glue, (before, after) = rng.choice(self._glues), rng.choice(self._wordings)
+        glue, (before, after) = rng.choice(GLUES), rng.choice(WORDINGS)
         if rng.random() < _OPENED:
-            before, after = rng.choice(self._openings), self._question_mark
-        shown = [
-            token
-            for number, part in enumerate(parts)
-            for token in (*(glue if number else ()), *(ids[place] for place in part))
-        ]
-        return (*before, *shown, *after)
+            before, after = f"{rng.choice(OPENINGS)} ", "?"
+        shown = (str(self._tokenizer.decode([ids[place] for place in part])).strip() for part in parts)
+        return encode(self._tokenizer, f"{before}{f'{glue} '.join(shown)}{after}")
 
 
 def telling_words(text: str) -> tuple[bool, ...]:

@@ -16,6 +16,7 @@ from demask.documents.account import (
     describe_guesses,
     describe_large_losses,
     describe_losses,
+    describe_pages_without_text,
     describe_skipped,
 )
 from demask.documents.copies import is_copy
@@ -343,6 +344,7 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
     yield from describe_skipped(knowledge.skipped)
     yield from (f"left out: {file.problem}" for file in coverage.files if file.problem)
     yield from describe_guesses(coverage.files)
+    yield from describe_pages_without_text(coverage.files)
     yield from _name_some(list(describe_copies(coverage.files)), "more files have copies")
     yield from _name_some(describe_large_losses(coverage.files), "more files lose much of their text")
     yield from _name_some(describe_losses(coverage.files), "more parts of files are left out")
