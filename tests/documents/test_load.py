@@ -167,10 +167,23 @@ def test_a_file_given_twice_is_refused(write: Write, tmp_path: Path) -> None:
     )
 
 
+def test_files_of_one_name_are_told_apart_by_suffix_and_folder(write: Write, tmp_path: Path) -> None:
+    for name in ("one/guide/a.md", "one/guide/a.txt", "two/guide/a.md", "two/guide/c.txt"):
+        write(name, f"Of {name}.")
+    for name in ("one/guide/b.html", "two/guide/b.html"):
+        write(name, f"<p>Of {name}.</p>")
+    found = load_documents([tmp_path / "one", tmp_path / "two"], duplicates="keep-all").documents
+    assert [document.id for document in found] == [
+        *("guide/a", "guide/a.txt", "guide/b.html"),
+        *("guide/a.md", "two/guide/b.html", "guide/c"),
+    ]
+
+
 def test_two_documents_of_one_id_are_refused_with_both_places(write: Write, tmp_path: Path) -> None:
-    first, second = write("a.md", "A."), write("a.txt", "A.")
-    expected = f"{second}: id 'a' is taken by {first}; give each document its own id"
-    assert refusal(tmp_path) == expected
+    folders = [tmp_path / name / "site" for name in ("one", "two", "three")]
+    first, _, third = [write(f"{folder}/a.html", f"<p>{folder.parent.name}</p>") for folder in folders]
+    expected = f"{third}: id 'a.html' is taken by {first}; rename one of them"
+    assert refusal(*folders) == expected
 
 
 # JSON Lines

@@ -9,7 +9,8 @@ hold one a line or row. Plain text is kept as it is, but for white space at both
 `DocumentReader` gives one document after another without holding them.
 
 A document whose file gives no id is named by its file: `facts/orlin` for facts/orlin.txt and .md,
-`facts/orlin.pdf` for what is parsed, `facts-12` for line 12 of facts.jsonl.
+`facts/orlin.pdf` for what is parsed, `facts-12` for line 12 of facts.jsonl. Where that
+is taken, the later file has its suffix in it, or the folder that was given.
 """
 
 from bisect import bisect_right
@@ -33,6 +34,7 @@ from demask.documents.paths import (
     TEXT_SUFFIXES,
     Source,
     find_sources,
+    other_names,
     suggest,
 )
 from demask.documents.tables import make_document, parse_address, read_rows
@@ -177,8 +179,7 @@ class DocumentReader:
             for document, so_far in part.name_errors(self._read_part(part, parser, texts)):
                 report = so_far
                 if document is not None:
-                    self._refuse_known_id(document, seen)
-                    yield document
+                    yield self._name(document, part.source, seen)
         except DataError as error:
             if not self._keep_going:
                 raise
@@ -230,14 +231,19 @@ class DocumentReader:
         if not report.documents:
             yield None, report
 
-    def _refuse_known_id(self, document: Document, seen: SeenIds) -> None:
-        if not seen.add(document.id):
-            first = self._find_other(document)
-            if first is not None:
-                raise DataError(
-                    f"{document.source}: id {shown(document.id)} is taken by {first.source}; "
-                    "give each document its own id"
-                )
+    def _name(self, document: Document, source: Source, seen: SeenIds) -> Document:
+        """The document under an id that is not taken; only those that come from a file's name may change."""
+        if seen.add(document.id):
+            return document
+        first = self._find_other(document)
+        if first is None:
+            return document
+        whole = source.kind not in TABLE_KINDS
+        for name in other_names(source) if whole else ():
+            if seen.add(name):
+                return replace(document, id=name)
+        remedy = "rename one of them" if whole else "give each document its own id"
+        raise DataError(f"{document.source}: id {shown(document.id)} is taken by {first.source}; {remedy}")
 
     def _find_other(self, document: Document) -> Document | None:
         """The document that has this id already, by reading again; None when only the hashes are equal."""

@@ -190,6 +190,15 @@ def _refuse_folder(error: OSError) -> None:
     ) from error
 
 
+def other_names(source: Source) -> Iterator[str]:
+    """Names for a file whose own is taken: with its suffix, and with the folder that was given."""
+    suffix = f".{source.kind}"
+    yield source.name if source.name.endswith(suffix) else f"{source.name}{suffix}"
+    above = Path(source.path).absolute().parts[: -len(PurePosixPath(source.name).parts)]
+    if len(above) > 1:
+        yield f"{above[-1]}/{source.name}"
+
+
 def _refuse_files_given_twice(sources: Iterable[Source]) -> None:
     seen: dict[str, str] = {}
     for source in sources:
