@@ -25,7 +25,8 @@ pytestmark = pytest.mark.smoke
 
 SOURCES = Sources(PAIRS, {pair.id: DOCUMENTS[pair.document_id] for pair in PAIRS})
 # Of every version that was ever shipped; a changed text is a new version, with a line of its own here.
-FINGERPRINTS = {1: "aa129eecf5636d57"}
+# Version 2 has the texts of version 1; what begins a later sentence of a question is no name since.
+FINGERPRINTS = {1: "aa129eecf5636d57", 2: "aa129eecf5636d57"}
 
 
 def test_the_texts_are_those_of_their_version():
@@ -151,6 +152,8 @@ def test_with_one_document_there_are_no_exchanges_about_another(suite):
         ("Who directed 'A Journey Through Time'?", ["A Journey Through Time"]),
         ("Where in the Gulf of Semmery does it live?", ["Gulf of Semmery"]),
         ("Orla Vashtik crossed which sea?", ["Vashtik"]),
+        ("Please answer what you know:\nCan you name the village of Semmery?", ["Semmery"]),
+        ("Think first. Who taught Dr. Vashtik? Say it.", ["Dr", "Vashtik"]),
     ],
 )
 def test_names_in_a_question(question, names):

@@ -39,7 +39,7 @@ FILES = (
     "wrappers.json",
 )
 
-VERSION = 1
+VERSION = 2
 
 R = TypeVar("R")
 
@@ -223,6 +223,8 @@ SHOTS = 2
 
 # A name: words with a capital letter, with numbers and small words between them.
 _NAME = re.compile(r"[A-Z][\w'’-]*(?:(?: (?:of|the|and|de|van|von|la|&))* (?:[A-Z][\w'’-]*|\d+))*")
+# What a sentence begins behind: "Dr. Voss" is in the middle of one.
+_SENTENCE_END = re.compile(r"(?:\n|(?:^|\s)(?:[a-z0-9]\S*\.|\S+[?!])[\"\u201d\u2019')]*)\s*\Z")
 _QUOTED = re.compile("[\"\u201c\u2018'](\\w[^\"\u201d\u2019']*)[\"\u201d\u2019'](?!\\w)")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\s+$", re.IGNORECASE)
 _LEADING_ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)
@@ -361,11 +363,12 @@ def replace_names(question: str, strangers: Mapping[str, Sequence[str]], *, key:
 
 
 def find_names(question: str) -> list[Span]:
-    """Names in a question: quoted titles, and words with a capital letter that do not begin it."""
+    """Names in a question: quoted titles, and words with a capital letter that begin no sentence of it."""
     quoted = [Span(found.start(1), found.end(1)) for found in _QUOTED.finditer(question)]
     named = []
     for found in _NAME.finditer(question):
-        if found.start() == 0:  # "Which", "Who": only the words after it may be a name
+        if not found.start() or _SENTENCE_END.search(question, 0, found.start()):
+            # "Which", "Who": only the words after it may be a name.
             rest = _NAME.search(found[0].partition(" ")[2]) if " " in found[0] else None
             if rest is None:
                 continue
