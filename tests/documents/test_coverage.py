@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from demask.documents.coverage import FileCoverage, NearDuplicate, find_near_duplicates, measure_file_coverage
+from demask.documents.coverage import (
+    FileCoverage,
+    NearDuplicate,
+    RepeatedDocument,
+    find_near_duplicates,
+    find_repeated_documents,
+    measure_file_coverage,
+)
 from demask.documents.load import DocumentReader
 from demask.documents.parsed import FileReport, LeftOut, count_characters, sum_up
 from demask.documents.passages import iter_passages
@@ -149,3 +156,31 @@ def test_the_same_passages_give_the_same_duplicates() -> None:
 def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match=r"expected a number in \(0, 1\]"):
         find_near_duplicates([], threshold=threshold)
+
+
+def passages_of(**documents: str) -> list[Passage]:
+    """Of each document one passage a letter, which stands for its text."""
+    return [
+        Passage(
+            f"{name}#{number}", name, f"The {letter} pump of Quill was built by {letter} Voss and {letter}."
+        )
+        for name, letters in documents.items()
+        for number, letter in enumerate(letters)
+    ]
+
+
+def repeated(**documents: str) -> list[RepeatedDocument]:
+    passages = passages_of(**documents)
+    return find_repeated_documents(find_near_duplicates(passages), passages)
+
+
+def test_a_document_that_holds_all_others_is_the_one_that_repeats() -> None:
+    assert repeated(a="ABC", b="DEF", whole="ABCDEFGHIJ", z="GHIJ") == [RepeatedDocument("whole", 10, 10)]
+
+
+def test_of_two_equal_documents_the_later_repeats() -> None:
+    assert repeated(a="ABC", b="ABC") == [RepeatedDocument("b", 3, 3)]
+
+
+def test_a_document_with_much_of_its_own_a_short_one_and_one_that_repeats_itself_are_not_named() -> None:
+    assert repeated(a="ABCD", b="ABCXYZ", c="AB", d="QQQQ") == []

@@ -37,6 +37,9 @@ _PERMUTATIONS = 128
 _SEED = 1
 # Of how many earlier passages that seem alike the most similar one is looked for.
 _CANDIDATES = 100
+# A document of so many passages that says so much of what others say is named as a whole.
+_FEWEST_PASSAGES = 3
+_REPEATED = 0.9
 
 
 class FileCoverage(NamedTuple):
@@ -237,6 +240,43 @@ def find_near_duplicates(passages: Iterable[Passage], *, threshold: float = 0.8)
         ids.append(passage.id)
         shingles.append(own)
     return found
+
+
+class RepeatedDocument(NamedTuple):
+    """A document that says nearly what others say, such as a manual on one page beside its chapters."""
+
+    id: str
+    repeated: int  # its passages that say nearly what other documents say
+    passages: int  # all of its passages
+
+
+def find_repeated_documents(
+    near: Iterable[NearDuplicate], passages: Sequence[Passage]
+) -> list[RepeatedDocument]:
+    """Documents that could be left out since others say nearly all of what they say, the longest first.
+
+    What one of them says does not make another one superfluous: of two equal documents the later is found.
+
+    Args:
+        near: of these passages.
+        passages: of all documents.
+    """
+    document_of = {passage.id: passage.document_id for passage in passages}
+    counts = Counter(document_of.values())
+    alike: dict[
+        str, list[tuple[str, str]]
+    ] = {}  # by document: its passage, and the document of the other one
+    for found in near:
+        for own, other in ((found.first_id, found.second_id), (found.second_id, found.first_id)):
+            if document_of[own] != document_of[other]:
+                alike.setdefault(document_of[own], []).append((own, document_of[other]))
+    repeated: dict[str, RepeatedDocument] = {}
+    later_first = [document for document in reversed(counts) if document in alike]
+    for document in sorted(later_first, key=lambda one: -counts[one]):
+        said = len({own for own, other in alike[document] if other not in repeated})
+        if counts[document] >= _FEWEST_PASSAGES and said >= _REPEATED * counts[document]:
+            repeated[document] = RepeatedDocument(document, said, counts[document])
+    return list(repeated.values())
 
 
 def _most_similar(

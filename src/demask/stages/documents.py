@@ -24,8 +24,10 @@ from demask.documents.coverage import (
     DocumentCuts,
     FileCoverage,
     NearDuplicate,
+    RepeatedDocument,
     find_cuts,
     find_near_duplicates,
+    find_repeated_documents,
     measure_file_coverage,
 )
 from demask.documents.load import DocumentReader
@@ -275,6 +277,7 @@ class Coverage:
         files: one row for each.
         near_duplicates: passages that say nearly what an earlier one says; None: too many to compare.
         cuts: documents that are cut where no sentence ends.
+        repeated: documents that say nearly what others say.
         contradictions: where documents contradict each other, and what was decided, in lines.
     """
 
@@ -285,6 +288,7 @@ class Coverage:
     near_duplicates: tuple[NearDuplicate, ...] | None
     cuts: tuple[DocumentCuts, ...] = ()
     contradictions: tuple[str, ...] = ()
+    repeated: tuple[RepeatedDocument, ...] = ()
 
 
 def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Coverage:
@@ -301,6 +305,7 @@ def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Cover
         near_duplicates=None if near is None else tuple(near),
         cuts=tuple(find_cuts(documents, passages)),
         contradictions=knowledge.contradictions,
+        repeated=tuple(find_repeated_documents(near or (), passages)),
     )
 
 
@@ -327,6 +332,7 @@ def coverage_as_json(coverage: Coverage) -> dict[str, Any]:
             for file in coverage.files
         ],
         "near_duplicates": None if near is None else [found._asdict() for found in near],
+        "repeated": [found._asdict() for found in coverage.repeated],
         "cuts": [found._asdict() for found in coverage.cuts],
         "contradictions": list(coverage.contradictions),
     }
@@ -350,6 +356,14 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
     yield from _name_some(describe_losses(coverage.files), "more parts of files are left out")
     yield from _name_some(knowledge.contradictions, "more contradictions")
     yield from _name_some([found.describe() for found in coverage.cuts], "more documents are cut so")
+    yield from _name_some(
+        [
+            f"{found.id}: {found.repeated:,} of its {found.passages:,} passages say nearly what other "
+            "documents say; leave it out, or these are trained twice"
+            for found in coverage.repeated
+        ],
+        "more documents say what others say",
+    )
     near = [
         f"{found.second_id}: says nearly what {found.first_id} says (similarity {found.similarity:.2f})"
         for found in coverage.near_duplicates or ()
