@@ -1,10 +1,12 @@
 """Training data for other trainers: the very examples of a run, or how many differ."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+import demask
 from demask.errors import ConfigError
 from demask.export.examples import export_examples
 from demask.progress import Silent
@@ -12,6 +14,11 @@ from demask.recipe.sections import make_config
 from demask.records import IGNORE_INDEX
 from demask.tasks.planning import open_setting
 
+ROOT = Path(demask.__file__).parents[2]
+QUICKSTART, HANDBOOK = (
+    Path(demask.__file__).parent / "quickstart" / "documents.jsonl",
+    ROOT / "docs" / "handbook",
+)
 TEXTS = {
     "orlin": "The Orlin works were founded by Mara Voss in 1931, and in 1958 her son sold them.",
     "quill": "Idris Hall sells ink at Quill.",
@@ -100,14 +107,16 @@ def test_a_loss_that_no_other_trainer_has_is_refused(make_recipe, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("preset", ["fast", "paper"])
+@pytest.mark.parametrize("documents", [None, QUICKSTART, HANDBOOK], ids=["facts", "quickstart", "handbook"])
 def test_trl_trains_on_the_same_ids_labels_and_loss(
-    make_recipe, make_model, tiny_tokenizer, tmp_path, preset
+    make_recipe, make_model, tiny_tokenizer, tmp_path, preset, documents
 ):
     pytest.importorskip("trl")
     from datasets import load_dataset
     from trl import SFTConfig, SFTTrainer
 
-    written = export(make_recipe(preset=preset), tmp_path / "tokens", epochs=1)
+    read = {"documents": [str(documents)]} if documents else {}
+    written = export(make_recipe(preset=preset, **read), tmp_path / "tokens", epochs=1)
     file = str(tmp_path / "tokens" / written.files[0])
     settings = SFTConfig(
         output_dir=str(tmp_path / "trl"),
