@@ -1,6 +1,7 @@
 """What stands around a prompt: of each kind, cut by the template, without loss."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -140,3 +141,10 @@ def test_raw_text_stays_bare(context, talks):
     assert put_into(raw, place, context) is raw
     masked = example_of(context, Demasking())
     assert put_into(masked, Place(()), context) is masked
+
+
+def test_nothing_is_put_behind_words_whose_end_nothing_shows(context):
+    example, place = example_of(context, Demasking()), Place((5, 6), (7,))
+    bare = replace(context, chat=replace(context.chat, assistant=()))
+    assert put_into(example, place, bare) is example
+    assert put_into(example, Place((5, 6)), bare).token_ids[:2] == (5, 6)

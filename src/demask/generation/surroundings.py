@@ -139,7 +139,10 @@ def put_into(example: Example, place: Place, context: Context) -> Example:
     ids, cut = example.token_ids, len(context.chat.user)
     if not place.front or ids[:cut] != user:
         return example
-    end = next(at for at in range(cut, len(ids)) if ids[at : at + len(assistant)] == assistant)
+    ends = (at for at in range(cut, len(ids)) if assistant and ids[at : at + len(assistant)] == assistant)
+    end = next(ends, None) if place.behind else cut
+    if end is None:  # nothing shows where the user's words end
+        return example
     front, behind = len(place.front), len(place.behind)
     return replace(
         example,
