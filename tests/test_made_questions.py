@@ -1,6 +1,7 @@
 """From files of any kind, without questions, to a report; and the commands that make and check questions."""
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -169,6 +170,34 @@ def test_a_plan_says_that_questions_will_be_made(
     assert "navigation" in out
     config = make_config({"model": str(tiny_model_folder), "documents": str(HANDBOOK), "qa": "no"})
     assert make_plan(config).about.questions == 0
+
+
+def test_a_manual_on_one_page_beside_its_chapters_is_named_as_a_whole(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    names = ("Ilse Brandvold", "Orla Vashtik", "Idris Hall")
+    built = "{} built pump {} of Quill from {} old kettles, and sold it to a mill in year {}."
+    chapters = [
+        f"# {name}\n\n" + " ".join(built.format(name, n, place + 3 * n, 1900 + n) for n in range(30))
+        for place, name in enumerate(names)
+    ]
+    for number, chapter in enumerate(chapters):
+        (tmp_path / f"{number}.md").write_text(chapter)
+    (tmp_path / "whole.md").write_text("\n\n".join(chapters))
+    config = make_config({"model": str(tiny_model_folder), "documents": str(tmp_path), "qa": "no"})
+    (told,) = [remark for remark in make_plan(config).about.remarks if "trained twice" in remark]
+    assert re.fullmatch(
+        r"whole: (\d+) of its \1 passages say nearly what other documents say; leave it out, or .*", told
+    )
+
+
+def test_sections_that_are_not_asked_for_are_no_loss(tiny_model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# Pumps\n\nOrla built one.\n\n# Kites\n\nIdris mends them for a song.")
+    config = make_config(
+        {"model": str(tiny_model_folder), "documents": str(tmp_path), "qa": "no", "only": ["Pumps"]}
+    )
+    (first, *_) = [remark for remark in make_plan(config).about.remarks if "coverage" in remark]
+    assert first.endswith("(share of the text that stands in passages)")
 
 
 def test_passages_that_are_nearly_alike_are_named_unless_there_are_too_many(

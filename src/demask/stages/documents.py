@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 from demask.documents.account import (
+    NOT_CHOSEN,
     describe_copies,
     describe_guesses,
     describe_large_losses,
@@ -340,8 +341,10 @@ def coverage_as_json(coverage: Coverage) -> dict[str, Any]:
 
 def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage) -> Iterator[str]:
     """What is trained and what is not, in lines for people."""
-    lost = sum(part.characters for file in coverage.files for part in file.left_out if not is_copy(part))
-    whole = sum(file.characters for file in coverage.files)
+    parts = [part for file in coverage.files for part in file.left_out if not is_copy(part)]
+    unchosen = sum(part.characters for part in parts if part.reason == NOT_CHOSEN)
+    lost = sum(part.characters for part in parts) - unchosen
+    whole = sum(file.characters for file in coverage.files) - unchosen
     yield (
         f"{coverage.documents} documents, {coverage.passages} passages, "
         f"coverage {coverage.share:.0%} (share of the text that stands in passages)"
