@@ -67,6 +67,7 @@ def test_of_a_book_the_contents_and_a_page_that_cannot_be_read_are_named(tmp_pat
     assert parsed.text == "Two\n\nThe second chapter."
     contents, lost = parsed.left_out
     assert (contents.reason, contents.characters, contents.sample) == ("table of contents", 8, "Contents")
+    assert contents.doubtful == 0
     assert lost.reason == "pages that cannot be read"
     assert lost.sample.startswith("b/b b.html: elements are nested too deep")
     assert lost.doubtful > 10_000
@@ -86,7 +87,7 @@ def test_of_a_mail_in_html_what_is_not_read_is_named(tmp_path: Path) -> None:
     path.write_text(head + "<p>The lock is shut.</p><nav><a href=/>Home</a> <a href=/b>Shop</a></nav>")
     parsed = parse_file(path)
     assert parsed.text.endswith("The lock is shut.")
-    assert [part.reason for part in parsed.left_out] == ["navigation"]
+    assert [(part.reason, part.characters) for part in parsed.left_out] == [("navigation", 8)]
     path.write_text(head + "<div>" * 3000 + "Deep.")
     with pytest.raises(DataError, match="no text in this mail"):
         parse_file(path)

@@ -263,9 +263,8 @@ def find_repeated_documents(
     """
     document_of = {passage.id: passage.document_id for passage in passages}
     counts = Counter(document_of.values())
-    alike: dict[
-        str, list[tuple[str, str]]
-    ] = {}  # by document: its passage, and the document of the other one
+    # By document: a passage of it, and the document of the passage that it is like.
+    alike: dict[str, list[tuple[str, str]]] = {}
     for found in near:
         for own, other in ((found.first_id, found.second_id), (found.second_id, found.first_id)):
             if document_of[own] != document_of[other]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from demask.documents.html_files import parse_page
 from demask.documents.markdown import find_markdown_sections
-from demask.documents.parsed import Parsed, count_characters, one_line, sum_up
+from demask.documents.parsed import LeftOut, Parsed, add_up, count_characters, one_line, sum_up
 from demask.documents.text_files import read_any_text, read_bytes, read_text
 from demask.errors import DataError
 
@@ -61,7 +61,7 @@ def parse_mail(path: Path) -> Parsed:
     """
     data = read_bytes(path)
     parts = _FROM.split(data) if path.suffix.lower() == ".mbox" else [data]
-    left_out: list[tuple[str, str]] = []
+    left_out: list[LeftOut] = []
     texts: list[str] = []
     sections: list[list[object]] = []
     length = 0
@@ -87,13 +87,13 @@ def parse_mail(path: Path) -> Parsed:
         raise DataError(f"{path}: no text in this mail; save it as text or leave it out")
     text = "\n\n".join(texts)
     metadata: dict[str, object] = {"sections": sections, **({"date": day} if day else {})}
-    return Parsed(text, str(sections[0][2]), metadata, count_characters(text), sum_up(left_out))
+    return Parsed(text, str(sections[0][2]), metadata, count_characters(text), add_up(left_out))
 
 
-def _read_body(message: EmailMessage, place: str, left_out: list[tuple[str, str]]) -> str:
+def _read_body(message: EmailMessage, place: str, left_out: list[LeftOut]) -> str:
     """The words of the sender; quotes, the signature and attachments are left out."""
     for attachment in message.iter_attachments():
-        left_out.append(("attachments", attachment.get_filename() or "attachment"))
+        left_out += sum_up([("attachments", attachment.get_filename() or "attachment")])
     body = message.get_body(("plain", "html"))
     if body is None:
         return ""
@@ -105,13 +105,13 @@ def _read_body(message: EmailMessage, place: str, left_out: list[tuple[str, str]
         try:
             page = parse_page(str(text).encode(), place)
         except DataError as error:
-            left_out.append(("messages that cannot be read", str(error)))
+            left_out.append(LeftOut("messages that cannot be read", count_characters(str(text)), str(error)))
             return ""
-        left_out += [(part.reason, part.sample) for part in page.left_out]
+        left_out += page.left_out
         return page.text
     text = str(text).replace("\r\n", "\n")
     for reason, pattern in (("quoted messages", _QUOTE), ("signatures", _SIGNATURE)):
-        left_out += [(reason, found) for found in pattern.findall(text)]
+        left_out += sum_up((reason, found) for found in pattern.findall(text))
         text = pattern.sub("", text)
     return text.strip()
 

@@ -20,6 +20,7 @@ from demask.documents.parsed import (
     Block,
     LeftOut,
     Parsed,
+    add_up,
     count_characters,
     join_blocks,
     list_sections,
@@ -68,7 +69,7 @@ def parse_epub(path: Path) -> Parsed:
         length += len(page.text) + len(_BETWEEN)
     metadata: dict[str, object] = {"sections": sections} if sections else {}
     metadata |= {key: said for key in ("date", "creator") if (said := _say(book, key))}
-    left_out = _add_up([part for page in pages for part in page.left_out])
+    left_out = add_up([part for page in pages for part in page.left_out])
     text = _BETWEEN.join(page.text for page in pages if page.text)
     return Parsed(text, _say(book, "title"), metadata, sum(page.kept for page in pages), left_out)
 
@@ -104,14 +105,6 @@ def _spine(book: Any, name: str) -> Iterator[tuple[str, bool]]:
 
 def _say(book: Any, key: str) -> str:
     return one_line(next((one.text or "" for one in book.iter(f"{_DC}{key}")), ""))
-
-
-def _add_up(parts: list[LeftOut]) -> tuple[LeftOut, ...]:
-    sums: dict[str, LeftOut] = {}
-    for part in parts:
-        before = sums.get(part.reason, LeftOut(part.reason, 0, part.sample))
-        sums[part.reason] = LeftOut(part.reason, before.characters + part.characters, before.sample)
-    return tuple(sums.values())
 
 
 def _parse_xml(package: Package, name: str) -> Any:

@@ -85,6 +85,16 @@ def sum_up(parts: Iterable[tuple[str, str]]) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(reason, count, samples[reason]) for reason, count in counts.items() if count)
 
 
+def add_up(parts: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
+    """What was left out of several texts as one entry a reason, in order; the sample is the first one's."""
+    sums: dict[str, LeftOut] = {}
+    for part in parts:
+        before = sums.get(part.reason, LeftOut(part.reason, 0, part.sample))
+        characters, expected = before.characters + part.characters, before.expected + part.expected
+        sums[part.reason] = LeftOut(part.reason, characters, before.sample, expected)
+    return tuple(sums.values())
+
+
 class Block(NamedTuple):
     """A paragraph or what else stands on lines of its own."""
 
