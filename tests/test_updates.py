@@ -312,6 +312,8 @@ def test_what_is_forgotten_comes_back_to_the_base_model(forgotten: Path, line: l
     assert "This is no erasure" in report
     assert "facts of 1 (1)" in report
     assert "facts of 2" not in report, "it has learned none"
+    assert "Coverage: only" not in report, "nothing new was to be covered"
+    assert json.loads((forgotten / file_names.SUMMARY).read_text())["coverage"] is None
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,8 @@ class Coverage:
     Attributes:
         documents: how many there are.
         passages: into how many they were split.
-        share: of the documents' visible characters, in [0, 1], that stand in passages.
+        share: of the documents' visible characters, in [0, 1], that stand in passages; None: there are none,
+            as where a run forgets and learns nothing new.
         files: one row for each.
         near_duplicates: passages that say nearly what an earlier one says; None: too many to compare.
         cuts: documents that are cut where no sentence ends.
@@ -284,7 +285,7 @@ class Coverage:
 
     documents: int
     passages: int
-    share: float
+    share: float | None
     files: tuple[FileCoverage, ...]
     near_duplicates: tuple[NearDuplicate, ...] | None
     cuts: tuple[DocumentCuts, ...] = ()
@@ -301,7 +302,7 @@ def measure_coverage(knowledge: Knowledge, passages: Sequence[Passage]) -> Cover
     return Coverage(
         documents=len(documents),
         passages=len(passages),
-        share=sum(file.trained for file in files) / kept if kept else 0.0,
+        share=sum(file.trained for file in files) / kept if kept else None,
         files=tuple(files),
         near_duplicates=None if near is None else tuple(near),
         cuts=tuple(find_cuts(documents, passages)),
@@ -345,11 +346,13 @@ def coverage_remarks(config: RunConfig, knowledge: Knowledge, coverage: Coverage
     unchosen = sum(part.characters for part in parts if part.reason == NOT_CHOSEN)
     lost = sum(part.characters for part in parts) - unchosen
     whole = sum(file.characters for file in coverage.files) - unchosen
-    yield (
-        f"{coverage.documents} documents, {coverage.passages} passages, "
-        f"coverage {coverage.share:.0%} (share of the text that stands in passages)"
-        + (f"; {lost / whole:.1%} of the files' characters are no text of them (named below)" if lost else "")
-    )
+    if coverage.share is not None:
+        named = "of the files' characters are no text of them (named below)"
+        yield (
+            f"{coverage.documents} documents, {coverage.passages} passages, "
+            f"coverage {coverage.share:.0%} (share of the text that stands in passages)"
+            + (f"; {lost / whole:.1%} {named}" if lost else "")
+        )
     yield from describe_skipped(knowledge.skipped)
     yield from (f"left out: {file.problem}" for file in coverage.files if file.problem)
     yield from describe_guesses(coverage.files)

@@ -185,7 +185,7 @@ class DocumentSetting:
             questions_how=questions.how,
             paraphrases=None if knowledge.paraphrases is None else len(knowledge.paraphrases),
             document_tokens=self.tokens,
-            coverage=coverage.share,
+            coverage=coverage.share or 0.0,
             exposures=learned.exposures,
             remarks=(*coverage_remarks(config, knowledge, coverage), *self.remarks),
             earlier_passages=self.earlier_passages,
