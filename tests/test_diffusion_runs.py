@@ -197,7 +197,7 @@ def test_answers_are_remembered_for_the_settings_they_were_written_with(
     demask: Command, converted: Path
 ) -> None:
     words = ["inject", "--model", converted, "--objective", "diffusion", *QUICK]
-    told = "before: as in an earlier run with this model and these questions"
+    told = "answers as in an earlier run with this model"
     for number, (settings, known) in enumerate(
         [((), False), ((), True), (("--set", "evaluate.denoise.steps=2"), False)]
     ):

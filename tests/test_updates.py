@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 import demask
 from demask.cli import main
 from demask.errors import ConfigError, DataError, RunError
+from demask.evaluation.qa import ask_questions
 from demask.export.files import adapter_base
 from demask.export.hub import push
 from demask.export.vllm import serve_lines
@@ -102,6 +103,34 @@ def test_the_plan_of_an_update_counts_the_old_passages_that_it_replays(first: Pa
     trained = json.loads((tmp_path / "run" / file_names.TRAINING).read_text())
     assert plan.tokens == pytest.approx(trained["tokens"], rel=0.02)  # masks of other lengths
     assert (plan.steps, plan.batch_size) == (trained["steps"], trained["batch_size"])
+
+
+def test_an_update_asks_the_base_model_about_what_is_new_alone(
+    first: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it said of older ones, with them in the prompt and without, is that of the runs before."""
+    asked: list[list[str]] = []
+
+    def ask(loaded: Any, pairs: Any, *args: Any, **options: Any) -> Any:
+        if loaded.source == str(tiny_model_folder):
+            asked.append([pair.document_id for pair in pairs])
+        return ask_questions(loaded, pairs, *args, **options)
+
+    monkeypatch.setattr("demask.evaluation.qa.ask_questions", ask)
+    runs = [first]
+    for id, expected in (("west", [["orlin", "quill"], ["west"]]), ("east", [["east"]])):
+        write_facts(tmp_path / id, {id: f"Ada Holm runs the {id} mill."})
+        runs.append(tmp_path / f"run-{id}")
+        update(runs[-2], news(tmp_path / id), out=runs[-1], progress=Silent())
+        assert asked == 2 * expected  # no answers are left of `first`, which another test may have asked for
+        asked.clear()
+    folder, parent = map(open_run_folder, reversed(runs[-2:]))
+    pairs = folder.read_records(file_names.QA_PAIRS, QAPair)
+    for stage in ("before", "ceiling"):
+        path = file_names.predictions_file(stage)
+        said = folder.read_records(path, Prediction)
+        assert [one.qa_id for one in said] == [pair.id for pair in pairs]
+        assert said[:3] == parent.read_records(path, Prediction)
 
 
 def test_update_plan_prints_what_is_replayed_and_leaves_no_folder(

@@ -100,6 +100,11 @@ class Lineage:
         return {id for id, one in self.documents.items() if one.update == number and one.removed is None}
 
     @property
+    def updates(self) -> dict[str, int]:
+        """The run of the line that learned a document, by the ids of those that still hold."""
+        return {id: one.update for id, one in self.documents.items() if one.removed is None}
+
+    @property
     def new(self) -> set[str]:
         """Ids of the documents that this run learned."""
         return self.learned_in(self.number)

@@ -85,6 +85,7 @@ def ask_stage(
     settings: Evaluate,
     progress: Progress,
     contexts: "Callable[[LoadedModel], Mapping[str, str]] | None" = None,
+    learned_in: Mapping[str, int] | None = None,
 ) -> list[Prediction]:
     """Ask every question, or read what was said when they were asked, here or in an earlier run.
 
@@ -96,6 +97,8 @@ def ask_stage(
         settings: how.
         progress: told how far the work is.
         contexts: for the ceiling, what stands before each question, by pair id; pairs without are not asked.
+        learned_in: of an update, the run of its line that learned a document, by document id. The questions
+            of each are asked together, as they were then, so that what a base model has said is found again.
     """
     name = file_names.predictions_file(stage)
     if run.has(name):
@@ -103,8 +106,6 @@ def ask_stage(
     if not pairs:
         run.write_rows(name, [])
         return []
-    from demask.evaluation.qa import answers_key, ask_questions, make_prompts, recall, remember
-
     loaded = load()
     texts = contexts(loaded) if contexts is not None else None
     if texts is not None:
@@ -115,20 +116,43 @@ def ask_stage(
                 "document, which is longer than the model's context"
             )
         pairs = fitting
-    prompts = make_prompts(loaded, pairs, texts)
+    ask = partial(_ask_together, stage, loaded, settings=settings, contexts=texts, progress=progress)
+    numbers = learned_in or {}
+    together: dict[int, list[QAPair]] = {}
+    for pair in pairs:
+        together.setdefault(numbers.get(pair.document_id, 0), []).append(pair)
+    said = {prediction.qa_id: prediction for part in together.values() for prediction in ask(part)}
+    predictions = [said[pair.id] for pair in pairs]
+    run.write_rows(name, predictions)
+    return predictions
+
+
+def _ask_together(
+    stage: str,
+    loaded: "LoadedModel",
+    pairs: Sequence[QAPair],
+    *,
+    settings: Evaluate,
+    contexts: Mapping[str, str] | None,
+    progress: Progress,
+) -> list[Prediction]:
+    """What a model says to some questions, which of a base model is kept for other runs."""
+    from demask.evaluation.qa import answers_key, ask_questions, make_prompts, recall, remember
+
+    prompts = make_prompts(loaded, pairs, contexts)
     of_base = stage == "ceiling" or stage.startswith("before")
-    key = answers_key(loaded, prompts, settings) if of_base and pairs else None
+    key = answers_key(loaded, prompts, settings) if of_base else None
     predictions = recall(key, [pair.id for pair in pairs], prompts)
     if predictions is not None:
-        progress.say(f"{stage}: as in an earlier run with this model and these questions, not asked again")
-    else:
-        progress.begin(f"Asking ({stage})", len(pairs), unit="questions")
-        predictions = ask_questions(loaded, pairs, settings, contexts=texts, on_done=progress.advance)
-        try:
-            remember(key, predictions)
-        except RunError as error:  # the run goes on without it
-            progress.say(f"{stage}: these answers are asked for again in the next run ({error})")
-    run.write_rows(name, predictions)
+        asked = f"{len(pairs)} answers" if len(pairs) > 1 else "1 answer"
+        progress.say(f"{stage}: {asked} as in an earlier run with this model, not asked for again")
+        return predictions
+    progress.begin(f"Asking ({stage})", len(pairs), unit="questions")
+    predictions = ask_questions(loaded, pairs, settings, contexts=contexts, on_done=progress.advance)
+    try:
+        remember(key, predictions)
+    except RunError as error:  # the run goes on without it
+        progress.say(f"{stage}: these answers are asked for again in the next run ({error})")
     return predictions
 
 
@@ -140,9 +164,23 @@ def ask_base(
     passages: Iterable[Passage],
     load: Callable[[], "LoadedModel"],
     progress: Progress,
+    learned_in: Mapping[str, int] | None = None,
 ) -> dict[str, list[Prediction]]:
-    """What the base model says: `before` is the floor, `ceiling` has the document in the prompt."""
-    ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
+    """What the base model says: `before` is the floor, `ceiling` has the document in the prompt.
+
+    Args:
+        config: of the run.
+        run: where the predictions are kept.
+        pairs: what to ask.
+        documents: that the questions are about.
+        passages: of them.
+        load: gives the base model, called only when it is needed.
+        progress: told how far the work is.
+        learned_in: of an update, the run of its line that learned a document, by document id.
+    """
+    ask = partial(
+        ask_stage, run, load=load, settings=config.evaluate, progress=progress, learned_in=learned_in
+    )
     answers = {"before": ask("before", pairs=pairs)}
     if config.evaluate.ceiling:
         asked = {pair.document_id for pair in pairs}

@@ -208,7 +208,8 @@ def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress
     fresh, old = split_passages(lineage, passages)
     coverage = coverage_stage(config, run, knowledge, fresh, progress)
     check_share(config, launch, samples=len(fresh or old) + len(paraphrases))
-    answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
+    learned_in = None if lineage is None else lineage.updates
+    answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress, learned_in)
     material = Material(knowledge.documents, passages, pairs)
     retrieval = retrieve_stage(config.evaluate, run, pairs, passages, base, progress)
     answers |= ask_retrieved(config, run, "before", pairs, retrieval, base, progress)
