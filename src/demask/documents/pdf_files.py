@@ -29,6 +29,11 @@ _WIDE_GAP = 1.35  # between two paragraphs, in usual distances of lines
 _SHORT_LINE = 0.85  # the last line of a paragraph, as a share of the width of its text
 _OTHER_SIZE = 1.15  # a heading's letters against the text's
 _BEFORE_TITLE = r"(?:(?:chapter|appendix)\s+)?(?:[\dA-Z.]+\s+)?"
+_BULLET = re.compile(r"[•◦▪‣●○■□] ?\S")
+_MARK = re.compile(r"[•◦▪‣●○■□–*-] |\(?(?:\d{1,3}|[a-zA-Z])[.)] ")
+_HANGING = (
+    1.5  # what goes on with an entry of a list begins by less to the right of it, in distances of lines
+)
 _DEEPEST = 15  # level of a bookmark
 _JOINED = ""  # between the two lines of a broken word
 _SOFT_ENDS = ("-", "\u00ad", "\u2010")
@@ -151,11 +156,17 @@ def join_pages(pages: Sequence[Sequence[Line]]) -> Joined:
     starts: list[int] = []
     length = hyphens = 0
     before: Line | None = None
+    entry: Line | None = None  # of a list, which the line before belongs to
     for page in pages:
         pitch, width = _measure(page)
         starts.append(length)
         for number, line in enumerate(page):
-            between = "" if before is None else _between(before, line, pitch, width, turned=number == 0)
+            turned = number == 0
+            between = "" if before is None else _between(before, line, pitch, width, entry, turned=turned)
+            if _is_marked(line):
+                entry = line
+            elif between.startswith("\n"):
+                entry = None
             if before is not None and between == _JOINED and _is_broken_word(before.text, line.text, words):
                 parts[-1] = parts[-1][:-1]
                 length, hyphens = length - 1, hyphens + 1
@@ -174,8 +185,24 @@ def _measure(page: Sequence[Line]) -> tuple[float, float]:
     return (median(falling) if falling else 0.0), max((line.right for line in page), default=0.0)
 
 
-def _between(before: Line, line: Line, pitch: float, width: float, *, turned: bool) -> str:
-    """What stands between two lines: a space within a paragraph, nothing in a word, else a blank line."""
+def _is_marked(line: Line) -> bool:
+    """Whether a line may begin an entry of a list."""
+    return _BULLET.match(line.text) is not None or _MARK.match(line.text) is not None
+
+
+def _between(
+    before: Line, line: Line, pitch: float, width: float, entry: Line | None, *, turned: bool
+) -> str:
+    """What stands between two lines: a space within a paragraph, nothing in a word, else a blank line.
+
+    Args:
+        before: the line above.
+        line: below it.
+        pitch: the usual distance of lines.
+        width: the right edge of the text.
+        entry: the first line of the entry of a list that `before` belongs to.
+        turned: a page begins between them.
+    """
     if "row" in (before.kind, line.kind) or before.kind == line.kind == "code":
         return "\n" if before.kind == line.kind else "\n\n"
     stopped = _STOP.search(before.text) is not None
@@ -184,13 +211,32 @@ def _between(before: Line, line: Line, pitch: float, width: float, *, turned: bo
     if before.text.endswith(_SOFT_ENDS) and line.text[:1].islower():
         return _JOINED
     gap = before.bottom - line.bottom
+    beside = abs(gap) < before.top - before.bottom and line.left >= before.right
+    marked = _is_marked(before)
+    hanging = marked and 0 < line.left - before.left < _HANGING * pitch
+    shifted = not beside and not hanging and abs(line.left - before.left) > pitch / 2 > 0
+    if line.kind == "item":
+        return "\n" if not shifted and before.kind == "item" and 0 < gap <= _WIDE_GAP * pitch else "\n\n"
+    if shifted and (before.kind == "item" or "code" in (before.kind, line.kind)):
+        return "\n\n"
+    if _BULLET.match(line.text) or (_is_marked(line) and (shifted or marked or stopped)):
+        return "\n\n"
+    if entry is not None and not turned and _is_past(entry, before, line, pitch):
+        return "\n\n"
     if turned or gap < 0 or not pitch:  # another page or column, or no places
         return "\n\n" if stopped or _is_heading(before, line) else " "
     size, next_size = before.top - before.bottom, line.top - line.bottom
     sizes_differ = min(size, next_size) > 0 and max(size, next_size) / min(size, next_size) > _OTHER_SIZE
     ended = stopped and before.right < before.left + _SHORT_LINE * (width - before.left)
-    indented = stopped and line.left > before.left + pitch / 2
+    indented = stopped and shifted and line.left > before.left
     return "\n\n" if gap > _WIDE_GAP * pitch or sizes_differ or ended or indented else " "
+
+
+def _is_past(entry: Line, before: Line, line: Line, pitch: float) -> bool:
+    """Whether a line stands too far to the left to go on with an entry of a list."""
+    if before is entry:
+        return line.left < entry.left - pitch / 2 < entry.left
+    return line.left < entry.left + pitch / 4 and before.left > entry.left + pitch / 2 > entry.left
 
 
 def _is_heading(before: Line, line: Line) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import median
 
 from demask.documents.parsed import one_line
@@ -21,9 +21,18 @@ _APART = 1.3  # usual distances of lines, between a running head and the text
 _BAND_SHARE, _APART_SHARE = 0.4, 0.8  # of the pages; of those with a line in the band
 _LONGEST_HEAD = 120
 _LEADER = re.compile(r"(?:[.…·_] ?){4,}[ .]*(?:\d+|[ivxlc]+)?\s*\Z|(?:\. ){3,}\.?\s*(?:\d+|[ivxlc]+)\b")
+_DOTS = re.compile(r"[.…·_ ]+")
 _INDEX_ENTRY = re.compile(r"[^.!?]{1,60}[, ]\s*(?:\d{1,4}|[ivxlc]+)(?:[-–, ]+\d{1,4})*\s*\Z")
 _INDEX_TITLE = re.compile(r"(?:.{0,30}\b)?(?:index|indexes|register|sachverzeichnis)", re.IGNORECASE)
 _CONTENTS_LINES, _CONTENTS_SHARE, _INDEX_SHARE = 5, 0.5, 0.6
+_CONTENTS_TITLE = re.compile(
+    r"(?:table of |short |brief |detailed )?contents|(?:inhalts(?:verzeichnis|übersicht)|inhalt)"
+    r"|table des matières|sommaire|list of (?:figures|tables|examples)",
+    re.IGNORECASE,
+)
+# Not the stop of "A." or "3.": a word stands before it.
+_SENTENCE = re.compile(r"[^\W\d_]{2}[\"'”’»)\]]*[.!?][\"'”’»)\]]*\s*\Z")
+_FEWEST_EXPLAINED, _EXPLAINED_SHARE = 3, 0.25  # entries with sentences below, so that they are no contents
 _WORD = re.compile(r"[^\W\d_]{2}")
 _CODE_NUMBER = re.compile(r"\s*(\d{1,4})(?=\s|\Z)")
 _FEWEST_NUMBERED = 3  # lines
@@ -39,6 +48,10 @@ def drop_furniture(pages: Sequence[Sequence[Line]]) -> tuple[list[list[Line]], l
     in_index = False
     for number, page in enumerate(kept):
         in_index = _is_index(page, after=in_index)
+        if not in_index and _is_explained(page):
+            kept[number], leaders = _without_leaders(page)
+            dropped += [("dot leaders", text) for text in leaders]
+            continue
         found = list(page) if in_index else _contents_lines(page)
         dropped += [("index" if in_index else "table of contents", line.text) for line in found]
         kept[number], numbers = _without_code_numbers([line for line in page if line not in found])
@@ -107,12 +120,66 @@ def _without_numbers(text: str) -> str:
     return re.sub(r"\d+|\b[ivxlc]+\b", "#", one_line(text).lower())
 
 
+def _is_led(line: Line) -> bool:
+    return _LEADER.search(line.text) is not None
+
+
+def _group_led(page: Sequence[Line]) -> list[tuple[bool, list[Line]]]:
+    """Runs of lines with dot leaders and without."""
+    return [(led, list(group)) for led, group in groupby(page, key=_is_led)]
+
+
+def _is_explained(page: Sequence[Line]) -> bool:
+    """Whether sentences below them explain the entries, as in a summary of commands with the page of each."""
+    groups = _group_led(page)
+    explained = sum(_ends_sentence(below[-1]) for (led, _), (_, below) in pairwise(groups) if led)
+    return explained >= max(_FEWEST_EXPLAINED, _EXPLAINED_SHARE * sum(led for led, _ in groups))
+
+
+def _without_leaders(page: Sequence[Line]) -> tuple[list[Line], list[str]]:
+    """Entries without the dots before the numbers at their ends, and the dots."""
+    kept, dropped = [], []
+    for line in page:
+        found = _LEADER.search(line.text)
+        dots = found and _DOTS.match(line.text, found.start())
+        if dots:
+            dropped.append(dots[0])
+            text = f"{line.text[: dots.start()].rstrip()} {line.text[dots.end() :].lstrip()}".rstrip()
+            line = replace(line, text=text, cells=(), kind="item")
+        kept.append(line)
+    return [line for line in kept if line.text], dropped
+
+
 def _contents_lines(page: Sequence[Line]) -> list[Line]:
-    """Lines with dot leaders, and all of a page that is contents for the most part."""
-    led = [line for line in page if _LEADER.search(line.text)]
+    """Lines with dot leaders, and what else stands on a page of contents, but the sentences there."""
+    led = [line for line in page if _is_led(line)]
     if len(led) < _CONTENTS_LINES:
         return [line for line in led if line.text[-1:].isdigit()]
-    return list(page) if len(led) >= _CONTENTS_SHARE * len(page) else led
+    if len(led) < _CONTENTS_SHARE * len(page):
+        return led
+    found: list[Line] = []
+    groups = _group_led(page)
+    for number, (entry, group) in enumerate(groups):
+        if entry or number not in (0, len(groups) - 1):
+            found += [] if not entry and _ends_sentence(group[-1]) else group
+        elif number == 0:
+            found += group[_count_text_above(group) :]
+        else:
+            found += [] if any(map(_ends_sentence, group)) else group
+    return found
+
+
+def _ends_sentence(line: Line) -> bool:
+    return _SENTENCE.search(line.text) is not None
+
+
+def _count_text_above(lines: Sequence[Line]) -> int:
+    """Of the lines above the first entry, how many are text: up to a title, or else to the last sentence."""
+    for number, line in enumerate(lines):
+        if any(title.fullmatch(line.text.strip()) for title in (_CONTENTS_TITLE, _INDEX_TITLE)):
+            return number
+    ends = [number for number, line in enumerate(lines, start=1) if _ends_sentence(line)]
+    return max(ends, default=0)
 
 
 def _is_index(page: Sequence[Line], *, after: bool) -> bool:

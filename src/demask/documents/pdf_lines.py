@@ -26,8 +26,13 @@ _GUTTER = 1.5  # between columns or cells; justified text has up to 1.2 between 
 _FEWEST_ROWS = 3
 _COLUMN_WORDS = 4  # of a line of a column, on average; cells have fewer
 _ALIGNED = 3.0  # points
-_FIXED_PITCH = re.compile(r"mono|courier|typewriter|cmtt|consol|fixed|code|inconsolata", re.IGNORECASE)
+FIXED_PITCH = re.compile(
+    r"mono(?!prop)|courier|typewriter|consol|fixed|code|inconsolata|nimbusmon|lettergothic"
+    r"|cm(?:sl|it)?tt|sf(?:tt|st|it)\d",
+    re.IGNORECASE,
+)
 _NAME_BYTES = 64
+_LOOKED_AT, _FIXED_SHARE = 20, 0.75  # characters of a line, and how many of them have a fixed pitch
 _NUMBER = re.compile(r"\d")
 # Marks of footnotes are 0.7 as high as what they stand at and raised by 0.42 to 0.48 of it (TeX).
 _MARK_HEIGHT, _MARK_RAISE = 0.85, 0.25
@@ -51,7 +56,8 @@ class Line:
         text: its words.
         left, right, bottom, top: where it stands.
         cells: its stretches between wide gaps; one or none where there is no such gap.
-        kind: `code` when it is set in a fixed pitch, `row` when it is a row of a table.
+        kind: `code` when it is set in a fixed pitch, `row` when it is a row of a table, `item` when it begins
+            an entry of a list, whose `left` is then that of the lines that go on with it.
     """
 
     text: str
@@ -60,7 +66,7 @@ class Line:
     bottom: float = 0.0
     top: float = 0.0
     cells: tuple[Cell, ...] = ()
-    kind: Literal["text", "code", "row"] = "text"
+    kind: Literal["text", "code", "row", "item"] = "text"
 
     @property
     def height(self) -> float:
@@ -101,7 +107,13 @@ def read_lines(page: Any) -> list[Line]:
                 spaced = place > found.start() and text[place - 1] in " \t\u00a0"
                 glyphs.append((_Glyph(character, box.left, box.right, *ends), spaced))
         fixed = _is_fixed(
-            raw, text_page, found.start() + len(found[0]) - len(found[0].lstrip()), found.end() - 1
+            raw,
+            text_page,
+            [
+                place
+                for place, sign in enumerate(found[0], found.start())
+                if sign != "\0" and not sign.isspace()
+            ],
         )
         lines.append(_make_line(glyphs, fixed=fixed))
     text_page.close()
@@ -148,14 +160,19 @@ def write_marks(lines: Sequence[Line]) -> list[Line]:
     ]
 
 
-def _is_fixed(raw: Any, text_page: Any, *places: int) -> bool:
-    """Whether the characters at some places are of a font with a fixed pitch."""
+def _is_fixed(raw: Any, text_page: Any, places: Sequence[int]) -> bool:
+    """Whether a line is of a font with a fixed pitch: at both ends, and nearly all of what is looked at."""
     name, flags = ctypes.create_string_buffer(_NAME_BYTES), ctypes.c_int()
-    for place in places:
+
+    def is_fixed_at(place: int) -> bool:
         raw.FPDFText_GetFontInfo(text_page.raw, place, name, _NAME_BYTES, flags)
-        if not flags.value & 1 and not _FIXED_PITCH.search(name.value.decode("latin-1")):
-            return False
-    return True
+        return bool(flags.value & 1) or FIXED_PITCH.search(name.value.decode("latin-1")) is not None
+
+    if not (is_fixed_at(places[0]) and is_fixed_at(places[-1])):
+        return False
+    # Prose may begin and end with a name in such a font; a listing has some signs of others.
+    between = places[1:-1][:: max(1, len(places) // _LOOKED_AT)]
+    return sum(map(is_fixed_at, between)) >= _FIXED_SHARE * len(between)
 
 
 def _make_line(glyphs: Sequence[tuple[_Glyph, bool]], *, fixed: bool) -> Line:
@@ -213,6 +230,7 @@ def _is_raised(glyph: _Glyph, beside: _Glyph) -> bool:
 def arrange(lines: Sequence[Line]) -> list[Line]:
     """Lines in the order of reading: columns one after the other, tables as rows, code with its indents."""
     arranged: list[Line] = []
+    lines = _sign_items(lines)
     for wide, group in groupby(lines, key=lambda line: len(line.cells) > 1 and line.kind == "text"):
         block = list(group)
         if not wide:
@@ -227,15 +245,41 @@ def arrange(lines: Sequence[Line]) -> list[Line]:
     ]
 
 
+def _sign_items(lines: Sequence[Line]) -> list[Line]:
+    """Lines with those signed that are a term and the beginning of what is said of it.
+
+    They are known by a line below one of them that goes on under the second part.
+    """
+    hanging = [
+        line.cells
+        for line, below in pairwise(lines)
+        if line.kind == "text" and len(line.cells) == 2 and len(below.cells) < 2
+        if abs(below.left - line.cells[1].left) < _ALIGNED
+        and 0 < line.bottom - below.bottom < 2 * line.height
+    ]
+    return [
+        _make_item(line)
+        if line.kind == "text" and any(_is_aligned(line.cells, cells) for cells in hanging)
+        else line
+        for line in lines
+    ]
+
+
+def _make_item(line: Line) -> Line:
+    return replace(line, left=line.cells[1].left, cells=(), kind="item")
+
+
+def _is_aligned(first: Sequence[Cell], second: Sequence[Cell]) -> bool:
+    return len(first) == len(second) and all(
+        abs(one.left - other.left) < _ALIGNED for one, other in zip(first, second, strict=True)
+    )
+
+
 def _aligned(lines: Sequence[Line]) -> Iterator[list[Line]]:
     """Runs of lines whose cells begin at the same places."""
     run = [lines[0]]
     for before, line in pairwise(lines):
-        same = len(before.cells) == len(line.cells) and all(
-            abs(first.left - second.left) < _ALIGNED
-            for first, second in zip(before.cells, line.cells, strict=True)
-        )
-        if not same:
+        if not _is_aligned(before.cells, line.cells):
             yield run
             run = []
         run.append(line)
@@ -247,14 +291,18 @@ def _arrange_rows(lines: Sequence[Line]) -> Sequence[Line]:
     if len(lines) < _FEWEST_ROWS:
         return lines
     columns = list(zip(*(line.cells for line in lines), strict=True))
-    if all(mean(len(cell.text.split()) for cell in column) >= _COLUMN_WORDS for column in columns):
+    running = [mean(len(cell.text.split()) for cell in column) >= _COLUMN_WORDS for column in columns]
+    if all(running):
         return [
             replace(line, text=cell.text, left=cell.left, right=cell.right, cells=(cell,))
             for column in columns
             for line, cell in zip(lines, column, strict=True)
         ]
     texts = [[cell.text for cell in line.cells] for line in lines]
-    rows = write_rows(texts, header=_has_header(texts))
+    header = _has_header(texts)
+    if running == [False, True] and not header:
+        return [_make_item(line) for line in lines]
+    rows = write_rows(texts, header=header)
     return [
         replace(line, text=row.text, cells=(), kind="row")
         for line, row in zip(lines[len(lines) - len(rows) :], rows, strict=True)
