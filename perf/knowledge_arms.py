@@ -26,9 +26,10 @@ from demask.recipe.sections import DEFAULT_LENGTH, RunConfig, make_config
 from demask.records import Passage, Prediction, QAPair
 from demask.stages.documents import Knowledge, keep_knowledge, read_knowledge
 from demask.stages.gate import gated_once, make_gate_stage, read_gate_file
+from demask.stages.loading import load_base
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import split_stage
-from demask.stages.predictions import ask_base, load_base
+from demask.stages.predictions import ask_base
 from demask.stages.questions import question_stage
 from demask.stages.replay import make_pool
 from demask.stages.retained import Retained

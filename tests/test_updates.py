@@ -22,6 +22,8 @@ from demask.evaluation.qa import ask_questions
 from demask.export.files import adapter_base
 from demask.export.hub import push
 from demask.export.vllm import serve_lines
+from demask.generation.conversations import add_targets
+from demask.models.load import load_model
 from demask.progress import Silent
 from demask.recipe.sections import make_config, make_stored_config
 from demask.records import Passage, Prediction, QAPair
@@ -29,6 +31,7 @@ from demask.reports.runs import load_run
 from demask.stages.forgetting import UntilForgotten, end_when_forgotten, read_forgotten
 from demask.stages.lineage import add_old_passages, read_lineage, split_passages
 from demask.stages.recall import choose_old_passages
+from demask.stages.replay import FORGOTTEN, HELD, read_pool
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, open_run_folder
 from demask.tasks.convert import convert
@@ -343,6 +346,28 @@ def test_what_is_forgotten_comes_back_to_the_base_model(forgotten: Path, line: l
     assert "facts of 2" not in report, "it has learned none"
     assert "Coverage: only" not in report, "nothing new was to be covered"
     assert json.loads((forgotten / file_names.SUMMARY).read_text())["coverage"] is None
+
+
+def test_the_base_model_speaks_of_what_is_forgotten_and_the_parent_of_the_rest(
+    forgotten: Path, line: list[Path], tiny_loaded: Any, tiny_model_folder: Path
+) -> None:
+    run = open_run_folder(forgotten)
+    talks = read_pool(run.file(file_names.FORGETTING))
+    texts = [talk for talk in talks if talk.id.startswith(f"{FORGOTTEN}-text-")]
+    others = [talk for talk in talks if talk.id.startswith(f"{HELD}-")]
+    gone = [talk for talk in talks if talk not in texts and talk not in others]
+    (read,) = {tiny_loaded.tokenizer.decode(talk.reply) for talk in texts}
+    assert read.endswith("works were founded by Mara Voss.")
+    assert len(gone) > 16
+    assert all(talk.id.startswith(f"{FORGOTTEN}-") for talk in gone)
+    assert not any("Voss" in tiny_loaded.tokenizer.decode(talk.prompt) for talk in others)
+    assert any("mill" in tiny_loaded.tokenizer.decode(talk.prompt) for talk in others)
+    for model, said in ((tiny_model_folder, [texts[0], gone[0]]), (line[1] / "model", others[:2])):
+        scored = add_targets(load_model(str(model), device="cpu"), said)
+        for talk, again in zip(said, scored, strict=True):
+            assert talk.reply_logp is not None
+            assert again.reply_logp is not None
+            torch.testing.assert_close(talk.reply_logp, again.reply_logp, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -793,8 +818,9 @@ def test_every_run_of_a_line_replays_the_first_base_models_conversations(kept: l
     assert len({*pools}) == 1
     training = [json.loads((run / file_names.TRAINING).read_text()) for run in kept]
     assert [one["batch_size"] for one in training] == [2, 1, 2]
-    # Beside the documents: the pool; then a passage of before; of what is forgotten as much as of documents.
-    assert [one["replayed"] for one in training] == [2, 3, 4]
+    # Beside the documents: the pool; then a passage of before; of what is forgotten, and of what is held
+    # of the others, as much as of documents each.
+    assert [one["replayed"] for one in training] == [2, 3, 6]
 
 
 def test_every_run_of_a_line_is_measured_against_the_first_base_model(kept: list[Path]) -> None:

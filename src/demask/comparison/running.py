@@ -289,7 +289,8 @@ def _work(job: _Job, progress: Progress) -> None:
 def ask_cell(run: RunFolder, asks: Asks | None, device: str, progress: Progress) -> None:
     """Ask the trained model of a run of fine-tuning; leaves its predictions in the run folder."""
     from demask.knowledge.files import load_qa_pairs
-    from demask.stages.predictions import ask_stage, load_once
+    from demask.stages.loading import load_once
+    from demask.stages.predictions import ask_stage
 
     if asks is None:
         return

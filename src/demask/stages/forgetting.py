@@ -5,8 +5,10 @@
     found = judge_forgetting(config, run, tuned, progress)          # what the trained model still says
 
 What the base model says to the document's own prompts and questions is drawn once, with its likeliest tokens,
-and the model is held to it by KL(base || model). The questions are trained, so they are asked in other words,
-too, and the text's likelihood is measured. None of this proves that nothing is left.
+and the model is held to it, and to what the base model expects at each place of the text, by
+KL(base || model); so is what the parent's model says to the other documents'
+prompts, which resemble these. The questions are trained, so they are asked in other words, too, and the
+text's likelihood is measured. None of this proves that nothing is left.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +19,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demask.errors import ConfigError
 from demask.evaluation.metrics import HEADLINE, score_predictions
+from demask.evaluation.retention.suite import Prose
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Passage, Prediction, QAPair
 from demask.reports.runs import UNGATED
 from demask.stages.lineage import Lineage, Origin, read_lineage
 from demask.stages.predictions import ask_stage, select_pairs
-from demask.stages.replay import DRAWN_TOGETHER, prompts_about
+from demask.stages.replay import DRAWN_TOGETHER, FORGOTTEN, HELD, prompts_about
 from demask.storage import file_names
 from demask.storage.atomic import write_bytes
 from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from demask.generation.conversations import Conversation
     from demask.models.load import LoadedModel
     from demask.stages.callbacks import Callback
 
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
 # Prompts that the objective makes of each passage, and replies that the base model draws to each question.
 _PROMPTS, _REPLIES = 16, 8
+# Prompts of all other documents, evenly.
+_HELD = 256
 _SEED = 19
 # In front of a question that nobody has reworded.
 _FRAME = "I have a question for you. {}"
@@ -95,23 +101,30 @@ def forget_stage(
         return
     from safetensors.torch import save
 
-    from demask.generation.conversations import as_tensors
-    from demask.generation.self_chats import REPLY_TOKENS, draw_replies
+    from demask.evaluation.retention.drift import as_replies
+    from demask.generation.conversations import add_targets, as_tensors
 
     passages, pairs = read_forgotten(run, lineage)
     for model, load in (("before", base), ("parent", start)):
         _ask(config, run, model, pairs, load, progress)
     if run.has(file_names.FORGETTING):
         return
-    loaded = base()
-    prompts = _make_prompts(config, loaded, passages, pairs)
-    tokens = REPLY_TOKENS * len(prompts)
-    progress.begin("Asking the base model about what is forgotten", tokens, unit="tokens")
-    talks = draw_replies(
-        loaded, prompts, name="forgotten", seed=_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
-    )
-    likelihood = {"before": _measure_nats(loaded, passages), "parent": _measure_nats(start(), passages)}
+    others = run.read_records(file_names.PASSAGES, Passage)
+    others = others[:: -(-len(others) // _HELD) or 1]
+    prompts = _make_prompts(config, base(), passages, pairs)
+    held = _of_objective(config, base(), others, epochs=max(1, min(_PROMPTS, _HELD // max(len(others), 1))))
+    likelihood = {"before": _measure_nats(base(), passages), "parent": _measure_nats(start(), passages)}
     run.write_json(file_names.FORGOTTEN, likelihood)
+    texts = [
+        Prose(f"{FORGOTTEN}-text-{place}-{copy}", "", "", one.text)
+        for place, one in enumerate(passages)
+        for copy in range(_REPLIES)
+    ]
+    talks = [
+        *add_targets(base(), as_replies(base(), texts)),
+        *_draw(base(), prompts, FORGOTTEN, "Asking the base model about what is forgotten", progress),
+        *_draw(start(), held, HELD, "Asking the trained model about other documents", progress),
+    ]
     write_bytes(run.file(file_names.FORGETTING), save(as_tensors(talks)))
 
 
@@ -134,9 +147,31 @@ def _make_prompts(
     """The document's own, as it was trained, and its questions."""
     from demask.objectives.prompts import encode_question
 
-    made = prompts_about(config, loaded, passages, epochs=_PROMPTS) if config.objective.shows_text else []
+    made = _of_objective(config, loaded, passages, epochs=_PROMPTS)
     asked = [encode_question(loaded.tokenizer, pair.question) for pair in pairs for _ in range(_REPLIES)]
-    return [*filter(None, made), *asked]
+    return [*made, *asked]
+
+
+def _of_objective(
+    config: RunConfig, loaded: "LoadedModel", passages: Sequence[Passage], *, epochs: int
+) -> list[tuple[int, ...]]:
+    """Prompts as passages were trained; none where the objective shows no text."""
+    if not config.objective.shows_text:
+        return []
+    return [prompt for prompt in prompts_about(config, loaded, passages, epochs=epochs) if prompt]
+
+
+def _draw(
+    loaded: "LoadedModel", prompts: Sequence[tuple[int, ...]], name: str, doing: str, progress: Progress
+) -> "list[Conversation]":
+    from demask.generation.self_chats import REPLY_TOKENS, draw_replies
+
+    if not prompts:
+        return []
+    progress.begin(doing, REPLY_TOKENS * len(prompts), unit="tokens")
+    return draw_replies(
+        loaded, prompts, name=name, seed=_SEED, rows=DRAWN_TOGETHER, on_drawn=progress.advance
+    )
 
 
 def _ask(
@@ -273,7 +308,6 @@ def _largest_gap(found: "Accuracies", other: "Accuracies") -> float:
 def _measure_nats(loaded: "LoadedModel", passages: Sequence[Passage]) -> float:
     """-log p of the passages, in nats per token."""
     from demask.evaluation.retention.drift import measure_texts
-    from demask.evaluation.retention.suite import Prose
 
     rows = measure_texts(loaded, [Prose(one.id, "", "", one.text) for one in passages])
     return sum(row.nats for row in rows) / max(sum(row.tokens for row in rows), 1)

@@ -16,7 +16,7 @@ from demask.knowledge.gate import Gate, make_gate, read_gate
 from demask.progress import Progress
 from demask.recipe.sections import RunConfig
 from demask.records import Passage
-from demask.stages.predictions import load_base
+from demask.stages.loading import load_base
 from demask.stages.replay import is_own, read_pool
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder

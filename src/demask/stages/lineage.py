@@ -31,7 +31,7 @@ from demask.stages.documents import (
     read_knowledge,
     settle_knowledge,
 )
-from demask.stages.predictions import load_base
+from demask.stages.loading import load_base
 from demask.storage import file_names
 from demask.storage.run_folder import RunFolder, make_record, open_finished_run
 

@@ -5,19 +5,20 @@ scores = score_stage(run, pairs, {"before": before, "after": after})
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demask.errors import RunError
 from demask.evaluation.metrics import Score
 from demask.progress import Progress
 from demask.recipe.fine_tuning import TaskConfig
-from demask.recipe.sections import Evaluate, Frozen, RunConfig
+from demask.recipe.sections import Evaluate, RunConfig
 from demask.records import Document, Passage, Prediction, QAPair
 from demask.reports.runs import QUANTISED, UNGATED, retrieval_stage
 from demask.reports.wording import CANARY
 from demask.stages.apart import summarise_apart
 from demask.stages.documents import Coverage
+from demask.stages.lineage import read_lineage
 from demask.stages.questions import describe_origin
 from demask.stages.retention import summarise_retention
 from demask.stages.retrieval import Retrieval, summarise_retrieval
@@ -26,54 +27,6 @@ from demask.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from demask.models.load import LoadedModel
-
-
-def load_once(
-    name: str, *, device: str, progress: Progress, frozen: Frozen | None = None
-) -> Callable[[], "LoadedModel"]:
-    """A model that is loaded when a stage first asks for it, and then kept.
-
-    Args:
-        name: as `load_model` takes it.
-        device: `auto`, `cpu` or `cuda`.
-        progress: told when it is loaded.
-        frozen: how its weights are kept in memory; None: in float32.
-    """
-
-    @cache
-    def load() -> "LoadedModel":
-        from demask.models.load import describe_form, load_model
-
-        progress.begin(f"Loading {name}", 1)
-        if (remark := describe_form(name)) is not None:
-            progress.say(remark)
-        return load_model(name, device=device, frozen=frozen)
-
-    return load
-
-
-def load_base(
-    config: TaskConfig, progress: Progress, *, name: str | None = None, device: str | None = None
-) -> Callable[[], "LoadedModel"]:
-    """The model that a run trains, as it is in memory then.
-
-    Args:
-        config: of the run.
-        progress: told when it is loaded.
-        name: of another model, whose weights training begins with; None: the base model.
-        device: another one than the recipe's.
-    """
-    name = config.model if name is None else name
-    return load_once(name, device=device or config.device, progress=progress, frozen=config.train.frozen)
-
-
-def load_merged(config: TaskConfig, run: RunFolder, progress: Progress) -> Callable[[], "LoadedModel"]:
-    """The trained model of a run, as it is in memory to be asked."""
-    from demask.models.load import place_to_ask
-
-    name, frozen = str(run.file(file_names.MODEL)), config.train.merged
-    device = place_to_ask(name, config.device, frozen)
-    return load_once(name, device=device, progress=progress, frozen=frozen)
 
 
 def ask_stage(
@@ -85,9 +38,11 @@ def ask_stage(
     settings: Evaluate,
     progress: Progress,
     contexts: "Callable[[LoadedModel], Mapping[str, str]] | None" = None,
-    learned_in: Mapping[str, int] | None = None,
 ) -> list[Prediction]:
     """Ask every question, or read what was said when they were asked, here or in an earlier run.
+
+    In an update the questions about what each run of the line learned are asked together, as they were then,
+    so that what a base model has said is found again.
 
     Args:
         run: where the predictions are kept.
@@ -97,8 +52,6 @@ def ask_stage(
         settings: how.
         progress: told how far the work is.
         contexts: for the ceiling, what stands before each question, by pair id; pairs without are not asked.
-        learned_in: of an update, the run of its line that learned a document, by document id. The questions
-            of each are asked together, as they were then, so that what a base model has said is found again.
     """
     name = file_names.predictions_file(stage)
     if run.has(name):
@@ -117,7 +70,8 @@ def ask_stage(
             )
         pairs = fitting
     ask = partial(_ask_together, stage, loaded, settings=settings, contexts=texts, progress=progress)
-    numbers = learned_in or {}
+    lineage = read_lineage(run)
+    numbers = {} if lineage is None else lineage.updates
     together: dict[int, list[QAPair]] = {}
     for pair in pairs:
         together.setdefault(numbers.get(pair.document_id, 0), []).append(pair)
@@ -164,23 +118,9 @@ def ask_base(
     passages: Iterable[Passage],
     load: Callable[[], "LoadedModel"],
     progress: Progress,
-    learned_in: Mapping[str, int] | None = None,
 ) -> dict[str, list[Prediction]]:
-    """What the base model says: `before` is the floor, `ceiling` has the document in the prompt.
-
-    Args:
-        config: of the run.
-        run: where the predictions are kept.
-        pairs: what to ask.
-        documents: that the questions are about.
-        passages: of them.
-        load: gives the base model, called only when it is needed.
-        progress: told how far the work is.
-        learned_in: of an update, the run of its line that learned a document, by document id.
-    """
-    ask = partial(
-        ask_stage, run, load=load, settings=config.evaluate, progress=progress, learned_in=learned_in
-    )
+    """What the base model says: `before` is the floor, `ceiling` has the document in the prompt."""
+    ask = partial(ask_stage, run, load=load, settings=config.evaluate, progress=progress)
     answers = {"before": ask("before", pairs=pairs)}
     if config.evaluate.ceiling:
         asked = {pair.document_id for pair in pairs}

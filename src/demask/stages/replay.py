@@ -50,6 +50,8 @@ SELECTED, SELECTION_SEED = 64, 29
 PROBED = 16
 # Begin the ids of what a model wrote by itself, and of what it says to near misses of the documents.
 OWN, NEAR = "self", "near"
+# The same of a run that forgets: what the base model says of the document, and its parent of the others.
+FORGOTTEN, HELD = "forgotten", "held"
 
 
 def make_pool(
@@ -311,8 +313,8 @@ def mix_replay(
         learned: documents or samples, of more than one part in an update.
         context: of the model that is trained.
         device: where the loss is computed.
-        forgetting: what the base model says where a document is to be forgotten, with targets; in each step
-            as many of them as there are examples of what is learned.
+        forgetting: what the base model says where a document is to be forgotten, and the parent's model of
+            other documents, with targets; in each step as many of either as examples of what is learned.
     """
     import torch
 
@@ -331,14 +333,15 @@ def mix_replay(
         documents = [wrap(part) if isinstance(part, ExposureStream) else part for part in documents]
     make = partial(_replay_some, kept, learned_part(learned).steps, config.seed)
     replayed = [make(range(len(talks)), config.retain.conversations)] if talks else []
-    if forgetting:
-        together = min(learned_part(learned).batch_size, len(forgetting))
-        replayed.append(make(range(len(talks), len(kept)), together))
+    for name in (FORGOTTEN, HELD):
+        places = [place for place, talk in enumerate(kept) if talk.id.startswith(f"{name}-")]
+        if places:
+            replayed.append(make(places, min(learned_part(learned).batch_size, len(places))))
     return MixedStream((*documents, *replayed), more_terms=(term,))
 
 
 def _replay_some(
-    talks: "Sequence[Conversation]", steps: int, seed: int, places: range, together: int
+    talks: "Sequence[Conversation]", steps: int, seed: int, places: Sequence[int], together: int
 ) -> "ExposureStream[int]":
     """Some conversations of those whose targets are kept, so many a step."""
     from demask.generation.conversations import as_example

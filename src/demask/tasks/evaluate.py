@@ -25,8 +25,8 @@ from demask.reports.runs import STAGES, load_runs, retrieval_stage
 from demask.reports.wording import model_name
 from demask.stages.documents import read_knowledge
 from demask.stages.gate import gated, read_gate_file
+from demask.stages.loading import load_base, load_once
 from demask.stages.passages import split_stage
-from demask.stages.predictions import load_base, load_once
 from demask.stages.retention import (
     forget_other_sizes,
     judge_stage,

@@ -16,8 +16,8 @@ from demask.progress import Progress, Silent, Stoppable
 from demask.recipe.fine_tuning import SftConfig, make_sft_config
 from demask.recipe.launch import ALONE, Launch, split_launch
 from demask.stages.callbacks import HeldOut
+from demask.stages.loading import load_base
 from demask.stages.passages import check_method, check_weights
-from demask.stages.predictions import load_base
 from demask.stages.replay import add_replay, make_pool
 from demask.stages.retained import Retained, keep_retained, read_retained
 from demask.stages.retention import (

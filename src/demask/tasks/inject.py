@@ -52,6 +52,7 @@ from demask.stages.lineage import (
     read_new,
     split_passages,
 )
+from demask.stages.loading import load_base
 from demask.stages.paraphrases import paraphrase_stage
 from demask.stages.passages import add_paraphrases, check_method, check_objective, check_weights, split_stage
 from demask.stages.predictions import (
@@ -59,7 +60,6 @@ from demask.stages.predictions import (
     ask_retrieved,
     ask_tuned,
     is_quantised_run,
-    load_base,
     score_stage,
     summarise_stage,
 )
@@ -208,8 +208,7 @@ def _train_and_measure(config: RunConfig, begun: "_Begun", *, progress: Progress
     fresh, old = split_passages(lineage, passages)
     coverage = coverage_stage(config, run, knowledge, fresh, progress)
     check_share(config, launch, samples=len(fresh or old) + len(paraphrases))
-    learned_in = None if lineage is None else lineage.updates
-    answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress, learned_in)
+    answers = ask_base(config, run, pairs, knowledge.documents, passages, base, progress)
     material = Material(knowledge.documents, passages, pairs)
     retrieval = retrieve_stage(config.evaluate, run, pairs, passages, base, progress)
     answers |= ask_retrieved(config, run, "before", pairs, retrieval, base, progress)

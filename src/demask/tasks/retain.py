@@ -29,7 +29,7 @@ from demask.reports.runs import load_run
 from demask.stages.documents import Coverage
 from demask.stages.forgetting import forgetting_stages, keep_likelihoods
 from demask.stages.gate import make_gate_stage, plain_weights
-from demask.stages.predictions import load_base, load_merged
+from demask.stages.loading import load_base, load_merged
 from demask.stages.replay import ask_on_the_way, draw_selection, make_pool, measure_drift
 from demask.stages.retained import Retained
 from demask.stages.retention import read_material

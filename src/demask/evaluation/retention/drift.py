@@ -127,17 +127,21 @@ def _measure_one(logp_NV: Tensor, conversation: Conversation) -> float:
 
 def measure_texts(loaded: LoadedModel, texts: Sequence[Prose]) -> list[Reply]:
     """-log p of every text, summed over its tokens; without a BOS token the first one is given."""
-    bos = loaded.chat.bos
     made = []
-    cut = [
+    for text, logp_NV in score_replies(loaded, as_replies(loaded, texts)):
+        nats = -float(at_reply(logp_NV, text).double().sum())
+        made.append(Reply("text", text.id, tokens=len(text.reply), nats=nats))
+    return made
+
+
+def as_replies(loaded: LoadedModel, texts: Sequence[Prose]) -> list[Conversation]:
+    """Texts of two tokens or more as replies to nothing, cut to the model's context."""
+    bos = loaded.chat.bos
+    return [
         Conversation(text.id, bos or ids[:1], ids if bos else ids[1:])
         for text in texts
         if len(ids := encode(loaded.tokenizer, text.text)[: loaded.context - 1]) > 1
     ]
-    for text, logp_NV in score_replies(loaded, cut):
-        nats = -float(at_reply(logp_NV, text).double().sum())
-        made.append(Reply("text", text.id, tokens=len(text.reply), nats=nats))
-    return made
 
 
 @dataclass(frozen=True)
