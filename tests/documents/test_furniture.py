@@ -103,3 +103,27 @@ def test_steps_of_an_ordered_list_keep_their_numbers(write: Write) -> None:
 
 def test_code_keeps_the_indent_of_its_first_line(write: Write) -> None:
     assert read(write, "<p>So:</p><pre>\n    if a:\n        b\n</pre>") == "So:\n\n    if a:\n        b"
+
+
+def test_a_cell_with_a_colon_names_what_stands_beside_it(write: Write) -> None:
+    page = "<table><tr><th>Context:</th><td>server</td></tr><tr><th>Status:</th><td>Core</td></tr></table>"
+    assert read(write, page) == "Context: server.\nStatus: Core."
+
+
+def test_contents_without_a_list_are_left_out(write: Write) -> None:
+    entries = "".join(f"<div><a href='#s{n}'>{n}. Lock {n}</a></div>" for n in range(1, 6))
+    parsed = parse_html(write("a.html", f"<h1>Locks</h1><div>Contents</div><div>{entries}</div>{LONG}"))
+    assert [part.reason for part in parsed.left_out] == ["list of links"]
+    assert "Lock 3" not in parsed.text
+    described = entries.replace("</a>", "</a> of brass")
+    assert "3. Lock 3 of brass" in read(write, f"<h1>Locks</h1><div>{described}</div>{LONG}")
+
+
+def test_words_of_a_drawing_are_named(write: Write) -> None:
+    drawing = (
+        "<svg><title>x</title><text>SELECT</text><g><text>WITH <tspan>RECURSIVE</tspan></text></g></svg>"
+    )
+    parsed = parse_html(write("a.html", f"<h1>Locks</h1>{drawing}{LONG}<svg><path d='M0'/></svg>"))
+    assert "SELECT" not in parsed.text
+    drawn = parsed.left_out[0]
+    assert (drawn.reason, drawn.characters, drawn.sample) == ("drawing", 19, "SELECT WITH RECURSIVE")

@@ -275,7 +275,9 @@ def _is_bar(element: Any, found: Measure) -> bool:
 
 def _is_link_list(element: Any, found: Measure) -> bool:
     """A list, or what has one, that is links almost only and that no paragraph introduces."""
-    if found.links < _FEWEST_LINKS or not found.lists or element.tag in ("td", "th", "li", "dd", "dt", "tr"):
+    if found.links < _FEWEST_LINKS or element.tag in ("td", "th", "li", "dd", "dt", "tr"):
+        return False
+    if not found.lists and not _is_contents(element):
         return False
     dense = found.linked >= _LINK_LIST * found.letters
     if not (dense if element.tag in _LISTS else found.letters - found.linked <= _LABEL):
@@ -283,6 +285,19 @@ def _is_link_list(element: Any, found: Measure) -> bool:
     if found.headings > 1 or (found.headings and found.outer):
         return False
     return not _is_introduced(element, found)
+
+
+def _is_contents(element: Any) -> bool:
+    """Whether each block is one link to a heading of the same page, as in contents without a list."""
+    inner = list(element)
+    return len(inner) >= _FEWEST_LINKS and all(map(_is_entry, inner))
+
+
+def _is_entry(block: Any) -> bool:
+    links = list(block.iter("a"))
+    if block.tag not in BLOCKS or len(links) != 1 or not links[0].get("href", "").startswith("#"):
+        return False
+    return text_of(block) == text_of(links[0])
 
 
 def _is_introduced(element: Any, found: Measure) -> bool:

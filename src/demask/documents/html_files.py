@@ -197,6 +197,10 @@ def _begun_item(element: Any) -> str:
 
 def _take_whole(element: Any, reason: str, found: _Found) -> None:
     """Read an element that is not entered: one to leave out, a table, or a script."""
+    if element.tag == "svg":  # its words are labels, in the order in which they were drawn
+        labels = [one_line("".join(text.itertext())) for text in element.iter("text")]
+        found.left_out.append(("drawing", " ".join(filter(None, labels))))
+        return
     if element.tag in UNSEEN:
         return
     if reason:

@@ -162,6 +162,9 @@ def write_rows(rows: Sequence[Sequence[str]], *, header: bool) -> list[Block]:
             if cell
         ]
         if cells:
-            line = "; ".join(cells)
+            # A cell with a colon names what stands beside it.
+            line = (
+                "".join(f"{cell} " if cell.endswith(":") else f"{cell}; " for cell in cells[:-1]) + cells[-1]
+            )
             lines.append(Block(line if line.endswith((".", "!", "?")) else f"{line}.", "row"))
     return lines
