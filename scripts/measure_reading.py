@@ -1,7 +1,8 @@
 """How much of real manuals is read, and how much furniture comes in; needs w3m, pdftotext and pandoc.
 
     apt install w3m poppler-utils pandoc debian-policy developers-reference debian-handbook maint-guide \
-        python3-doc postgresql-doc git-doc vim-doc bash-doc gnuplot-doc debian-faq
+        python3-doc postgresql-doc git-doc vim-doc bash-doc gnuplot-doc debian-faq nettle-dev libtasn1-doc \
+        apache2-doc neomutt valgrind zsh-doc r-doc-pdf texlive-latex-recommended-doc
     python scripts/measure_reading.py [--json FILE] [WORD ...]    # only files whose path holds a word
 
 Each file is read twice: by demask, and by another program from what is left when its furniture (prev/next
@@ -41,6 +42,11 @@ _TEXINFO = (
     " | //ul[@class='section-toc'] | //table[@class='menu'] | //div[@id='Indexes']"
 )
 _VIM = "//a[@href='#top']"
+_APACHE = (
+    "//div[@id='page-header' or @id='path' or @id='quickview' or @id='footer'] | //div[@class='toplang']"
+    " | //div[@class='bottomlang'] | //div[@class='top'] | //div[@class='up']"
+)
+_VALGRIND = "//table[@class='nav'] | //div[@class='toc'] | //body/div[last()]"
 
 
 class Margins(NamedTuple):
@@ -87,6 +93,9 @@ CASES = [
     Case(DOC / "debian-policy/fhs/fhs-3.0.html", _DOCBOOK),
     Case(DOC / "bash/bashref.html", _TEXINFO),
     Case(DOC / "bash/bash.html", ""),
+    *(Case(DOC / "apache2-doc/manual/en/mod" / name, _APACHE) for name in ("core.html", "mod_rewrite.html")),
+    Case(DOC / "neomutt/manual.html", _DOCBOOK),
+    Case(DOC / "valgrind/html/manual-core.html", _VALGRIND),
     Case(DOC / "debian-policy/policy.epub"),
     Case(Path("/usr/share/developers-reference/developers-reference.epub")),
     Case(DOC / "bash/bash.pdf", Margins(((1, 87),), 52, 758)),
@@ -99,6 +108,13 @@ CASES = [
     Case(DOC / "debian/FAQ/debian-faq.en.pdf.gz", Margins(((1, 2), (7, 72)), 50, 792)),
     Case(DOC / "nettle-dev/nettle.pdf.gz", Margins(((6, 104),), 62, 792)),
     Case(DOC / "libtasn1-doc/libtasn1.pdf", Margins(((1, 2), (4, 34)), 62, 792)),
+    Case(DOC / "zsh-common/zsh.pdf", Margins(((1, 2), (10, 453)), 62, 842)),
+    Case(Path("/usr/share/R/doc/manual/R-intro.pdf"), Margins(((1, 2), (7, 107), (113, 113)), 62, 792)),
+    Case(
+        DOC / "valgrind/valgrind_manual.pdf.gz",
+        Margins(((13, 190), (193, 199), (201, 217), (219, 381), (383, 397)), 60, 735),
+    ),
+    Case(DOC / "texlive-doc/latex/memoir/memman.pdf", Margins(((23, 568),), 95, 680)),
 ]  # fmt: skip
 
 
