@@ -143,6 +143,17 @@ def test_entries_that_sentences_explain_are_no_contents() -> None:
     assert {reason for reason, _ in dropped} == {"dot leaders"}
 
 
+def test_contents_with_dot_leaders_are_no_reason_for_a_warning(draw: Draw) -> None:
+    def paint(pdf: Any) -> None:
+        put_lines(pdf, (20, "Contents"), *((20, entry) for entry in ENTRIES))
+        pdf.add_page()
+        pdf.set_font("Helvetica", size=11)
+        pdf.text(20, 30, f"{WORDS}.")
+
+    contents = draw(paint).left_out[0]
+    assert (contents.reason, contents.doubtful) == ("table of contents", len("Contents"))
+
+
 def test_a_table_of_numbers_in_code_keeps_them() -> None:
     lines = [Line(f"{n} 0.{n}", 50, 90, 700 - 12 * n, 710 - 12 * n, (), "code") for n in range(1, 6)]
     kept, dropped = drop_furniture([lines])

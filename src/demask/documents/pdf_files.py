@@ -11,13 +11,14 @@ indents, sizes and short last lines; pages without any text are named, as they p
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from demask.documents.parsed import LeftOut, Parsed, count_characters, one_line, sum_up
-from demask.documents.pdf_furniture import drop_furniture
+from demask.documents.pdf_furniture import count_expected, drop_furniture
 from demask.documents.pdf_lines import Line, arrange, read_lines
 from demask.documents.text_files import MAX_BYTES, read_bytes
 from demask.errors import DataError
@@ -81,7 +82,9 @@ def parse_pdf(path: Path) -> Parsed:
     joined = join_pages([arrange(page) for page in kept_pages])
     if not joined.text.strip():
         raise DataError(f"{path}: nothing but running heads and contents in this PDF; leave it out")
-    left_out = [*sum_up(dropped), *_scanned(pages)]
+    expected = count_expected(dropped)
+    left_out = [replace(part, expected=expected[part.reason]) for part in sum_up(dropped)]
+    left_out += _scanned(pages)
     if joined.hyphens:
         left_out.append(LeftOut("hyphens at the ends of lines, words joined", joined.hyphens))
     characters = sum(count_characters(line.text) for page in pages for line in page)

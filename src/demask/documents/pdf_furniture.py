@@ -10,10 +10,11 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 from statistics import median
 
-from demask.documents.parsed import one_line
+from demask.documents.parsed import count_characters, one_line
 from demask.documents.pdf_lines import Line
 
 RUNNING = "running header or footer"
+LEADERS = "dot leaders"
 _EDGE_LINES = 2  # at the top and the bottom of a page, among which running headers and footers are
 _FEWEST_PAGES = 3  # on which something must be the same to be one
 _BAND = 2.0  # points, within which lines of several pages stand at the same height
@@ -50,13 +51,22 @@ def drop_furniture(pages: Sequence[Sequence[Line]]) -> tuple[list[list[Line]], l
         in_index = _is_index(page, after=in_index)
         if not in_index and _is_explained(page):
             kept[number], leaders = _without_leaders(page)
-            dropped += [("dot leaders", text) for text in leaders]
+            dropped += [(LEADERS, text) for text in leaders]
             continue
         found = list(page) if in_index else _contents_lines(page)
         dropped += [("index" if in_index else "table of contents", line.text) for line in found]
         kept[number], numbers = _without_code_numbers([line for line in page if line not in found])
         dropped += [("numbers of code lines", text) for text in numbers]
     return kept, dropped
+
+
+def count_expected(dropped: Sequence[tuple[str, str]]) -> Counter[str]:
+    """Of what was dropped, the characters that are surely no text, by reason: entries with dot leaders."""
+    found: Counter[str] = Counter()
+    for reason, text in dropped:
+        if reason == LEADERS or (reason in ("index", "table of contents") and _LEADER.search(text)):
+            found[reason] += count_characters(text)
+    return found
 
 
 def find_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
