@@ -71,6 +71,16 @@ def test_what_was_not_learned_is_said_before_it_is_praised(run):
     assert "not learned the documents well enough (backward)" in found.advice
 
 
+@pytest.mark.parametrize(("ceiling", "said"), [(0.25, True), (0.75, False), (None, False)])
+def test_a_model_that_cannot_read_the_answers_may_be_too_small(run, ceiling, said):
+    asked = knowing(run, 0.9, 0.2)
+    read = {} if ceiling is None else {"backward": {"contains": Estimate(ceiling, 0.1, 0.9, 16)}}
+    asked = replace(asked, metrics={**asked.metrics, "ceiling": read})
+    advice = judged(asked).advice
+    assert ("the base model answers 4 of 16 backward, so these questions may be beyond" in advice) is said
+    assert ("try a larger one" in advice) is said
+
+
 def test_too_few_questions_are_called_that(run):
     few = {"forward": {"contains": Estimate(1.0, 0.2, 1.0, 2)}}
     found = judged(replace(run, metrics={"after": few}))

@@ -9,7 +9,7 @@ The limits are goals set beforehand, not measurements: a model that stays within
 uses, one beyond `LOST` may not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -258,6 +258,19 @@ def _say_drift(nats: float) -> str:
     )
 
 
+def _say_why(run: RunResult, hardly: Sequence[str]) -> str:
+    """Whether the base model can answer with the document in its prompt what was hardly learned."""
+    ceilings = {name: find_metric(run, "ceiling", name) for name in hardly}
+    read = {name: metric for name, metric in ceilings.items() if metric and metric.value < HARDLY}
+    if len(read) < len(hardly):
+        return ""
+    counts = " and ".join(f"{count_of(metric)} {name}" for name, metric in read.items())
+    return (
+        f" With the document in its prompt the base model answers {counts}, so these questions may be beyond a "
+        "model of this size: try a larger one."
+    )
+
+
 def _advise(run: RunResult, measures: Mapping[str, Estimate], tone: Tone) -> str:
     unchanged = "Training has changed nothing: look at the warnings." * predictions_unchanged(run)
     if not measures:
@@ -273,7 +286,9 @@ def _advise(run: RunResult, measures: Mapping[str, Estimate], tone: Tone) -> str
     missing = [name for name in LOST if name not in measures]
     hardly = [name for name, metric in _accuracies(run).items() if metric.value < HARDLY]
     if hardly:
-        return f"It has not learned the documents well enough ({' and '.join(hardly)})."
+        return (
+            f"It has not learned the documents well enough ({' and '.join(hardly)}).{_say_why(run, hardly)}"
+        )
     if tone == "good" and not missing:
         gated = bool(run.retention and run.retention.ungated)
         return "It can be used as before, behind its gate." if gated else "It can be used as before."
