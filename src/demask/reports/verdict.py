@@ -266,8 +266,8 @@ def _say_why(run: RunResult, hardly: Sequence[str]) -> str:
         return ""
     counts = " and ".join(f"{count_of(metric)} {name}" for name, metric in read.items())
     return (
-        f" With the document in its prompt the base model answers {counts}, so these questions may be beyond a "
-        "model of this size: try a larger one."
+        f" With the document in its prompt the base model answers {counts}, so these questions may be beyond "
+        "a model of this size: try a larger one."
     )
 
 
