@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 # Prompts that the objective makes of each passage, and replies that the base model draws to each question.
 _PROMPTS, _REPLIES = 16, 8
-# Prompts of all other documents, evenly.
-_HELD = 256
+# Prompts of all other documents, evenly; as many as were tried (docs/updates.md).
+_HELD = 144
 _SEED = 19
 # In front of a question that nobody has reworded.
 _FRAME = "I have a question for you. {}"
