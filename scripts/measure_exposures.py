@@ -81,7 +81,7 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for passages in options.passages:
         for exposures in options.exposures:
-            name = f"{options.preset}-{passages}-{exposures}-{options.seed}"
+            name = f"{material.recipe['preset']}-{passages}-{exposures}-{options.seed}"
             summary = teach(folder / name, material, passages, exposures, options)
             print(describe(passages, summary, folder / name), flush=True)
 
@@ -171,7 +171,7 @@ def ask_known(run: Path, questions: Path) -> float:
     kept = run.with_suffix(".known")
     if not kept.exists():
         command = [sys.executable, "-m", "demask", "evaluate", str(run / "model"), "--qa", str(questions)]
-        more = ["--set", "evaluate.max_new_tokens=8", "--set", "evaluate.batch_size=200", "--json"]
+        more = ["--max-new-tokens", "8", "--set", "batch_size=200", "--json"]
         said = subprocess.run([*command, *more], stdout=subprocess.PIPE, text=True, check=True).stdout
         metrics = json.loads(said)["metrics"]
         values = [found["contains"] for found in metrics.values()]
