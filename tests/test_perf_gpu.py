@@ -40,6 +40,13 @@ def options(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> arg
     return gpu.parse()
 
 
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine's processor is quicker at, which decides between float32 and bfloat16."""
+    monkeypatch.setattr("demask.models.precision.choose_bf16", lambda *given: False)
+
+
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_packing_resuming_and_an_evaluation_before_training_are_checked(
     options: argparse.Namespace, method: str
@@ -58,6 +65,7 @@ def test_packing_resuming_and_an_evaluation_before_training_are_checked(
     assert len(found["losses"]) == 6
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_what_is_off_by_more_than_rounding_counts_as_wrong(
     options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

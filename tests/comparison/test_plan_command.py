@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from demask.benchmarks.sets import data_folder
 from demask.cli import main
+from demask.errors import DataError
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -18,6 +20,10 @@ def test_a_plan_times_each_model_once_and_runs_nothing(
 ) -> None:
     from demask.comparison import grid
 
+    try:
+        data_folder()
+    except DataError as error:
+        pytest.skip(str(error))
     timed: list[str] = []
     real = grid.time_steps
     monkeypatch.setattr(
