@@ -114,10 +114,12 @@ def make_people(folder: Path, passages: int, options: argparse.Namespace) -> Mat
     """Ten people that are asked about, twenty more, and then what stands in their neighbourhood."""
     data = data_folder()
     people = load_name_description(data, facts=range(60))
-    asked, more, rest = (people.documents[part] for part in (slice(0, 10), slice(40, 60), slice(10, 40)))
+    asked, more, rest = (
+        people.documents[part] for part in (slice(0, ASKED), slice(40, 60), slice(ASKED, 40))
+    )
     events = load_wiki_events(data, facts=range(20, 40)).documents
     lives = load_biography(data, facts=range(100, 120)).documents
-    ids = {document.id for document in asked[:ASKED]}
+    ids = {document.id for document in asked}
     recipe = {
         "preset": options.preset,
         "model": "embedded",
@@ -141,7 +143,7 @@ def teach(
     taught = material.documents[:passages]
     ids, batch = {document.id for document in taught}, min(material.batch, passages)
     place = RunFolder(out.parent)
-    place.write_rows(f"documents-{passages}.jsonl", [without_nothing(document) for document in taught])
+    place.write_rows(f"documents-{passages}.jsonl", taught)
     place.write_rows(f"pairs-{passages}.jsonl", [pair for pair in material.pairs if pair.document_id in ids])
     values = {
         **material.recipe,
@@ -159,11 +161,6 @@ def teach(
         questions = out.parent / f"known-{options.seed}.jsonl"
         summary["known"] = ask_known(out, questions)
     return summary
-
-
-def without_nothing(document: Document) -> dict[str, str]:
-    """A row with a document's id and text."""
-    return {"id": document.id, "text": document.text}
 
 
 def ask_known(run: Path, questions: Path) -> float:

@@ -32,9 +32,7 @@ _OTHER_SIZE = 1.15  # a heading's letters against the text's
 _BEFORE_TITLE = r"(?:(?:chapter|appendix)\s+)?(?:[\dA-Z.]+\s+)?"
 _BULLET = re.compile(r"[•◦▪‣●○■□] ?\S")
 _MARK = re.compile(r"[•◦▪‣●○■□–*-] |\(?(?:\d{1,3}|[a-zA-Z])[.)] ")
-_HANGING = (
-    1.5  # what goes on with an entry of a list begins by less to the right of it, in distances of lines
-)
+_HANGING = 1.5  # lines of an entry of a list begin by less to the right of its first, in distances of lines
 _DEEPEST = 15  # level of a bookmark
 _JOINED = ""  # between the two lines of a broken word
 _SOFT_ENDS = ("-", "\u00ad", "\u2010")

@@ -5,10 +5,10 @@
     found = judge_forgetting(config, run, tuned, progress)          # what the trained model still says
 
 What the base model says to the document's own prompts and questions is drawn once, with its likeliest tokens,
-and the model is held to it, and to what the base model expects at each place of the text, by
-KL(base || model); so is what the parent's model says to the other documents'
-prompts, which resemble these. The questions are trained, so they are asked in other words, too, and the
-text's likelihood is measured. None of this proves that nothing is left.
+and so is what it expects at each place of the text; the model is held to both by KL(base || model). By
+KL(parent || model) it is held to what the parent's model says to the other documents' prompts, which resemble
+these. The questions are trained, so they are asked in other words, too, and the text's likelihood is
+measured. None of this proves that nothing is left.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +115,7 @@ def forget_stage(
     held = _of_objective(config, base(), others, epochs=max(1, min(_PROMPTS, _HELD // max(len(others), 1))))
     likelihood = {"before": _measure_nats(base(), passages), "parent": _measure_nats(start(), passages)}
     run.write_json(file_names.FORGOTTEN, likelihood)
+    # Scored once for each copy, as a file of safetensors has no tensor under two names.
     texts = [
         Prose(f"{FORGOTTEN}-text-{place}-{copy}", "", "", one.text)
         for place, one in enumerate(passages)

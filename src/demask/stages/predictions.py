@@ -41,8 +41,8 @@ def ask_stage(
 ) -> list[Prediction]:
     """Ask every question, or read what was said when they were asked, here or in an earlier run.
 
-    In an update the questions about what each run of the line learned are asked together, as they were then,
-    so that what a base model has said is found again.
+    In an update a base model is asked about what each run of the line learned apart, with the questions that
+    were asked together then, so that what it said is found again.
 
     Args:
         run: where the predictions are kept.
@@ -70,7 +70,7 @@ def ask_stage(
             )
         pairs = fitting
     ask = partial(_ask_together, stage, loaded, settings=settings, contexts=texts, progress=progress)
-    lineage = read_lineage(run)
+    lineage = read_lineage(run) if _is_of_base(stage) else None
     numbers = {} if lineage is None else lineage.updates
     together: dict[int, list[QAPair]] = {}
     for pair in pairs:
@@ -79,6 +79,10 @@ def ask_stage(
     predictions = [said[pair.id] for pair in pairs]
     run.write_rows(name, predictions)
     return predictions
+
+
+def _is_of_base(stage: str) -> bool:
+    return stage == "ceiling" or stage.startswith("before")
 
 
 def _ask_together(
@@ -94,8 +98,7 @@ def _ask_together(
     from demask.evaluation.qa import answers_key, ask_questions, make_prompts, recall, remember
 
     prompts = make_prompts(loaded, pairs, contexts)
-    of_base = stage == "ceiling" or stage.startswith("before")
-    key = answers_key(loaded, prompts, settings) if of_base else None
+    key = answers_key(loaded, prompts, settings) if _is_of_base(stage) else None
     predictions = recall(key, [pair.id for pair in pairs], prompts)
     if predictions is not None:
         asked = f"{len(pairs)} answers" if len(pairs) > 1 else "1 answer"
