@@ -48,6 +48,11 @@ SENTENCES = [
 CONTEXT = 256
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their parameter: an archive holds its time, and workers must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 # Files that take longest begin first, so that the last worker does not sit alone over one of them.
 LONG = (
     "test_tutorial.py",
