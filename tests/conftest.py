@@ -49,7 +49,7 @@ CONTEXT = 256
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes are named by their parameter: an archive holds its time, and workers must collect the same names."""
+    """Bytes are named by their parameter: an archive holds its time, and workers must agree on names."""
     return argname if isinstance(val, bytes) else None
 
 
