@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--exposures", nargs="+", type=int, default=[10, 20, 40])
     parser.add_argument("--preset", default="gated", choices=["fast", "gated", "keep"], help="not of the lab")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pretraining", type=int, default=450, help="steps, of the lab's model alone")
     parser.add_argument("--out", type=Path, default=Path("runs/exposures"))
     parser.add_argument("--set", nargs="*", default=[], help="keys of the recipe, for all cells")
     options = parser.parse_args()
@@ -88,13 +89,13 @@ def main() -> None:
 
 def make_lab(folder: Path, passages: int, options: argparse.Namespace) -> Material:
     """A pre-trained model of a world with so many new people; questions about known ones are asked, too."""
-    sizes = Pretraining(new=passages)
+    sizes = Pretraining(new=passages, autoregressive_steps=options.pretraining)
     world = make_world(known=sizes.known, new=sizes.new, seed=options.seed)
     model = pretrain(
         "autoregressive",
         world,
         sizes,
-        folder / f"pre-trained-{options.seed}",
+        folder / f"pre-trained-{passages}-{options.seed}",
         seed=options.seed,
         progress=Silent(),
     )

@@ -546,6 +546,25 @@ def test_where_nobody_watches_progress_is_few_lines_and_never_no_time_left(
     assert all(line.endswith(" s") for line in lines[-2:])
 
 
+@pytest.mark.smoke
+def test_time_left_does_not_count_what_comes_before_the_first_part(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    clock = iter((0.0, 0.0, 120.0, 130.0, 141.0, 142.0, 142.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with TerminalProgress(Console(stderr=True)) as progress:
+        progress.begin("Drawing", 1000, unit="tokens")
+        for parts in (4, 10, 11, 975):
+            progress.advance(parts)
+    assert capsys.readouterr().err.splitlines() == [
+        "Drawing: 4 of 1000 tokens",
+        "Drawing: 25 of 1000 tokens, about 16 min left",
+        "Drawing: 142.0 s",
+    ]
+
+
 def test_the_quickstart_compares_two_objectives_and_asks_the_base_model_once(
     tiny_model_folder: Path,
     tmp_path: Path,

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 
 # Seconds between lines when nobody watches: a log file gets few lines, but never looks dead.
 _QUIET_SECONDS = 20.0
+# Of a phase, the share that its first parts must be to tell its time left: the first tokens of 144 replies,
+# which came when all prompts had been read, told of 2.1 hours.
+_TELLING = 0.02
 _LOG_COLUMNS = 120
 _NUMBER = re.compile(r"[+−-]?\d|–$")
 # Longer headers and cells of words are broken where a table is too wide.
@@ -92,6 +95,7 @@ class TerminalProgress:
         self._task: TaskID | None = None
         self._status = Status()
         self._begun = self._told = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first parts were done, and how many then
 
     def __enter__(self) -> "TerminalProgress":
         if self._watched:
@@ -112,6 +116,7 @@ class TerminalProgress:
             self._line(f"{phase}: goes on after {of_total}")
         self._status.begin(phase, total, done=done, unit=unit)
         self._begun = self._told = time.monotonic()
+        self._first = None
         self._task = self._bar.add_task(phase, total=total, completed=done, note="")
 
     def advance(self, parts: int = 1, values: Mapping[str, float] | None = None) -> None:
@@ -123,15 +128,31 @@ class TerminalProgress:
         now = time.monotonic()
         if not self._watched and now - self._told > _QUIET_SECONDS and status.done < status.total:
             self._told = now
-            here = max(status.done - status.before, 1)
-            left = (now - self._begun) / here * (status.total - status.done)
-            of_total = f"{status.done} of {status.total} {status.unit}".rstrip()
-            words = f"{status.phase}: {of_total}, about {duration(left)} left"
+            words = f"{status.phase}: {status.done} of {status.total} {status.unit}".rstrip()
+            if (left := self._seconds_left(now)) is not None:
+                words += f", about {duration(left)} left"
             self._line(f"{words}; {note}" if note else words)
+        if self._first is None:
+            self._first = (now, status.done)
 
     def say(self, text: str) -> None:
         """A line of its own."""
         self._line(text)
+
+    def _seconds_left(self, now: float) -> float | None:
+        """At the rate since the first parts were done: before them all prompts are read, or code is compiled.
+
+        None where these are all that is known, and few.
+        """
+        status = self._status
+        missing = status.total - status.done
+        if self._first is not None and status.done > self._first[1]:
+            since, before = self._first
+        elif status.done - status.before >= _TELLING * (status.total - status.before):
+            since, before = self._begun, status.before
+        else:
+            return None
+        return (now - since) / max(status.done - before, 1) * missing
 
     def _end(self) -> None:
         if self._task is None:
